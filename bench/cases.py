@@ -1,0 +1,122 @@
+"""What is measured: a case for every function of the table, every row-wise function and every loss.
+
+Pure data and arrays; ``peers.py`` knows how each library is asked for it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+import fastact as fa
+from fastact._kernels import reference
+from fastact.table import ACTIVATIONS
+
+SIZES = (2**16, 2**20, 2**24)
+"""Elements: in the second-level cache, in the last-level cache, in memory."""
+SHAPES = ((1024, 1000), (256, 32000), (4096, 4096), (4096, 64))
+CALL_SIZE = 16
+
+REQUIRED_PARAMETERS = {"prelu": (0.25,), "threshold": (0.5, -1.0)}
+PARAMETERS = {
+    row.name: REQUIRED_PARAMETERS.get(row.name) or tuple(default for _, default in row.parameters)
+    for row in ACTIVATIONS
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One function on float32 arrays.
+
+    ``arrays(shape)`` makes its arguments, the last of which is the one that it writes; ``expected(rows, *arrays)`` is
+    what then stands in those rows of it, in float64. ``moved`` counts the arrays of that shape that must pass through
+    memory.
+    """
+
+    name: str
+    kind: str
+    moved: int
+    arrays: Callable
+    expected: Callable
+
+    @property
+    def function(self):
+        return self.name.partition(".")[0]
+
+    @property
+    def parameters(self):
+        return PARAMETERS.get(self.function, ())
+
+
+@functools.lru_cache(4)
+def normal(shape, seed):
+    return np.float32(3) * np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def one_input(shape):
+    return normal(shape, 0), np.empty(shape, np.float32)
+
+
+def row_totals(shape):
+    return normal(shape, 0), np.empty(shape[:-1], np.float32)
+
+
+def with_classes(shape):
+    return normal(shape, 0), np.random.default_rng(1).integers(shape[-1], size=shape[0]), np.empty(shape, np.float32)
+
+
+def with_output(function, shape):
+    """Arrays (grad_output, x, output, grad_input) of a backward function."""
+    x = normal(shape, 0)
+    return normal(shape, 1), x, function(x), np.empty_like(x)
+
+
+def elementwise(name):
+    parameters = PARAMETERS[name]
+
+    def forward(rows, x, *_):
+        return reference.FORWARD[name](x[rows], *parameters)
+
+    def derivative(rows, x, *_):
+        return reference.DERIVATIVE[name](x[rows], *parameters)
+
+    def backward(rows, grad_output, x, *_):
+        return grad_output[rows] * derivative(rows, x)
+
+    def backward_arrays(shape):
+        return with_output(lambda x: getattr(fa, name)(x, *parameters), shape)
+
+    return (
+        Case(name, "forward", 2, one_input, forward),
+        Case(f"{name}.derivative", "derivative", 2, one_input, derivative),
+        Case(f"{name}.backward", "backward", 3, backward_arrays, backward),
+    )
+
+
+def rowwise(name):
+    def forward(rows, x, _):
+        return reference.ROWWISE[name](x[rows])
+
+    def backward(rows, grad_output, x, output, _):
+        return reference.ROWWISE_BACKWARD[name](grad_output[rows], output[rows])
+
+    if name == "logsumexp":
+        return (Case(name, "rows", 1, row_totals, forward),)
+    return (
+        Case(name, "rows", 2, one_input, forward),
+        Case(f"{name}.backward", "rows", 3, functools.partial(with_output, getattr(fa, name)), backward),
+    )
+
+
+def softmax_cross_entropy(rows, logits, target, _):
+    gradient = reference.ROWWISE["softmax"](logits[rows])
+    gradient[np.arange(len(gradient)), target[rows]] -= 1
+    return gradient / len(target)
+
+
+ELEMENTWISE = tuple(case for row in ACTIVATIONS for case in elementwise(row.name))
+ROWWISE = tuple(case for name in reference.ROWWISE for case in rowwise(name))
+LOSSES = (Case("softmax_cross_entropy", "loss", 2, with_classes, softmax_cross_entropy),)

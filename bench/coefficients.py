@@ -1,0 +1,89 @@
+"""The polynomial coefficients of ``fastact/_kernels/scalar.pxd``: ``python -m bench.coefficients``.
+
+Each is a least-squares fit at Chebyshev nodes, reweighted a few times towards equal error (Lawson's algorithm),
+in 60-digit arithmetic; ``scale(x, value)`` says what an error in the fit costs in the result. Coefficients are rounded to the target format one by one from the constant term up, and
+the later ones refitted, so that they absorb the rounding of the earlier ones.
+"""
+
+import mpmath as mp
+import numpy as np
+
+mp.mp.dps = 60
+
+
+def fit(function, low, high, degree, dtype, scale):
+    """Coefficients, constant term first, and log2 of the largest error."""
+    count = 3 * degree + 12
+    nodes = [(low + high) / 2 + (high - low) / 2 * mp.cos(mp.pi * (k + mp.mpf(1) / 2) / count) for k in range(count)]
+    values = [function(x) for x in nodes]
+    unit = [scale(x, v) for x, v in zip(nodes, values)]
+    fixed = []
+    while len(fixed) <= degree:
+        first = len(fixed)
+        rest = [v - sum(c * x**k for k, c in enumerate(fixed)) for v, x in zip(values, nodes)]
+        weight = [mp.mpf(1)] * count
+        for _ in range(12):
+            rows = mp.matrix([[mp.sqrt(w) * u * x**k for k in range(first, degree + 1)] for x, u, w in zip(nodes, unit, weight)])
+            right = mp.matrix([mp.sqrt(w) * u * r for r, u, w in zip(rest, unit, weight)])
+            solution = mp.lu_solve(rows, right)
+            error = [abs(u * (r - sum(solution[k - first] * x**k for k in range(first, degree + 1))))
+                     for x, u, r in zip(nodes, unit, rest)]
+            weight = [w * (e + max(error) / 1000) for w, e in zip(weight, error)]
+            total = sum(weight)
+            weight = [w / total for w in weight]
+        fixed.append(mp.mpf(float(dtype(mp.nstr(solution[0], 30)))))
+    error = max(u * abs(v - sum(c * x**k for k, c in enumerate(fixed))) for x, v, u in zip(nodes, values, unit))
+    return [float(c) for c in fixed], float(mp.log(error, 2))
+
+
+def upper_tail(centre):
+    """Mills' ratio of the normal distribution times (t + centre), in u = (t - centre) / (t + centre)."""
+    def function(u):
+        t = centre * (1 + u) / (1 - u)
+        z = t / mp.sqrt(2)
+        return mp.erfc(z) * mp.exp(z * z) / 2 * (t + centre)
+    return function
+
+
+def exponential(r):
+    """(exp(r) - 1 - r) / r^2"""
+    return mp.hyp2f2(1, 1, 3, 1, r) / 2 if abs(r) < 1e-3 else (mp.expm1(r) - r) / r**2
+
+
+def logarithm(z):
+    """log((1 + s) / (1 - s)) = 2 s + s z R(z), z = s^2"""
+    s = mp.sqrt(z)
+    return (2 * mp.atanh(s) / s - 2) / z
+
+
+def tanh_remainder(z):
+    """tanh(t) = t - t^3 R(t^2)"""
+    t = mp.sqrt(z)
+    return (t - mp.tanh(t)) / (t * z)
+
+
+TINY = mp.mpf("1e-12")
+def relative(x, value):
+    return 1 / abs(value)
+
+
+def times_square(x, value):
+    return x * x
+
+
+FITS = {
+    "exponential": (exponential, times_square, -mp.log(2) / 2 * 1.01, mp.log(2) / 2 * 1.01, 4, 9),
+    "logarithm": (logarithm, relative, TINY, mp.mpf(1) / 9, 4, 10),
+    "tanh remainder": (tanh_remainder, relative, TINY, mp.mpf("0.36"), 5, 11),
+    "upper tail, centre 3.5, to 14.5": (upper_tail(mp.mpf("3.5")), relative, mp.mpf(-1), mp.mpf(11) / 18, 11, None),
+    "upper tail, centre 5, to 38.7": (upper_tail(mp.mpf(5)), relative, mp.mpf(-1), mp.mpf("33.7") / mp.mpf("43.7"), None, 22),
+}
+
+if __name__ == "__main__":
+    for name, (function, scale, low, high, single, double) in FITS.items():
+        for dtype, degree in ((np.float32, single), (np.float64, double)):
+            if degree is not None:
+                coefficients, error = fit(function, low, high, degree, dtype, scale)
+                print(f"{name}, {dtype.__name__}, degree {degree}: 2^{error:.1f}")
+                for c in coefficients:
+                    print(f"    {c:.9g}" if dtype is np.float32 else f"    {c!r}")

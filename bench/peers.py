@@ -1,0 +1,344 @@
+"""How each library is asked for the functions of ``cases.py``: with reused output memory and equal threads.
+
+Every call takes the arrays of its case in order, then the parameters, and writes the last array. Functions are equal
+by definition, not in every digit. A library that is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import special
+
+import fastact as fa
+from bench.cases import ELEMENTWISE, LOSSES, ROWWISE
+
+
+def optional(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+torch, onnx, onnxruntime = (optional(name) for name in ("torch", "onnx", "onnxruntime"))
+# torch.nn.functional has no out=; what it calls has. Backward functions exist as operators only.
+nn, aten = (torch._C._nn, torch.ops.aten) if torch else (None, None)
+
+
+@dataclass(frozen=True)
+class Node:
+    """An ONNX model of one node: its inputs beside x, and its attributes."""
+
+    operator: str
+    inputs: tuple = ()
+    domain: str = ""
+    attributes: dict = field(default_factory=dict)
+
+
+def node(operator, *inputs, domain="", **attributes):
+    return Node(operator, inputs, domain, attributes)
+
+
+# One row a function -------------------------------------------------------------------------------------------------
+
+
+def numpy_expm1(x, y, inner, outer):
+    np.multiply(np.expm1(np.multiply(np.minimum(x, 0, out=y), inner, out=y), out=y), outer, out=y)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The calls for one function. ``torch_out``: the same as ``torch``, spelled to write to given memory."""
+
+    numpy: Callable | None = None
+    scipy: Callable | None = None
+    torch: Callable | None = None
+    torch_out: Callable | None = None
+    torch_backward: Callable | None = None
+    onnx: Node | None = None
+
+
+def torch_cross_entropy(logits, target, _):
+    """As users write it."""
+    logits = logits.detach().requires_grad_()
+    return torch.autograd.grad(torch.nn.functional.cross_entropy(logits, target), logits)[0]
+
+
+@functools.lru_cache(1)
+def workspace(shape):
+    return torch.empty(shape), torch.empty(shape), torch.ones(())
+
+
+def torch_cross_entropy_out(logits, target, grad):
+    """The same operators, each writing to memory kept from call to call."""
+    log_p, d_log_p, one = workspace(logits.shape)
+    aten._log_softmax.out(logits, -1, False, out=log_p)
+    _, total = aten.nll_loss_forward(log_p, target, None, 1, -100)
+    aten.nll_loss_backward.grad_input(one, log_p, target, None, 1, -100, total, grad_input=d_log_p)
+    aten._log_softmax_backward_data.out(d_log_p, log_p, -1, torch.float32, out=grad)
+
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+ROWS = {
+    "identity": Row(
+        numpy=lambda x, y: np.copyto(y, x),
+        torch=lambda x, y: y.copy_(x),
+        torch_backward=lambda g, x, y, dx: dx.copy_(g),
+        onnx=node("Identity"),
+    ),
+    "sigmoid": Row(
+        numpy=lambda x, y: np.reciprocal(np.add(np.exp(np.negative(x, out=y), out=y), 1, out=y), out=y),
+        scipy=special.expit,
+        torch=lambda x, y: torch.sigmoid(x, out=y),
+        torch_backward=lambda g, x, y, dx: aten.sigmoid_backward.grad_input(g, y, grad_input=dx),
+        onnx=node("Sigmoid"),
+    ),
+    "tanh": Row(
+        numpy=np.tanh,
+        torch=lambda x, y: torch.tanh(x, out=y),
+        torch_backward=lambda g, x, y, dx: aten.tanh_backward.grad_input(g, y, grad_input=dx),
+        onnx=node("Tanh"),
+    ),
+    "relu": Row(
+        numpy=lambda x, y: np.maximum(x, 0, out=y),
+        torch=lambda x, y: torch.clamp_min(x, 0, out=y),
+        torch_backward=lambda g, x, y, dx: aten.threshold_backward.grad_input(g, y, 0, grad_input=dx),
+        onnx=node("Relu"),
+    ),
+    "relu6": Row(
+        numpy=lambda x, y: np.clip(x, 0, 6, out=y),
+        torch=lambda x, y: nn.hardtanh(x, 0, 6, out=y),
+        torch_backward=lambda g, x, y, dx: aten.hardtanh_backward.grad_input(g, x, 0, 6, grad_input=dx),
+        onnx=node("Clip", np.float32(0), np.float32(6)),
+    ),
+    "leaky_relu": Row(
+        numpy=lambda x, y, slope: np.maximum(np.multiply(x, slope, out=y), x, out=y),
+        torch=lambda x, y, slope: nn.leaky_relu(x, slope, out=y),
+        torch_backward=lambda g, x, y, dx, slope: aten.leaky_relu_backward.grad_input(
+            g, x, slope, False, grad_input=dx),
+        onnx=node("LeakyRelu", alpha=0.01),
+    ),
+    "prelu": Row(
+        numpy=lambda x, y, weight: np.maximum(np.multiply(x, weight, out=y), x, out=y),
+        torch=lambda x, y, weight: nn.leaky_relu(x, weight, out=y),
+        torch_backward=lambda g, x, y, dx, weight: aten._prelu_kernel_backward(g, x, torch.full((1,), weight))[0],
+        onnx=node("PRelu", np.float32([0.25])),
+    ),
+    "elu": Row(
+        numpy=lambda x, y, alpha: (numpy_expm1(x, y, 1, alpha), np.maximum(x, y, out=y)),
+        torch=lambda x, y, alpha: nn.elu(x, alpha, out=y),
+        torch_backward=lambda g, x, y, dx, a: aten.elu_backward.grad_input(g, a, 1, 1, True, y, grad_input=dx),
+        onnx=node("Elu", alpha=1.0),
+    ),
+    "selu": Row(
+        torch=lambda x, y: nn.elu(x, SELU_ALPHA, SELU_SCALE, out=y),
+        torch_backward=lambda g, x, y, dx: aten.elu_backward.grad_input(
+            g, SELU_ALPHA, SELU_SCALE, 1, True, y, grad_input=dx),
+        onnx=node("Selu"),
+    ),
+    "celu": Row(
+        numpy=lambda x, y, alpha: (numpy_expm1(x, y, 1 / alpha, alpha), np.maximum(x, y, out=y)),
+        torch=lambda x, y, alpha: nn.elu(x, alpha, 1, 1 / alpha, out=y),
+        torch_backward=lambda g, x, y, dx, a: aten.elu_backward.grad_input(g, a, 1, 1 / a, True, y, grad_input=dx),
+        onnx=node("Celu", alpha=1.0),
+    ),
+    "gelu": Row(
+        scipy=lambda x, y: np.multiply(x, special.ndtr(x, out=y), out=y),
+        torch=lambda x, y: nn.gelu(x, out=y),
+        torch_backward=lambda g, x, y, dx: aten.gelu_backward.grad_input(g, x, grad_input=dx),
+        onnx=node("Gelu"),
+    ),
+    "gelu_tanh": Row(
+        torch=lambda x, y: nn.gelu(x, approximate="tanh", out=y),
+        torch_backward=lambda g, x, y, dx: aten.gelu_backward.grad_input(g, x, approximate="tanh", grad_input=dx),
+        onnx=node("Gelu", approximate="tanh"),
+    ),
+    "gelu_quick": Row(
+        scipy=lambda x, y: np.multiply(x, special.expit(np.multiply(x, 1.702, out=y), out=y), out=y),
+        torch=lambda x, y: torch.mul(x, 1.702, out=y).sigmoid_().mul_(x),
+        onnx=node("QuickGelu", domain="com.microsoft", alpha=1.702),
+    ),
+    "silu": Row(
+        scipy=lambda x, y: np.multiply(x, special.expit(x, out=y), out=y),
+        torch=lambda x, y: nn.silu(x, out=y),
+        torch_backward=lambda g, x, y, dx: aten.silu_backward.grad_input(g, x, grad_input=dx),
+        onnx=node("QuickGelu", domain="com.microsoft", alpha=1.0),
+    ),
+    "swish": Row(
+        scipy=lambda x, y, beta: np.multiply(x, special.expit(np.multiply(x, beta, out=y), out=y), out=y),
+        torch=lambda x, y, beta: torch.mul(x, beta, out=y).sigmoid_().mul_(x),
+        onnx=node("QuickGelu", domain="com.microsoft", alpha=1.0),
+    ),
+    "mish": Row(
+        numpy=lambda x, y: np.multiply(x, np.tanh(np.logaddexp(x, 0, out=y), out=y), out=y),
+        torch=lambda x, y: nn.mish(x, out=y),
+        torch_backward=lambda g, x, y, dx: aten.mish_backward(g, x),
+        onnx=node("Mish"),
+    ),
+    "softplus": Row(
+        numpy=lambda x, y, beta: np.logaddexp(x, 0, out=y),
+        torch=lambda x, y, beta: nn.softplus(x, beta, out=y),
+        torch_backward=lambda g, x, y, dx, beta: aten.softplus_backward.grad_input(g, x, beta, 20, grad_input=dx),
+        onnx=node("Softplus"),
+    ),
+    "softsign": Row(
+        numpy=lambda x, y: np.divide(x, np.add(np.abs(x, out=y), 1, out=y), out=y),
+        torch=lambda x, y: torch.div(x, torch.abs(x, out=y).add_(1), out=y),
+        onnx=node("Softsign"),
+    ),
+    "softshrink": Row(
+        numpy=lambda x, y, lambd: np.subtract(x, np.clip(x, -lambd, lambd, out=y), out=y),
+        torch=lambda x, y, lambd: nn.softshrink(x, lambd, out=y),
+        torch_backward=lambda g, x, y, dx, lambd: aten.softshrink_backward.grad_input(g, x, lambd, grad_input=dx),
+        onnx=node("Shrink", lambd=0.5, bias=0.5),
+    ),
+    "hardshrink": Row(
+        numpy=lambda x, y, lambd: np.multiply(x, np.greater(np.abs(x, out=y), lambd), out=y),
+        torch=lambda x, y, lambd: torch.hardshrink(x, lambd, out=y),
+        torch_backward=lambda g, x, y, dx, lambd: aten.hardshrink_backward.grad_input(g, x, lambd, grad_input=dx),
+        onnx=node("Shrink", lambd=0.5),
+    ),
+    "tanhshrink": Row(
+        numpy=lambda x, y: np.subtract(x, np.tanh(x, out=y), out=y),
+        torch=lambda x, y: torch.sub(x, torch.tanh(x, out=y), out=y),
+    ),
+    "threshold": Row(
+        numpy=lambda x, y, threshold, value: (np.copyto(y, value), np.copyto(y, x, where=x > threshold)),
+        torch=lambda x, y, threshold, value: torch.threshold(x, threshold, value, out=y),
+        torch_backward=lambda g, x, y, dx, t, v: aten.threshold_backward.grad_input(g, x, t, grad_input=dx),
+    ),
+    "hardtanh": Row(
+        numpy=lambda x, y, low, high: np.clip(x, low, high, out=y),
+        torch=lambda x, y, low, high: nn.hardtanh(x, low, high, out=y),
+        torch_backward=lambda g, x, y, dx, low, high: aten.hardtanh_backward.grad_input(g, x, low, high, grad_input=dx),
+        onnx=node("Clip", np.float32(-1), np.float32(1)),
+    ),
+    "hardsigmoid": Row(
+        numpy=lambda x, y, a, b: np.clip(np.add(np.multiply(x, a, out=y), b, out=y), 0, 1, out=y),
+        torch=lambda x, y, a, b: nn.hardsigmoid(x, out=y),
+        torch_backward=lambda g, x, y, dx, a, b: aten.hardsigmoid_backward.grad_input(g, x, grad_input=dx),
+        onnx=node("HardSigmoid", alpha=1 / 6, beta=0.5),
+    ),
+    "hardswish": Row(
+        numpy=lambda x, y: np.multiply(x, np.clip(np.add(np.divide(x, 6, out=y), 0.5, out=y), 0, 1, out=y), out=y),
+        torch=lambda x, y: nn.hardswish(x, out=y),
+        torch_backward=lambda g, x, y, dx: aten.hardswish_backward.out(g, x, out=dx),
+        onnx=node("HardSwish"),
+    ),
+    "logsigmoid": Row(
+        scipy=special.log_expit,
+        torch=lambda x, y: nn.log_sigmoid(x, out=y),
+    ),
+    "squareplus": Row(
+        numpy=lambda x, y, b: np.multiply(
+            np.add(np.sqrt(np.add(np.square(x, out=y), b, out=y), out=y), x, out=y), 0.5, out=y),
+        torch=lambda x, y, b: torch.square(x, out=y).add_(b).sqrt_().add_(x).mul_(0.5),
+    ),
+    "relu_squared": Row(
+        numpy=lambda x, y: np.square(np.maximum(x, 0, out=y), out=y),
+        torch=lambda x, y: torch.clamp_min(x, 0, out=y).square_(),
+    ),
+    "softmax": Row(
+        scipy=lambda x, y: np.copyto(y, special.softmax(x, axis=-1)),
+        torch=lambda x, y: torch.softmax(x, -1, out=y),
+        torch_backward=lambda g, x, y, dx: aten._softmax_backward_data.out(g, y, -1, torch.float32, grad_input=dx),
+        onnx=node("Softmax", axis=-1),
+    ),
+    "log_softmax": Row(
+        scipy=lambda x, y: np.copyto(y, special.log_softmax(x, axis=-1)),
+        torch=lambda x, y: torch.log_softmax(x, -1, out=y),
+        torch_backward=lambda g, x, y, dx: aten._log_softmax_backward_data.out(g, y, -1, torch.float32, out=dx),
+        onnx=node("LogSoftmax", axis=-1),
+    ),
+    "softmin": Row(torch=lambda x, y: torch.softmax(torch.neg(x, out=y), -1, out=y)),
+    "logsumexp": Row(
+        scipy=lambda x, y: np.copyto(y, special.logsumexp(x, axis=-1)),
+        torch=lambda x, y: torch.logsumexp(x, -1, out=y),
+        onnx=node("ReduceLogSumExp", np.array([-1]), keepdims=0),
+    ),
+    "softmax_cross_entropy": Row(torch=torch_cross_entropy, torch_out=torch_cross_entropy_out),
+}
+"""What the other libraries call each function, or how it is made of a few of theirs."""
+
+if missing := {case.function for case in ELEMENTWISE + ROWWISE + LOSSES} - ROWS.keys():
+    raise LookupError(f"no row in bench/peers.py for {', '.join(sorted(missing))}")
+
+
+# How each library is called -----------------------------------------------------------------------------------------
+
+
+def bind_fastact(case, arrays):
+    function = getattr(fa, case.function)
+    *inputs, out = arrays
+    if case.kind == "loss":
+        return functools.partial(function.value_and_grad, *inputs, grad_out=out)
+    if case.name.endswith(".backward"):
+        grad_output, x, output = inputs
+        if case.kind == "rows" or function.backward_needs == "output":
+            return functools.partial(function.backward, grad_output, output=output, out=out)
+        return functools.partial(function.backward, grad_output, x, *case.parameters, out=out)
+    method = function.derivative if case.kind == "derivative" else function
+    return functools.partial(method, *inputs, *case.parameters, out=out)
+
+
+def bind_arrays(call, case, arrays):
+    return functools.partial(call, *arrays, *case.parameters)
+
+
+def bind_tensors(call, case, arrays):
+    return bind_arrays(call, case, [torch.from_numpy(a) for a in arrays])
+
+
+def bind_session(call, arrays, threads):
+    """ONNX Runtime writes where it is told, as the others do; its memory arena is on, as is its default."""
+    x, y = arrays
+    constants = [onnx.numpy_helper.from_array(value, f"constant{i}") for i, value in enumerate(call.inputs)]
+    names = ["x", *(constant.name for constant in constants)]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(call.operator, names, ["y"], domain=call.domain, **call.attributes)],
+        call.operator,
+        *([onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, a.shape)] for name, a in zip("xy", arrays)),
+        constants,
+    )
+    versions = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("com.microsoft", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=versions, ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("x", onnxruntime.OrtValue.ortvalue_from_numpy(x))
+    binding.bind_ortvalue_output("y", onnxruntime.OrtValue.ortvalue_from_numpy(y))
+    return functools.partial(session.run_with_iobinding, binding)
+
+
+def set_num_threads(n):
+    fa.set_num_threads(n)
+    if torch:
+        torch.set_num_threads(n)
+
+
+def bind(case, arrays, threads):
+    """Name of the library -> function of no arguments, for fastact and every peer that has the case."""
+    row = ROWS[case.function]
+    runs = {"fastact": bind_fastact(case, arrays)}
+    if case.name.endswith(".backward"):
+        if torch and row.torch_backward:
+            runs["PyTorch"] = bind_tensors(row.torch_backward, case, arrays)
+    elif case.kind != "derivative":
+        if row.numpy:
+            runs["NumPy"] = bind_arrays(row.numpy, case, arrays)
+        if row.scipy:
+            runs["SciPy"] = bind_arrays(row.scipy, case, arrays)
+        if torch:
+            runs["PyTorch"] = bind_tensors(row.torch, case, arrays)
+        if torch and row.torch_out:
+            runs["PyTorch out"] = bind_tensors(row.torch_out, case, arrays)
+        if onnx and onnxruntime and row.onnx:
+            runs["ONNX Runtime"] = bind_session(row.onnx, arrays, threads)
+    return runs

@@ -1,0 +1,180 @@
+/* What Cython cannot say: fused operations, bit casts, restrict, register-level stores and conversions. */
+#ifndef FASTACT_PRIMITIVES_H
+#define FASTACT_PRIMITIVES_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#define FASTACT_X86 1
+#endif
+
+#if defined(__FMA__) || defined(__aarch64__) || defined(__FP_FAST_FMA)
+#define FASTACT_FMA 1
+#endif
+
+/* In-place calls are fine although input and output then are one array: every element is loaded before it is stored. */
+typedef float *__restrict fa_restrict_float;
+typedef double *__restrict fa_restrict_double;
+
+static inline int32_t bits_f(float x) { int32_t i; memcpy(&i, &x, sizeof i); return i; }
+static inline int64_t bits_d(double x) { int64_t i; memcpy(&i, &x, sizeof i); return i; }
+static inline float from_bits_f(int32_t i) { float x; memcpy(&x, &i, sizeof x); return x; }
+static inline double from_bits_d(int64_t i) { double x; memcpy(&x, &i, sizeof x); return x; }
+
+/* a * b + c, fused where the hardware can: for polynomials, where either rounding will do. */
+#ifdef FASTACT_FMA
+static inline float muladd_f(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+static inline double muladd_d(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#else
+static inline float muladd_f(float a, float b, float c) { return a * b + c; }
+static inline double muladd_d(double a, double b, double c) { return a * b + c; }
+#endif
+
+/* a * b + c where c is close to -a * b: the rounding error of a product or a quotient. Without the instruction float
+   goes through double, which holds the product exactly, and double through Dekker's splitting (Numer. Math. 18, 1971). */
+#ifdef FASTACT_FMA
+#define residual_f muladd_f
+#define residual_d muladd_d
+#else
+static inline float residual_f(float a, float b, float c) { return (float)((double)a * b + c); }
+static inline double high_half(double a) { return from_bits_d(bits_d(a) & ~(int64_t)0x7ffffff); }
+static inline double residual_d(double a, double b, double c)
+{
+    double p = a * b, ah = high_half(a), al = a - ah, bh = high_half(b), bl = b - bh;
+    double error = ((ah * bh - p) + ah * bl + al * bh) + al * bl;
+    return (p + c) + error;
+}
+#endif
+
+/* Powers of two from t = magic + n, whose low bits hold n plus a bias (see exp_parts in scalar.pxd). */
+static inline float power_of_two_f(float t) { return from_bits_f((int32_t)((uint32_t)bits_f(t) << 23)); }
+static inline double power_of_two_d(double t) { return from_bits_d((int64_t)((uint64_t)bits_d(t) << 52)); }
+/* The same beyond the range of the exponent, as a product of two; here n has twice the bias. */
+static inline float half_power_f(float t, float *other)
+{
+    uint32_t n = (uint32_t)bits_f(t), h = (n & 0xfff) >> 1;
+    *other = from_bits_f((int32_t)((n - h) << 23));
+    return from_bits_f((int32_t)(h << 23));
+}
+static inline double half_power_d(double t, double *other)
+{
+    uint64_t n = (uint64_t)bits_d(t), h = (n & 0xffff) >> 1;
+    *other = from_bits_d((int64_t)((n - h) << 52));
+    return from_bits_d((int64_t)(h << 52));
+}
+
+/* NumPy looks at the status register after a loop and would warn about what the formulas mean to happen. */
+static inline void clear_fp_status(void)
+{
+#ifdef FASTACT_X86
+    _mm_setcsr(_mm_getcsr() & ~0x3fu);
+#elif defined(__aarch64__)
+    uint64_t zero = 0;
+    __asm__ volatile("msr fpsr, %0" : : "r"(zero));
+#endif
+}
+
+/* Copies to memory past the cache; to is aligned as its type. Call stream_fence before anyone else reads. */
+static inline void stream_copy(char *to, const char *from, ptrdiff_t bytes)
+{
+#ifdef FASTACT_X86
+    ptrdiff_t head = (ptrdiff_t)(-(uintptr_t)to & 63), i;
+    if (head > bytes)
+        head = bytes;
+    memcpy(to, from, (size_t)head);
+    to += head, from += head, bytes -= head;
+#ifdef __AVX512F__
+    for (i = 0; i + 64 <= bytes; i += 64)
+        _mm512_stream_si512((__m512i *)(to + i), _mm512_loadu_si512(from + i));
+#elif defined(__AVX__)
+    for (i = 0; i + 64 <= bytes; i += 64) {
+        _mm256_stream_si256((__m256i *)(to + i), _mm256_loadu_si256((const __m256i *)(from + i)));
+        _mm256_stream_si256((__m256i *)(to + i + 32), _mm256_loadu_si256((const __m256i *)(from + i + 32)));
+    }
+#else
+    for (i = 0; i + 16 <= bytes; i += 16)
+        _mm_stream_si128((__m128i *)(to + i), _mm_loadu_si128((const __m128i *)(from + i)));
+#endif
+    memcpy(to + i, from + i, (size_t)(bytes - i));
+#else
+    memcpy(to, from, (size_t)bytes);
+#endif
+}
+static inline void stream_fence(void)
+{
+#ifdef FASTACT_X86
+    _mm_sfence();
+#endif
+}
+
+/* Half formats <-> float. Integer arithmetic so that every build vectorises it; the hardware's own where there is one. */
+static inline float half_to_float(uint16_t h)
+{
+#ifdef __F16C__
+    return _cvtsh_ss(h);
+#else
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
+    float scaled = from_bits_f((int32_t)rest) * 0x1p112f;            /* rebias; subnormals come out right */
+    uint32_t bits = (uint32_t)bits_f(scaled);
+    bits = (h & 0x7c00) == 0x7c00 ? rest | 0x7f800000u : bits;
+    return from_bits_f((int32_t)(bits | sign));
+#endif
+}
+static inline uint16_t float_to_half(float x)
+{
+#ifdef __F16C__
+    return _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    uint32_t bits = (uint32_t)bits_f(x), sign = (bits >> 16) & 0x8000, a = bits & 0x7fffffffu;
+    uint32_t normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1)) >> 13;
+    uint32_t subnormal = (uint32_t)bits_f(from_bits_f((int32_t)a) + 0.5f) - 0x3f000000u; /* the addition rounds at 2^-24 */
+    uint32_t h = a < 0x38800000u ? subnormal : a >= 0x47800000u ? 0x7c00u : normal;
+    h = a > 0x7f800000u ? 0x7e00u | ((a >> 13) & 0x3ff) : h;
+    return (uint16_t)(h | sign);
+#endif
+}
+static inline void widen_half(const uint16_t *from, float *to, ptrdiff_t n)
+{
+    ptrdiff_t i = 0;
+#if defined(__AVX512F__)
+    for (; i + 16 <= n; i += 16)
+        _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(from + i))));
+#elif defined(__F16C__)
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
+#endif
+    for (; i < n; i++)
+        to[i] = half_to_float(from[i]);
+}
+static inline void narrow_half(const float *from, uint16_t *to, ptrdiff_t n)
+{
+    ptrdiff_t i = 0;
+#if defined(__AVX512F__)
+    for (; i + 16 <= n; i += 16)
+        _mm256_storeu_si256((__m256i *)(to + i), _mm512_cvtps_ph(_mm512_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(__F16C__)
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(to + i), _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#endif
+    for (; i < n; i++)
+        to[i] = float_to_half(from[i]);
+}
+static inline void widen_bfloat(const uint16_t *__restrict from, float *__restrict to, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        to[i] = from_bits_f((int32_t)((uint32_t)from[i] << 16));
+}
+static inline void narrow_bfloat(const float *__restrict from, uint16_t *__restrict to, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)bits_f(from[i]);
+        uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16;
+        to[i] = (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40 : rounded);
+    }
+}
+
+#endif

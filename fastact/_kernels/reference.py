@@ -1,0 +1,337 @@
+"""Obvious float64 NumPy twins of every function: the oracle of the tests and the last fallback.
+
+Each dict maps a public name to a plain function. Inputs are taken to float64; the formulas are the stable ones, good to
+about 1e-13 relative for every float32 input (``tests/test_accuracy.py`` holds them against mpmath), which is what
+measuring float32 and the half types needs. Nothing here is fast, and nothing here warns.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+SELU_ALPHA = 1.6732632423543772
+SELU_SCALE = 1.0507009873554805
+SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
+
+erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def times(a, b):
+    """a b with 0 inf = 0, the limit wherever one factor decays exponentially."""
+    unsure = ((a == 0) & np.isinf(b)) | (np.isinf(a) & (b == 0))
+    return np.where(unsure, np.copysign(0.0, a) * np.copysign(1.0, b), a * b)
+
+
+def elementwise(functions):
+    """The functions with what all of them share: float64 in and out, NaN in gives NaN out, no warning."""
+
+    def twin(function):
+        @functools.wraps(function)
+        def quiet(x, *parameters):
+            x, *parameters = (np.asarray(v, np.float64) for v in (x, *parameters))
+            with np.errstate(all="ignore"):
+                return np.where(np.isnan(x), np.nan, function(x, *parameters))
+
+        return quiet
+
+    return {name: twin(function) for name, function in functions.items()}
+
+
+# Functions -----------------------------------------------------------------------------------------------------------
+
+
+def sigmoid(x):
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+def leaky_relu(x, negative_slope=0.01):
+    return np.where(x > 0, x, times(negative_slope, x))
+
+
+def elu(x, alpha=1.0):
+    return np.where(x > 0, x, alpha * np.expm1(x))
+
+
+def celu(x, alpha=1.0):
+    return np.where(x > 0, x, alpha * np.expm1(x / alpha))
+
+
+def gaussian_cdf(x):
+    return erfc(-x / math.sqrt(2)) / 2
+
+
+def gaussian_pdf(x):
+    return np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def gelu_tanh_argument(x):
+    """2u and 2u' of x s(2u) = x (1 + tanh(u)) / 2."""
+    return 2 * SQRT_2_OVER_PI * (x + 0.044715 * x**3), 2 * SQRT_2_OVER_PI * (1 + 3 * 0.044715 * x**2)
+
+
+def swish(x, beta=1.0):
+    return times(x, sigmoid(times(beta, x)))
+
+
+def softplus(x, beta=1.0):
+    return np.logaddexp(0, times(beta, x)) / beta
+
+
+def mish_gate(x):
+    return np.tanh(softplus(x))
+
+
+def tanhshrink(x):
+    taylor = [-21844 / 6081075, 1382 / 155925, -62 / 2835, 17 / 315, -2 / 15, 1 / 3]
+    series = x**3 * np.polyval(taylor, x * x)
+    return np.where(np.abs(x) < 0.1, series, x - np.tanh(x))
+
+
+def hardtanh(x, min_val=-1.0, max_val=1.0):
+    return np.minimum(np.maximum(x, min_val), max_val)
+
+
+def squareplus(x, b=4.0):
+    r = np.hypot(x, np.sqrt(b))
+    return np.where(x >= 0, (x + r) / 2, b / 2 / (r - x))
+
+
+FORWARD = elementwise({
+    "identity": lambda x: x,
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "relu6": lambda x: hardtanh(x, 0, 6),
+    "leaky_relu": leaky_relu,
+    "prelu": leaky_relu,
+    "elu": elu,
+    "selu": lambda x: SELU_SCALE * elu(x, SELU_ALPHA),
+    "celu": celu,
+    "gelu": lambda x: times(x, gaussian_cdf(x)),
+    "gelu_tanh": lambda x: times(x, sigmoid(gelu_tanh_argument(x)[0])),
+    "gelu_quick": lambda x: swish(x, 1.702),
+    "silu": swish,
+    "swish": swish,
+    "mish": lambda x: times(x, mish_gate(x)),
+    "softplus": softplus,
+    "softsign": lambda x: np.where(np.isinf(x), np.sign(x), x / (1 + np.abs(x))),
+    "softshrink": lambda x, lambd=0.5: np.sign(x) * np.maximum(np.abs(x) - lambd, 0),
+    "hardshrink": lambda x, lambd=0.5: np.where(np.abs(x) > lambd, x, 0),
+    "tanhshrink": tanhshrink,
+    "threshold": lambda x, threshold, value: np.where(x > threshold, x, value),
+    "hardtanh": hardtanh,
+    "hardsigmoid": lambda x, alpha=1 / 6, beta=0.5: hardtanh(times(alpha, x) + beta, 0, 1),
+    "hardswish": lambda x: times(x, hardtanh(x + 3, 0, 6) / 6),
+    "logsigmoid": lambda x: -softplus(-x),
+    "squareplus": squareplus,
+    "relu_squared": lambda x: np.maximum(x, 0) ** 2,
+})
+
+
+# Derivatives ---------------------------------------------------------------------------------------------------------
+
+
+def sigmoid_derivative(x):
+    return sigmoid(x) * sigmoid(-x)
+
+
+def swish_derivative(x, beta=1.0):
+    z = times(beta, x)
+    return sigmoid(z) + times(z, sigmoid_derivative(z))
+
+
+def leaky_relu_derivative(x, negative_slope=0.01):
+    return np.where(x > 0, 1, negative_slope)
+
+
+def elu_derivative(x, alpha=1.0):
+    return np.where(x > 0, 1, alpha * np.exp(x))
+
+
+def gelu_tanh_derivative(x):
+    z, dz = gelu_tanh_argument(x)
+    return sigmoid(z) + times(x * dz, sigmoid_derivative(z))
+
+
+def mish_derivative(x):
+    w = mish_gate(x)
+    return w + times(x, (1 - w * w) * sigmoid(x))
+
+
+def shrink_derivative(x, lambd=0.5):
+    return np.abs(x) > lambd
+
+
+def inside(x, low, high):
+    return (low < x) & (x < high)
+
+
+def squareplus_derivative(x, b=4.0):
+    r = np.hypot(x, np.sqrt(b))
+    return np.where(np.isinf(x), x > 0, squareplus(x, b) / r)
+
+
+DERIVATIVE = elementwise({
+    "identity": np.ones_like,
+    "sigmoid": sigmoid_derivative,
+    "tanh": lambda x: 4 * sigmoid_derivative(2 * x),
+    "relu": lambda x: x > 0,
+    "relu6": lambda x: inside(x, 0, 6),
+    "leaky_relu": leaky_relu_derivative,
+    "prelu": leaky_relu_derivative,
+    "elu": elu_derivative,
+    "selu": lambda x: SELU_SCALE * elu_derivative(x, SELU_ALPHA),
+    "celu": lambda x, alpha=1.0: np.where(x > 0, 1, np.exp(x / alpha)),
+    "gelu": lambda x: gaussian_cdf(x) + times(x, gaussian_pdf(x)),
+    "gelu_tanh": gelu_tanh_derivative,
+    "gelu_quick": lambda x: swish_derivative(x, 1.702),
+    "silu": swish_derivative,
+    "swish": swish_derivative,
+    "mish": mish_derivative,
+    "softplus": lambda x, beta=1.0: sigmoid(times(beta, x)),
+    "softsign": lambda x: (1 / (1 + np.abs(x))) ** 2,
+    "softshrink": shrink_derivative,
+    "hardshrink": shrink_derivative,
+    "tanhshrink": lambda x: np.tanh(x) ** 2,
+    "threshold": lambda x, threshold, value: x > threshold,
+    "hardtanh": lambda x, min_val=-1.0, max_val=1.0: inside(x, min_val, max_val),
+    "hardsigmoid": lambda x, alpha=1 / 6, beta=0.5: np.where(inside(times(alpha, x) + beta, 0, 1), alpha, 0),
+    "hardswish": lambda x: np.where(x <= -3, 0, np.where(x >= 3, 1, x / 3 + 0.5)),
+    "logsigmoid": lambda x: sigmoid(-x),
+    "squareplus": squareplus_derivative,
+    "relu_squared": lambda x: 2 * np.maximum(x, 0),
+})
+
+DERIVATIVE_FROM_OUTPUT = elementwise({
+    "identity": np.ones_like,
+    "sigmoid": lambda y: y * (1 - y),
+    "tanh": lambda y: (1 - y) * (1 + y),
+    "relu": lambda y: y > 0,
+    "relu6": lambda y: inside(y, 0, 6),
+    "leaky_relu": leaky_relu_derivative,
+    "elu": lambda y, alpha=1.0: np.where(y > 0, 1, y + alpha),
+    "selu": lambda y: np.where(y > 0, SELU_SCALE, y + SELU_SCALE * SELU_ALPHA),
+    "celu": lambda y, alpha=1.0: np.where(y > 0, 1, y / alpha + 1),
+    "softplus": lambda y, beta=1.0: -np.expm1(-beta * y),
+    "hardtanh": lambda y, min_val=-1.0, max_val=1.0: inside(y, min_val, max_val),
+    "logsigmoid": lambda y: -np.expm1(y),
+})
+
+
+# Rows ----------------------------------------------------------------------------------------------------------------
+
+
+def shifted_and_log_sum(x):
+    """Along the last axis x - max and log(sum(exp(x - max))), the latter from the terms beside the largest."""
+    if x.shape[-1] == 0:
+        return x, np.zeros(x.shape[:-1] + (1,))
+    largest = np.argmax(x, axis=-1)[..., None]
+    shifted = x - np.take_along_axis(x, largest, -1)
+    others = np.exp(shifted)
+    np.put_along_axis(others, largest, np.exp(np.take_along_axis(shifted, largest, -1)) - 1, -1)
+    return shifted, np.log1p(np.sum(others, axis=-1, keepdims=True))
+
+
+def log_softmax(x, axis=-1, *, where=None, temperature=1.0):
+    x = np.moveaxis(x / temperature, axis, -1)
+    if where is not None:
+        where = np.moveaxis(np.broadcast_to(where, np.moveaxis(x, -1, axis).shape), axis, -1)
+        x = np.where(where, x, -np.inf)
+    shifted, log_sum = shifted_and_log_sum(x)
+    y = shifted - log_sum
+    return np.moveaxis(y if where is None else np.where(where, y, -np.inf), -1, axis)
+
+
+def softmax(x, axis=-1, *, where=None, temperature=1.0):
+    return np.exp(log_softmax(x, axis, where=where, temperature=temperature))
+
+
+def logsumexp(x, axis=-1, keepdims=False):
+    x = np.moveaxis(x, axis, -1)
+    largest = np.max(x, axis=-1, keepdims=True, initial=-np.inf)
+    # An infinite maximum is the answer itself: inf - inf would hide it.
+    y = np.where(np.isinf(largest), largest, largest + shifted_and_log_sum(x)[1])
+    y = np.moveaxis(y, -1, axis)
+    return y if keepdims else np.squeeze(y, axis)
+
+
+def softmax_backward(grad_output, y, axis=-1):
+    return y * (grad_output - np.sum(grad_output * y, axis=axis, keepdims=True))
+
+
+def log_softmax_backward(grad_output, y, axis=-1):
+    return grad_output - np.exp(y) * np.sum(grad_output, axis=axis, keepdims=True)
+
+
+def logsumexp_backward(grad_output, x, axis=-1):
+    return np.expand_dims(grad_output, axis) * softmax(x, axis)
+
+
+def rowwise(functions):
+    """The functions with float64 in and out, a 0-d array as a row of one, and no warning."""
+
+    def twin(function):
+        @functools.wraps(function)
+        def quiet(*arrays, **options):
+            arrays = [np.asarray(a, np.float64) for a in arrays]
+            with np.errstate(all="ignore"):
+                if arrays[-1].ndim == 0:
+                    return function(*(a[None] for a in arrays), **options).reshape(())
+                return function(*arrays, **options)
+
+        return quiet
+
+    return {name: twin(function) for name, function in functions.items()}
+
+
+ROWWISE = rowwise({
+    "softmax": softmax,
+    "log_softmax": log_softmax,
+    "softmin": lambda x, axis=-1, **options: softmax(-x, axis, **options),
+    "logsumexp": logsumexp,
+})
+
+ROWWISE_BACKWARD = rowwise({
+    "softmax": softmax_backward,
+    "log_softmax": log_softmax_backward,
+    "softmin": lambda grad_output, y, axis=-1: -softmax_backward(grad_output, y, axis),
+    "logsumexp": logsumexp_backward,
+})
+
+
+# Losses --------------------------------------------------------------------------------------------------------------
+
+
+def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0,
+                          reduction="mean"):
+    """Value and gradient of -sum(c log_softmax) + z_loss logsumexp^2, c the smoothed and weighted target."""
+    logits, target = np.moveaxis(np.asarray(logits, np.float64), axis, -1), np.asarray(target)
+    classes = logits.shape[-1]
+    weight = np.ones(classes) if weight is None else np.asarray(weight, np.float64)
+    if target.ndim == logits.ndim:
+        probabilities = np.moveaxis(target.astype(np.float64), axis, -1)
+        counts = np.ones(logits.shape[:-1])
+        share = counts
+    else:
+        counts = target != ignore_index
+        probabilities = np.eye(classes)[np.where(counts, target, 0)]
+        share = counts * weight[np.where(counts, target, 0)]
+    with np.errstate(all="ignore"):
+        c = weight * ((1 - label_smoothing) * probabilities + label_smoothing / classes)
+        log_p = log_softmax(logits)
+        log_total = logsumexp(logits, keepdims=True)
+        p = np.exp(log_p)
+        value = -np.sum(np.where(c == 0, 0, c * log_p), axis=-1) + z_loss * log_total[..., 0] ** 2
+        # p sum(c) - c with the element's own share written as c (p - 1), so that a dominant class keeps its digits.
+        grad = p * (np.sum(c, axis=-1, keepdims=True) - c) + c * np.expm1(log_p) + 2 * z_loss * log_total * p
+        divisor = {"mean": np.sum(share), "sum": 1.0, "none": 1.0}[reduction]
+        value = np.where(counts, value, 0)
+        grad = np.where(counts[..., None], grad, 0) / (divisor or 1.0)
+    return value if reduction == "none" else np.sum(value) / (divisor or 1.0), np.moveaxis(grad, -1, axis)
+
+
+VALUE_AND_GRAD = {"softmax_cross_entropy": softmax_cross_entropy}

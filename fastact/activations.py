@@ -1,0 +1,191 @@
+"""The public activations, made from the table."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+
+import numpy as np
+
+from ._kernels import dispatch
+from .backends import kernels
+from .table import ACTIVATIONS, HALF_ULP, Row
+
+NANOSECONDS = {True: 0.05, False: 0.25}
+"""What an element of a cheap function costs, and of another: measured at 64 K elements, only the order matters."""
+
+UFUNC_KEYWORDS = ("where", "dtype", "casting", "order", "subok")
+
+
+@dispatch.callable_like_builtin
+class _Function(dispatch.Elementwise):
+    """One elementwise callable: an activation, its derivative, or one of its backward passes."""
+
+    def __init__(self, row: Row, kind: str, inputs: tuple[str, ...], doc: str):
+        self.row = row
+        self.inputs = inputs
+        self.__name__ = row.name if kind == "forward" else f"{row.name}.{kind}"
+        self.__qualname__ = self.__name__
+        self.__module__ = "fastact"
+        self.__doc__ = doc
+        self.__signature__ = self._signature()
+        super().__init__(
+            self.__name__.replace(".", "_"),
+            doc,
+            {dtype: kernels[f"{row.name}_{kind}_{dtype}"] for dtype in ("float", "double")},
+            len(inputs),
+            row.parameters,
+            NANOSECONDS[row.cheap],
+            row.keeps_integers and kind == "forward",
+            self._general,
+        )
+
+    def _signature(self):
+        parameter = inspect.Parameter
+        empty = parameter.empty
+        return inspect.Signature(
+            [parameter(name, parameter.POSITIONAL_ONLY) for name in self.inputs]
+            + [parameter(name, parameter.POSITIONAL_OR_KEYWORD, default=empty if default is None else default)
+               for name, default in self.row.parameters]
+            + [parameter("out", parameter.POSITIONAL_OR_KEYWORD, default=None)]
+            + [parameter(name, parameter.KEYWORD_ONLY, default=default)
+               for name, default in zip(UFUNC_KEYWORDS, (True, None, "same_kind", "K", True))]
+        )  # fmt: skip
+
+    def _general(self, *args, **kwargs):
+        """Anything that NumPy understands, through the ufunc."""
+        operands = list(args[: len(self.inputs)])
+        if len(operands) < len(self.inputs):
+            raise TypeError(f"{self.__name__}() needs {' and '.join(self.inputs)}")
+        rest = list(args[len(self.inputs) :])
+        for name, default in self.row.parameters:
+            if rest:
+                if name in kwargs:
+                    raise TypeError(f"{self.__name__}() got {name} twice")
+                value = rest.pop(0)
+            else:
+                value = kwargs.pop(name, default)
+            if value is None:
+                raise TypeError(f"{self.__name__}() needs {name}")
+            operands.append(value)
+        if rest and "out" not in kwargs:
+            kwargs["out"] = rest.pop(0)
+        if rest:
+            raise TypeError(f"{self.__name__}() takes {len(self.inputs) + len(self.row.parameters) + 1} positional arguments "
+                            f"at most, {len(args)} were given")
+        for name in kwargs:
+            if name != "out" and name not in UFUNC_KEYWORDS:
+                raise TypeError(f"{self.__name__}() got an unexpected keyword argument {name!r}")
+        if _knows_bfloat16():
+            kwargs |= _dtype_for(operands, kwargs)
+        if kwargs.get("out") is None and kwargs.get("dtype") is None:
+            return self.ufunc(*operands, **kwargs)
+        with np.errstate(all="ignore"):  # a cast to a narrower type may overflow, as it should
+            return self.ufunc(*operands, **kwargs)
+
+    nin = property(lambda self: self.ufunc.nin)
+    types = property(lambda self: self.ufunc.types)
+    name = property(lambda self: self.row.name)
+    parameters = property(lambda self: dict(self.row.parameters))
+
+    def __repr__(self):
+        return f"<fastact function {self.__name__!r}>"
+
+
+@dispatch.callable_like_builtin
+class _Backward(_Function):
+    """grad_output times the derivative, at the input or, with ``output=``, at what the saved output tells of it."""
+
+    def __init__(self, row: Row):
+        super().__init__(row, "backward", ("grad_output", "x"), _backward_doc(row))
+        if row.from_output:
+            self._from_output = _Function(row, "backward_from_output", ("grad_output", "output"), "")
+
+    def _signature(self):
+        signature = super()._signature()
+        parameters = [p.replace(default=None) if k > 0 and p.default is p.empty else p
+                      for k, p in enumerate(signature.parameters.values())]
+        return signature.replace(parameters=parameters + [inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default=None)])
+
+    def _general(self, *args, output=None, **kwargs):
+        if output is None:
+            return super()._general(*args, **kwargs)
+        if not self.row.from_output:
+            raise TypeError(f"the derivative of {self.row.name} cannot be told from its output; it needs the input: "
+                            f"{self.row.name}.backward(grad_output, x)")
+        if len(args) != 1:
+            raise TypeError(f"{self.__name__}() takes either x or output, and what follows them by name")
+        return self._from_output(args[0], output, **kwargs)
+
+
+@dispatch.callable_like_builtin
+class _PreluBackward(_Backward):
+    """As prelu's slope is learned, its gradient comes along."""
+
+    def _general(self, grad_output, x=None, weight=None, **kwargs):
+        grad_input = super()._general(grad_output, x, weight, **kwargs)
+        terms = np.multiply(grad_output, np.minimum(x, 0), dtype=np.float64)
+        shape = np.shape(weight)
+        extra = terms.ndim - len(shape)
+        axes = tuple(range(extra)) + tuple(extra + k for k, n in enumerate(shape) if n == 1)
+        return grad_input, terms.sum(axis=axes).reshape(shape).astype(np.result_type(grad_input))
+
+
+@dispatch.callable_like_builtin
+class Activation(_Function):
+    """An activation function: a NumPy ufunc with a faster way in, a derivative and a backward pass.
+
+    Attributes
+    ----------
+    derivative, backward
+        Callables of the same kind.
+    ufunc : numpy.ufunc
+        What handles everything but plain contiguous arrays.
+    max_ulp : dict
+        The promised largest error in units in the last place, by dtype.
+    backward_needs : str
+        ``"output"`` if ``backward(grad_output, output=y)`` is possible, else ``"input"``.
+    name, parameters, nin, types
+        As the table and the ufunc have them.
+    """
+
+    def __init__(self, row: Row):
+        super().__init__(row, "forward", ("x",), _doc(row))
+        self.derivative = _Function(row, "derivative", ("x",), _derivative_doc(row))
+        self.backward = (_PreluBackward if row.name == "prelu" else _Backward)(row)
+        self.backward_needs = "output" if row.from_output else "input"
+        self.max_ulp = {"float16": HALF_ULP, "bfloat16": HALF_ULP, "float32": row.max_ulp[0], "float64": row.max_ulp[1]}
+
+    def __reduce__(self):
+        return self.__name__
+
+
+def list_activations() -> list[str]:
+    """The names of all elementwise activations."""
+    return [row.name for row in ACTIVATIONS]
+
+
+_bfloat16 = None
+
+
+def _knows_bfloat16() -> bool:
+    """Whether ml_dtypes has been imported, by whoever made a bfloat16 array; then the ufuncs get loops for it."""
+    global _bfloat16
+    if _bfloat16 is None and "ml_dtypes" in sys.modules:
+        _bfloat16 = np.dtype(sys.modules["ml_dtypes"].bfloat16)
+        dispatch.register_bfloat16(_bfloat16)
+    return _bfloat16 is not None
+
+
+def _dtype_for(operands, kwargs):
+    return {}
+
+
+def _doc(row): return row.summary
+def _derivative_doc(row): return row.summary
+def _backward_doc(row): return row.summary
+
+
+for _row in ACTIVATIONS:
+    globals()[_row.name] = Activation(_row)
+__all__ = list_activations()

@@ -1,0 +1,104 @@
+"""The table: one row per elementwise activation.
+
+Pure data with no imports from the package, so that ``setup.py`` can read it before anything is built.
+The build stamps kernels from it, ``activations.py`` makes the public objects from it, and the tests, the
+benchmarks, the documentation and the type stubs iterate over it.
+
+To add an activation: its formula and derivative in ``_kernels/scalar.pxd`` and a row here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """What everything else needs to know about one activation.
+
+    ``parameters`` holds (name, default) pairs, default ``None`` meaning that the caller must give it.
+    ``from_output`` says that ``backward(grad_output, output=y)`` is possible, i.e. that ``scalar.pxd`` has a
+    ``NAME_derivative_from_output``. ``max_ulp`` and ``max_ulp_derivative`` are the promised maxima for
+    (float32, float64) over the whole real line, subnormal results included, measured as ``tests/ulp.py`` says;
+    for a derivative next to one of its zeros the error is counted in units of its largest term.
+    ``keeps_integers``: integer arrays stay integer instead of following the rule of ``np.exp``.
+    ``cheap``: bound by memory rather than by arithmetic, which decides from what size threads pay.
+    """
+
+    name: str
+    summary: str
+    formula: str
+    derivative: str
+    max_ulp: tuple[float, float] = (0.5, 0.5)
+    max_ulp_derivative: tuple[float, float] = (0.5, 0.5)
+    parameters: tuple[tuple[str, float | None], ...] = ()
+    from_output: bool = False
+    keeps_integers: bool = False
+    cheap: bool = False
+    source: str = ""
+
+
+HALF_ULP = 0.51
+"""Promised maximum for float16 and bfloat16: computed in float32, rounded once."""
+
+ACTIVATIONS = (
+    Row("identity", "Identity function.", "x", "1", keeps_integers=True, from_output=True, cheap=True),
+    Row("sigmoid", "Logistic sigmoid.", "1 / (1 + exp(-x))", "s(x) s(-x)", (1, 2), (2, 4), from_output=True),
+    Row("tanh", "Hyperbolic tangent.", "(exp(2x) - 1) / (exp(2x) + 1)", "4 exp(2x) / (exp(2x) + 1)^2", (1, 2), (2, 4),
+        from_output=True),
+    Row("relu", "Rectified linear unit.", "max(x, 0)", "1 if x > 0 else 0", from_output=True, keeps_integers=True,
+        cheap=True, source="Nair & Hinton 2010"),
+    Row("relu6", "Rectified linear unit capped at 6.", "min(max(x, 0), 6)", "1 if 0 < x < 6 else 0", from_output=True,
+        cheap=True, source="Krizhevsky 2010"),
+    Row("leaky_relu", "Leaky rectified linear unit.", "x if x > 0 else negative_slope x",
+        "1 if x > 0 else negative_slope", parameters=(("negative_slope", 0.01),), from_output=True, cheap=True,
+        source="Maas et al. 2013"),
+    Row("prelu", "Leaky rectified linear unit whose slope is learned.", "x if x > 0 else weight x",
+        "1 if x > 0 else weight", parameters=(("weight", None),), cheap=True, source="He et al. 2015, arXiv:1502.01852"),
+    Row("elu", "Exponential linear unit.", "x if x > 0 else alpha (exp(x) - 1)", "1 if x > 0 else alpha exp(x)",
+        (1.5, 2), (2, 4), parameters=(("alpha", 1.0),), from_output=True, source="Clevert et al. 2015, arXiv:1511.07289"),
+    Row("selu", "Scaled exponential linear unit, self-normalising.",
+        "scale (x if x > 0 else alpha (exp(x) - 1)), alpha = 1.6732632423543772, scale = 1.0507009873554805",
+        "scale (1 if x > 0 else alpha exp(x))", (1.5, 2), (2, 4), from_output=True,
+        source="Klambauer et al. 2017, arXiv:1706.02515"),
+    Row("celu", "Continuously differentiable exponential linear unit.", "x if x > 0 else alpha (exp(x / alpha) - 1)",
+        "1 if x > 0 else exp(x / alpha)", (1.5, 2), (2, 4), parameters=(("alpha", 1.0),), from_output=True,
+        source="Barron 2017, arXiv:1704.07483"),
+    Row("gelu", "Gaussian error linear unit, exact (the erf form).", "x Phi(x) = x erfc(-x / sqrt(2)) / 2",
+        "Phi(x) + x phi(x)", (1.5, 2), (2, 4), source="Hendrycks & Gimpel 2016, arXiv:1606.08415"),
+    Row("gelu_tanh", "GELU in its tanh approximation.", "x (1 + tanh(u)) / 2, u = sqrt(2/pi) (x + 0.044715 x^3)",
+        "s(2u) + 2 x u' s(2u) s(-2u)", (1.5, 2), (2, 4), source="Hendrycks & Gimpel 2016, arXiv:1606.08415"),
+    Row("gelu_quick", "GELU in its sigmoid approximation.", "x s(1.702 x)", "s(z) (1 + z s(-z)), z = 1.702 x",
+        (1.5, 2), (2, 4), source="Hendrycks & Gimpel 2016, arXiv:1606.08415"),
+    Row("silu", "Sigmoid linear unit.", "x s(x)", "s(x) (1 + x s(-x))", (1, 2), (2, 4),
+        source="Elfwing et al. 2017, arXiv:1702.03118"),
+    Row("swish", "Sigmoid linear unit with a slope.", "x s(beta x)", "s(z) (1 + z s(-z)), z = beta x", (1.5, 2), (2, 4),
+        parameters=(("beta", 1.0),), source="Ramachandran et al. 2017, arXiv:1710.05941"),
+    Row("mish", "Mish.", "x tanh(log(1 + exp(x)))", "w + x (1 - w^2) s(x), w = tanh(log(1 + exp(x)))", (1.5, 2), (2, 4),
+        source="Misra 2019, arXiv:1908.08681"),
+    Row("softplus", "Smooth rectifier, exact, without a threshold.", "log(1 + exp(beta x)) / beta", "s(beta x)",
+        (1.5, 2), (2, 4), parameters=(("beta", 1.0),), from_output=True, source="Dugas et al. 2000"),
+    Row("softsign", "Softsign.", "x / (1 + |x|)", "1 / (1 + |x|)^2", (1, 1), (2, 2), cheap=True,
+        source="Bergstra et al. 2009"),
+    Row("softshrink", "Soft shrinkage.", "sign(x) max(|x| - lambd, 0)", "1 if |x| > lambd else 0",
+        parameters=(("lambd", 0.5),), cheap=True, source="Donoho 1995"),
+    Row("hardshrink", "Hard shrinkage.", "x if |x| > lambd else 0", "1 if |x| > lambd else 0",
+        parameters=(("lambd", 0.5),), cheap=True, source="Donoho & Johnstone 1994"),
+    Row("tanhshrink", "Tanh shrinkage.", "x - tanh(x)", "tanh(x)^2", (1.5, 2), (2, 4)),
+    Row("threshold", "Keeps what exceeds a threshold.", "x if x > threshold else value", "1 if x > threshold else 0",
+        parameters=(("threshold", None), ("value", None)), cheap=True),
+    Row("hardtanh", "Clips to an interval.", "min(max(x, min_val), max_val)", "1 if min_val < x < max_val else 0",
+        parameters=(("min_val", -1.0), ("max_val", 1.0)), from_output=True, cheap=True, source="Collobert 2004"),
+    Row("hardsigmoid", "Piecewise linear sigmoid.", "min(max(alpha x + beta, 0), 1)",
+        "alpha if 0 < alpha x + beta < 1 else 0", (1, 1), (0.5, 0.5),
+        parameters=(("alpha", 1 / 6), ("beta", 0.5)), cheap=True, source="Courbariaux et al. 2015, arXiv:1511.00363"),
+    Row("hardswish", "Piecewise quadratic approximation of silu.", "x min(max(x + 3, 0), 6) / 6",
+        "0 if x <= -3, 1 if x >= 3, else x / 3 + 1/2", (1.5, 1.5), (1, 1), cheap=True,
+        source="Howard et al. 2019, arXiv:1905.02244"),
+    Row("logsigmoid", "Logarithm of the logistic sigmoid.", "-log(1 + exp(-x))", "s(-x)", (1.5, 2), (2, 4),
+        from_output=True),
+    Row("squareplus", "Algebraic smooth rectifier.", "(x + sqrt(x^2 + b)) / 2", "(1 + x / sqrt(x^2 + b)) / 2",
+        (1.5, 2), (2, 4), parameters=(("b", 4.0),), source="Barron 2021, arXiv:2112.11687"),
+    Row("relu_squared", "Squared rectifier.", "max(x, 0)^2", "2 max(x, 0)", cheap=True,
+        source="So et al. 2021, arXiv:2109.08668"),
+)

@@ -1,0 +1,42 @@
+"""How many threads the kernels may use."""
+
+from __future__ import annotations
+
+import os
+
+from ._kernels import threads as _threads
+
+
+def set_num_threads(n: int) -> None:
+    """Let the kernels use at most ``n`` threads.
+
+    Small arrays use fewer. The default is ``FASTACT_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the CPUs that this
+    process may run on; 1 where the package was built without OpenMP, and in a child process after a fork.
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is not a positive integer.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"the number of threads must be a positive integer, not {n!r}")
+    _threads.set_limit(n if _threads.openmp_threads() else 1)
+
+
+def get_num_threads() -> int:
+    """The most threads that the kernels use."""
+    return _threads.get_limit()
+
+
+def _default() -> int:
+    for variable in ("FASTACT_NUM_THREADS", "OMP_NUM_THREADS"):
+        first = os.environ.get(variable, "").split(",")[0].strip()
+        if first.isdecimal() and int(first) > 0:
+            return int(first)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+set_num_threads(_default())
+if hasattr(os, "register_at_fork"):
+    # The OpenMP runtime's threads do not survive a fork, and waiting for them would hang the child.
+    os.register_at_fork(after_in_child=lambda: _threads.set_limit(1))
