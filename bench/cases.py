@@ -19,6 +19,8 @@ SIZES = (2**16, 2**20, 2**24)
 """Elements: in the second-level cache, in the last-level cache, in memory."""
 SHAPES = ((1024, 1000), (256, 32000), (4096, 4096), (4096, 64))
 CALL_SIZE = 16
+TRAINING_ROWS, BATCH, LAYERS = 1792, 64, (64, 256, 10)
+"""An epoch over as many rows as there are scanned digits, through one hidden layer."""
 
 REQUIRED_PARAMETERS = {"prelu": (0.25,), "threshold": (0.5, -1.0)}
 PARAMETERS = {
@@ -120,3 +122,9 @@ def softmax_cross_entropy(rows, logits, target, _):
 ELEMENTWISE = tuple(case for row in ACTIVATIONS for case in elementwise(row.name))
 ROWWISE = tuple(case for name in reference.ROWWISE for case in rowwise(name))
 LOSSES = (Case("softmax_cross_entropy", "loss", 2, with_classes, softmax_cross_entropy),)
+
+
+def training_rows():
+    """Rows and classes that depend on them."""
+    x = normal((TRAINING_ROWS, LAYERS[0]), 0)
+    return x, x[:, : LAYERS[-1]].argmax(axis=1)

@@ -36,13 +36,23 @@ def fit(function, low, high, degree, dtype, scale):
     return [float(c) for c in fixed], float(mp.log(error, 2))
 
 
-def upper_tail(centre):
-    """Mills' ratio of the normal distribution times (t + centre), in u = (t - centre) / (t + centre)."""
+def tail_product(centre):
+    """t Phi(-t) exp(t^2 / 2) in u = (t - centre) / (t + centre)"""
     def function(u):
         t = centre * (1 + u) / (1 - u)
         z = t / mp.sqrt(2)
-        return mp.erfc(z) * mp.exp(z * z) / 2 * (t + centre)
+        return t * mp.erfc(z) * mp.exp(z * z) / 2
     return function
+
+
+def tail_start(t):
+    """(1/2 - Phi(-t) exp(t^2 / 2)) / t"""
+    z = t / mp.sqrt(2)
+    return (mp.mpf(1) / 2 - mp.erfc(z) * mp.exp(z * z) / 2) / t
+
+
+def interval(low, high, centre):
+    return [(mp.mpf(t) - centre) / (mp.mpf(t) + centre) for t in (low, high)]
 
 
 def exponential(r):
@@ -75,8 +85,9 @@ FITS = {
     "exponential": (exponential, times_square, -mp.log(2) / 2 * 1.01, mp.log(2) / 2 * 1.01, 4, 9),
     "logarithm": (logarithm, relative, TINY, mp.mpf(1) / 9, 4, 10),
     "tanh remainder": (tanh_remainder, relative, TINY, mp.mpf("0.36"), 5, 11),
-    "upper tail, centre 3.5, to 14.5": (upper_tail(mp.mpf("3.5")), relative, mp.mpf(-1), mp.mpf(11) / 18, 11, None),
-    "upper tail, centre 5, to 38.7": (upper_tail(mp.mpf(5)), relative, mp.mpf(-1), mp.mpf("33.7") / mp.mpf("43.7"), None, 22),
+    "tail start": (tail_start, relative, TINY, mp.mpf("1.25"), 8, 16),
+    "tail product": (tail_product(5), relative, *interval("1.25", 15, 5), 8, None),
+    "tail product to 39.5": (tail_product(5), relative, *interval("1.25", "39.5", 5), None, 19),
 }
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ import os
 import platform
 import statistics
 import time
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import asdict
 from pathlib import Path
 from timeit import Timer
 
@@ -26,42 +25,17 @@ import numpy as np
 from tqdm import tqdm
 
 import fastact as fa
-from bench import peers
-from bench.cases import CALL_SIZE, ELEMENTWISE, LOSSES, REQUIRED_PARAMETERS, ROWWISE, SHAPES, SIZES
+from bench import cases, peers
+from bench.report import COPY, Result, as_markdown, as_text, page
 from fastact._kernels import dispatch
+from fastact.backends import config, last_level_cache
 
-COPY = "copy"
-BAR = ("NumPy", "SciPy", "PyTorch", "PyTorch out")
-"""The libraries that must not be faster; ONNX Runtime is shown beside them."""
-COLUMNS = ("fastact", *BAR, "ONNX Runtime", COPY)
-SECTIONS = ("forward", "derivative", "backward", "rows", "loss")
 CALL_FORMS = ("f(x{})", "f(x{}, out=y)")
-LAST_LEVEL_CACHE = 2**26
-"""Bytes of an input from which on the share of a copy through memory is shown."""
 CHECKED_ROWS = {1: slice(2**16), 2: slice(64)}
-
-
-@dataclass
-class Result:
-    """Median seconds of one call, for each library."""
-
-    section: str
-    name: str
-    shape: tuple
-    moved: int
-    seconds: dict
-
-    def against(self, names):
-        """How many times faster than the fastest of ``names``."""
-        others = [self.seconds[name] for name in names if name in self.seconds]
-        return min(others) / self.seconds["fastact"] if others else None
-
-    @property
-    def share_of_copy(self):
-        """Bytes per second over those of the copy, which moves two arrays."""
-        if COPY in self.seconds:
-            return self.moved / 2 * self.seconds[COPY] / self.seconds["fastact"]
-        return None
+WARM_UP = 0.02
+"""Seconds. After a pause, threaded calls have been seen to take 8 ms until the scheduler had spread the threads."""
+DISTURBANCE = 0.1
+STAT = Path("/proc/stat")
 
 
 def go_quiet():
@@ -73,19 +47,36 @@ def go_quiet():
             return
 
 
-def take_turns(timers, rounds, turn):
-    """Median seconds of one call for each timer; ``turn`` is how long each may take, in seconds."""
-    calls = {}
-    for name, timer in timers.items():
-        timer.timeit(1)
-        calls[name] = max(1, int(turn / timer.timeit(1)))
+def warm_up(timer):
+    """Call for a while, at least once; the seconds of the fastest call."""
+    fastest = math.inf
+    end = time.perf_counter() + WARM_UP
+    while True:
+        fastest = min(fastest, timer.timeit(1))
+        if time.perf_counter() > end:
+            return fastest
+
+
+def cpu_seconds_of_others():
+    """What other processes, and other guests of this machine, have used so far; 0 where there is no /proc/stat."""
+    if not STAT.exists():
+        return 0.0
+    user, nice, system, _, _, *rest = map(int, STAT.read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK") - time.process_time()
+
+
+def take_turns(timers, rounds, seconds):
+    """Median seconds of one call for each timer, whose turns last about that long, and whether others disturbed them."""
+    calls = {name: max(1, int(seconds / warm_up(timer))) for name, timer in timers.items()}
     samples = {name: [] for name in timers}
+    begin, begin_others = time.perf_counter(), cpu_seconds_of_others()
     for _ in range(rounds):
         for name, timer in timers.items():
             go_quiet()
-            timer.timeit(max(1, calls[name] // 10))
+            warm_up(timer)
             samples[name].append(timer.timeit(calls[name]) / calls[name])
-    return {name: statistics.median(sample) for name, sample in samples.items()}
+    disturbed = cpu_seconds_of_others() - begin_others > DISTURBANCE * (time.perf_counter() - begin)
+    return {name: statistics.median(sample) for name, sample in samples.items()}, disturbed
 
 
 def check(case, arrays, library, run):
@@ -100,53 +91,71 @@ def check(case, arrays, library, run):
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4, err_msg=f"{library}, {case.name}")
 
 
-def measure_case(case, shape, threads, rounds, turn):
+def measure_case(case, shape, threads, **turns):
     arrays = case.arrays(shape)
-    runs = peers.bind(case, arrays, threads)
+    runs = {library: peers.bind(library, case, arrays, threads) for library in peers.libraries(case)}
     for library, run in runs.items():
         check(case, arrays, library, run)
-    if arrays[0].nbytes >= LAST_LEVEL_CACHE:
+    if arrays[0].nbytes > last_level_cache:
         source, target = arrays[0], np.empty_like(arrays[0])
         runs[COPY] = lambda: dispatch.stream_copy(target, source)
-    seconds = take_turns({library: Timer(run) for library, run in runs.items()}, rounds, turn)
-    return Result(case.kind, case.name, shape, case.moved, seconds)
+    timers = {library: Timer(run) for library, run in runs.items()}
+    return Result(case.kind, case.name, shape, case.moved, *take_turns(timers, **turns))
 
 
-def measure_call(case, form, threads, rounds, turn):
+def measure_call(case, form, threads, **turns):
     """A call on few elements: what the call itself costs. For NumPy np.tanh, whichever the function."""
-    arrays = case.arrays((CALL_SIZE,))
-    required = "".join(f", {value}" for value in REQUIRED_PARAMETERS.get(case.name, ()))
+    arrays = case.arrays((cases.CALL_SIZE,))
+    required = "".join(f", {value}" for value in cases.REQUIRED_PARAMETERS.get(case.name, ()))
     functions = {"fastact": (getattr(fa, case.name), required), "NumPy": (np.tanh, "")}
     timers = {
         library: Timer(form.format(parameters), globals={"f": function, "x": arrays[0], "y": arrays[1]})
         for library, (function, parameters) in functions.items()
     }
     if "out" in form:
-        runs = peers.bind(case, arrays, threads)
-        timers |= {library: Timer(runs[library]) for library in ("PyTorch", "ONNX Runtime") if library in runs}
-    return Result("call " + form.format(""), case.name, (CALL_SIZE,), 2, take_turns(timers, rounds, turn))
+        others = [library for library in peers.libraries(case) if library in ("PyTorch", "ONNX Runtime")]
+        timers |= {library: Timer(peers.bind(library, case, arrays, threads)) for library in others}
+    return Result("call " + form.format(""), case.name, (cases.CALL_SIZE,), 2, *take_turns(timers, **turns))
 
 
-def measure_all(sizes, shapes, functions, threads, rounds, turn):
-    """Every case in question, one Result each."""
+def measure_training(threads, **turns):
+    timers = {library: Timer(make()) for library, make in peers.TRAINING.items()}
+    epochs, disturbed = take_turns(timers, **turns)
+    steps = cases.TRAINING_ROWS // cases.BATCH
+    seconds = {library: epoch / steps for library, epoch in epochs.items()}
+    name = "-".join(map(str, cases.LAYERS))
+    return Result("training step", name, (cases.BATCH, cases.LAYERS[0]), 0, seconds, disturbed)
 
-    def wanted(cases):
-        return [case for case in cases if not functions or case.name in functions or case.function in functions]
 
-    work = [(case, (size,)) for size in sizes for case in wanted(ELEMENTWISE)
-            if case.kind != "derivative" or case.name in functions]
-    work += [(case, shape) for shape in shapes for case in wanted(ROWWISE + LOSSES)]
-    calls = [(case, form) for form in CALL_FORMS for case in wanted(ELEMENTWISE) if case.kind == "forward"]
-    work.sort(key=lambda pair: SECTIONS.index(pair[0].kind))
-    with tqdm(total=len(work) + len(calls), leave=False, disable=None) as progress:
-        for case, shape in work:
-            progress.set_description(f"{case.name} {'x'.join(map(str, shape))}")
-            yield measure_case(case, shape, threads, rounds, turn)
-            progress.update()
-        for case, form in calls:
-            progress.set_description(f"call {case.name}")
-            yield measure_call(case, form, threads, rounds, turn)
-            progress.update()
+def work_for(functions, sizes, shapes):
+    """(function that measures, its arguments ...) for everything in question."""
+
+    def wanted(case):
+        if case.kind == "derivative":  # no other library has those
+            return case.name in functions
+        return not functions or case.name in functions or case.function in functions
+
+    elementwise = sorted(filter(wanted, cases.ELEMENTWISE), key=lambda case: case.kind, reverse=True)
+    forward = [case for case in elementwise if case.kind == "forward"]
+    rows = list(filter(wanted, cases.ROWWISE + cases.LOSSES))
+    return [
+        *((measure_case, case, (size,)) for size in sizes for case in elementwise),
+        *((measure_case, case, shape) for shape in shapes for case in rows),
+        *((measure_call, case, form) for form in CALL_FORMS for case in forward),
+        *([(measure_training,)] if not functions or "training" in functions else []),
+    ]
+
+
+def measure_all(work, **settings):
+    """One Result for each; those that were disturbed once more at the end."""
+    results = [None] * len(work)
+    for attempt in ("", "again: "):
+        remaining = [k for k, result in enumerate(results) if result is None or result.disturbed]
+        for k in (progress := tqdm(remaining, leave=False, disable=None)):
+            measure, *what = work[k]
+            progress.set_description(attempt + " ".join(str(getattr(item, "name", item)) for item in what))
+            results[k] = measure(*what, **settings)
+    return results
 
 
 def machine(threads):
@@ -155,69 +164,8 @@ def machine(threads):
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
-    versions = {}
-    for package in ("fastact", "numpy", "scipy", "torch", "onnxruntime"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return {"cpu": cpu, "threads": threads, "load": os.getloadavg()[0], "versions": versions, "fastact": fa.show_config()}
-
-
-# What the reader sees -------------------------------------------------------------------------------------------------
-
-
-def figure(result, library):
-    seconds = result.seconds.get(library)
-    if seconds is None:
-        return ""
-    if result.section.startswith("call"):
-        return f"{seconds * 1e9:.0f}"
-    return f"{math.prod(result.shape) / seconds / 1e9:.2f}"
-
-
-def optional(value):
-    return "" if value is None else f"{value:.2f}"
-
-
-def tables(results):
-    """(title, rows of cells) for every section and shape."""
-    for section, shape in dict.fromkeys((result.section, result.shape) for result in results):
-        group = [result for result in results if (result.section, result.shape) == (section, shape)]
-        libraries = [name for name in COLUMNS if any(name in result.seconds for result in group)]
-        header = ["", *libraries, "vs best", "vs ORT", "of copy"]
-        rows = [
-            [result.name, *(figure(result, name) for name in libraries), optional(result.against(BAR)),
-             optional(result.against(["ONNX Runtime"])), optional(result.share_of_copy)]
-            for result in group
-        ]
-        used = [any(row[column] for row in rows) for column in range(len(header))]
-        unit = "ns a call" if section.startswith("call") else "Gelem/s"
-        title = f"{section}, float32, {' x '.join(f'{n:,}' for n in shape)}: {unit}"
-        yield title, [[cell for cell, use in zip(row, used) if use] for row in [header, *rows]]
-
-
-def as_text(title, rows):
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    return "\n".join(["", title, *lines])
-
-
-def as_markdown(title, rows):
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|---" + "|--:" * (len(rows[0]) - 1) + "|")
-    return "\n".join(["", title, "", *lines])
-
-
-def verdict(results):
-    """Where a peer is faster."""
-    lines = []
-    for names, label in ((BAR, "the best of NumPy, SciPy and PyTorch"), (["ONNX Runtime"], "ONNX Runtime")):
-        compared = [result for result in results if result.against(names)]
-        slower = sorted((result for result in compared if result.against(names) < 1), key=lambda r: r.against(names))
-        lines += ["", f"Slower than {label} in {len(slower)} of {len(compared)} cells{':' if slower else '.'}"]
-        lines += [f"- {result.against(names):.2f} {result.name}, {result.section}, {result.shape}" for result in slower]
-    return "\n".join(lines)
+    versions = {module.__name__: module.__version__ for module in peers.MODULES if module}
+    return config() | versions | {"cpu": cpu, "threads": threads, "load_average": round(os.getloadavg()[0], 1)}
 
 
 def shape_of(text):
@@ -227,30 +175,30 @@ def shape_of(text):
 def parse():
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
     parser.add_argument("--functions", nargs="+", default=[], metavar="NAME",
-                        help="only these: gelu, gelu.derivative, softmax, ... (default: all but the derivatives)")
-    parser.add_argument("--sizes", nargs="+", type=int, metavar="N", help=f"elements, default {SIZES}")
-    parser.add_argument("--shapes", nargs="+", type=shape_of, metavar="RxC", help="for row-wise functions and losses")
-    parser.add_argument("--threads", type=int, default=fa.get_num_threads(), help="for every library (default %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="fewer sizes and turns, under a minute")
+                        help="only these: gelu, gelu.derivative, softmax, training, ... (default: all but derivatives)")
+    parser.add_argument("--sizes", nargs="+", type=int, metavar="N", help="elements of the elementwise functions")
+    parser.add_argument("--shapes", nargs="+", type=shape_of, metavar="RxC", help="of row-wise functions and losses")
+    parser.add_argument("--threads", type=int, default=fa.get_num_threads(), help="of every library (default %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one size, fewer and shorter turns: under a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, in seconds")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write what is printed as Markdown")
     return parser.parse_args()
 
 
 def main():
     arguments = parse()
-    sizes = arguments.sizes or (SIZES[1:2] if arguments.quick else SIZES)
-    shapes = arguments.shapes or (SHAPES[:1] if arguments.quick else SHAPES)
-    rounds, turn = (3, 0.005) if arguments.quick else (7, 0.01)
+    sizes = arguments.sizes or (cases.SIZES[1:2] if arguments.quick else cases.SIZES)
+    shapes = arguments.shapes or (cases.SHAPES[:1] if arguments.quick else cases.SHAPES)
+    rounds, seconds = (3, 0.005) if arguments.quick else (5, 0.01)
     peers.set_num_threads(arguments.threads)
     about = machine(arguments.threads)
-    results = list(measure_all(sizes, shapes, arguments.functions, arguments.threads, rounds, turn))
-    heading = (f"{about['cpu']}, {about['threads']} threads, load average {about['load']:.1f} at the start; "
-               + ", ".join(f"{name} {version}" for name, version in about["versions"].items()))
-    print(heading, *(as_text(*table) for table in tables(results)), verdict(results), sep="\n")
+    work = work_for(arguments.functions, sizes, shapes)
+    if not work:
+        raise SystemExit(f"nothing is called {', '.join(arguments.functions)}")
+    results = measure_all(work, threads=arguments.threads, rounds=rounds, seconds=seconds)
+    print(page(about, results, as_text), end="")
     if arguments.markdown:
-        parts = [heading, *(as_markdown(*table) for table in tables(results)), verdict(results)]
-        arguments.markdown.write_text("\n".join(parts) + "\n")
+        arguments.markdown.write_text(page(about, results, as_markdown))
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": about, "results": [asdict(r) for r in results]}, indent=1))
 

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy
 from scipy import special
+from threadpoolctl import threadpool_limits
 
 import fastact as fa
-from bench.cases import ELEMENTWISE, LOSSES, ROWWISE
+from bench.cases import BATCH, ELEMENTWISE, LAYERS, LOSSES, ROWWISE, training_rows
 
 
 def optional(name):
@@ -26,6 +28,7 @@ def optional(name):
 
 
 torch, onnx, onnxruntime = (optional(name) for name in ("torch", "onnx", "onnxruntime"))
+MODULES = (np, scipy, torch, onnxruntime)
 # torch.nn.functional has no out=; what it calls has. Backward functions exist as operators only.
 nn, aten = (torch._C._nn, torch.ops.aten) if torch else (None, None)
 
@@ -61,6 +64,19 @@ class Row:
     torch_out: Callable | None = None
     torch_backward: Callable | None = None
     onnx: Node | None = None
+
+    def calls(self, case):
+        if case.kind == "derivative":
+            return {}
+        if case.name.endswith(".backward"):
+            return {"PyTorch": self.torch_backward}
+        return {
+            "NumPy": self.numpy,
+            "SciPy": self.scipy,
+            "PyTorch": self.torch,
+            "PyTorch out": self.torch_out,
+            "ONNX Runtime": self.onnx,
+        }
 
 
 def torch_cross_entropy(logits, target, _):
@@ -287,15 +303,15 @@ def bind_fastact(case, arrays):
     return functools.partial(method, *inputs, *case.parameters, out=out)
 
 
-def bind_arrays(call, case, arrays):
+def bind_arrays(call, case, arrays, threads):
     return functools.partial(call, *arrays, *case.parameters)
 
 
-def bind_tensors(call, case, arrays):
-    return bind_arrays(call, case, [torch.from_numpy(a) for a in arrays])
+def bind_tensors(call, case, arrays, threads):
+    return bind_arrays(call, case, [torch.from_numpy(a) for a in arrays], threads)
 
 
-def bind_session(call, arrays, threads):
+def bind_session(call, case, arrays, threads):
     """ONNX Runtime writes where it is told, as the others do; its memory arena is on, as is its default."""
     x, y = arrays
     constants = [onnx.numpy_helper.from_array(value, f"constant{i}") for i, value in enumerate(call.inputs)]
@@ -318,27 +334,55 @@ def bind_session(call, arrays, threads):
 
 
 def set_num_threads(n):
+    """For fastact, NumPy's matrix products and PyTorch; an ONNX session has its own number."""
     fa.set_num_threads(n)
+    threadpool_limits(n, user_api="blas")
     if torch:
         torch.set_num_threads(n)
 
 
-def bind(case, arrays, threads):
-    """Name of the library -> function of no arguments, for fastact and every peer that has the case."""
-    row = ROWS[case.function]
-    runs = {"fastact": bind_fastact(case, arrays)}
-    if case.name.endswith(".backward"):
-        if torch and row.torch_backward:
-            runs["PyTorch"] = bind_tensors(row.torch_backward, case, arrays)
-    elif case.kind != "derivative":
-        if row.numpy:
-            runs["NumPy"] = bind_arrays(row.numpy, case, arrays)
-        if row.scipy:
-            runs["SciPy"] = bind_arrays(row.scipy, case, arrays)
-        if torch:
-            runs["PyTorch"] = bind_tensors(row.torch, case, arrays)
-        if torch and row.torch_out:
-            runs["PyTorch out"] = bind_tensors(row.torch_out, case, arrays)
-        if onnx and onnxruntime and row.onnx:
-            runs["ONNX Runtime"] = bind_session(row.onnx, arrays, threads)
-    return runs
+BINDERS = {"NumPy": bind_arrays, "SciPy": bind_arrays}
+if torch:
+    BINDERS |= {"PyTorch": bind_tensors, "PyTorch out": bind_tensors}
+if onnx and onnxruntime:
+    BINDERS["ONNX Runtime"] = bind_session
+
+
+def libraries(case):
+    """Names of the installed libraries that have the case, fastact first."""
+    return ["fastact", *(name for name, call in ROWS[case.function].calls(case).items() if call and name in BINDERS)]
+
+
+def bind(library, case, arrays, threads):
+    """A function of no arguments that computes the case."""
+    if library == "fastact":
+        return bind_fastact(case, arrays)
+    return BINDERS[library](ROWS[case.function].calls(case)[library], case, arrays, threads)
+
+
+# Training -----------------------------------------------------------------------------------------------------------
+
+
+def fastact_training():
+    model = fa.nn.Sequential([fa.nn.Dense(*LAYERS[:2]), fa.nn.Activation("gelu"), fa.nn.Dense(*LAYERS[1:])])
+    trainer = fa.nn.Trainer(model, "softmax_cross_entropy", fa.nn.Adam())
+    x, y = training_rows()
+    return functools.partial(trainer.fit, x, y, epochs=1, batch_size=BATCH, verbose=False)
+
+
+def torch_training():
+    model = torch.nn.Sequential(torch.nn.Linear(*LAYERS[:2]), torch.nn.GELU(), torch.nn.Linear(*LAYERS[1:]))
+    optimizer = torch.optim.Adam(model.parameters())
+    x, y = map(torch.from_numpy, training_rows())
+
+    def epoch():
+        for rows in torch.randperm(len(x)).split(BATCH):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
+            optimizer.step()
+
+    return epoch
+
+
+TRAINING = {"fastact": fastact_training} | ({"PyTorch": torch_training} if torch else {})
+"""Name of the library -> what makes a function of no arguments that trains for an epoch."""

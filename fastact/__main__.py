@@ -99,6 +99,8 @@ def train(arguments):
     config = fa.backends.config()
     print(f"kernels: {config['backend']}, {config['instruction_set']}, threads: {config['threads']}")
     images, classes = digits()
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
     order = np.random.default_rng(arguments.seed).permutation(len(images))
     test, validation, training = np.split(order, [360, 540])
 
@@ -109,7 +111,7 @@ def train(arguments):
           f"directions), validation on {len(validation)}, test on {len(test)}")
     began = time.perf_counter()
     # Matrices this small gain nothing from threads, and lose much where another process wants the CPU.
-    with blas_threads(1, user_api="blas"):
+    with threadpool_limits(1, user_api="blas"):
         history = trainer.fit(rows(x), y, arguments.epochs, arguments.batch_size,
                               validation=(rows(images[validation]), classes[validation]),
                               callbacks=[nn.EarlyStopping(patience=5)])

@@ -17,6 +17,54 @@ NANOSECONDS = {True: 0.05, False: 0.25}
 UFUNC_KEYWORDS = ("where", "dtype", "casting", "order", "subok")
 
 
+def _doc(row: Row, kind: str) -> str:
+    """A numpydoc docstring for an activation, its derivative or its backward pass."""
+    title = {"forward": row.summary, "derivative": f"Derivative of {row.name}.",
+             "backward": f"Gradient of {row.name}: grad_output times the derivative, in one pass."}[kind]  # fmt: skip
+    formula = {"forward": f"f(x) = {row.formula}", "derivative": f"f'(x) = {row.derivative}",
+               "backward": f"grad_output f'(x), f'(x) = {row.derivative}"}[kind]  # fmt: skip
+    x = "x : array_like\n    float16, bfloat16 (ml_dtypes), float32 or float64, computed in that type, half types in float32\n" \
+        "    and rounded once. Integers are converted as np.exp converts them"
+    x += ", but stay integers." if row.keeps_integers and kind == "forward" else "."
+    parameters = "".join(f"{name} : array_like{'' if default is None else f', default {default:.7g}'}\n    Broadcast with the input.\n"
+                         for name, default in row.parameters)  # fmt: skip
+    gradient = "grad_output : array_like\n    Gradient with respect to the output, of the shape of x.\n" if kind == "backward" else ""
+    output = ""
+    if kind == "backward":
+        output = "output : array_like, keyword only\n    What the function returned, instead of x" + (
+            ".\n" if row.from_output else "; not possible for this function, whose derivative needs x.\n")
+    single, double = row.max_ulp if kind == "forward" else row.max_ulp_derivative
+    notes = f"At most {single} ULP in float32, {double} in float64, {HALF_ULP} in half types, tails included." if kind != "backward" else \
+        "One rounding more than the derivative."
+    source = f"\n\nReferences\n----------\n{row.source}" if row.source else ""
+    return f"""{title}
+
+{formula}
+
+Parameters
+----------
+{gradient}{x}
+{parameters}out : ndarray, optional
+    Where to put the result; may be {'grad_output or ' if kind == 'backward' else ''}x.
+{output}where, dtype, casting, order, subok
+    As for any NumPy ufunc.
+
+Returns
+-------
+ndarray or scalar
+
+Raises
+------
+TypeError
+    For complex, object or string input, or an unknown argument.
+ValueError
+    If shapes do not broadcast or out does not fit.
+
+Notes
+-----
+{notes} NaN gives NaN, infinities the limit; no floating-point warning.{source}"""
+
+
 @dispatch.callable_like_builtin
 class _Function(dispatch.Elementwise):
     """One elementwise callable: an activation, its derivative, or one of its backward passes."""
@@ -76,8 +124,7 @@ class _Function(dispatch.Elementwise):
         for name in kwargs:
             if name != "out" and name not in UFUNC_KEYWORDS:
                 raise TypeError(f"{self.__name__}() got an unexpected keyword argument {name!r}")
-        if _knows_bfloat16():
-            kwargs |= _dtype_for(operands, kwargs)
+        _learn_bfloat16()
         if kwargs.get("out") is None and kwargs.get("dtype") is None:
             return self.ufunc(*operands, **kwargs)
         with np.errstate(all="ignore"):  # a cast to a narrower type may overflow, as it should
@@ -97,9 +144,9 @@ class _Backward(_Function):
     """grad_output times the derivative, at the input or, with ``output=``, at what the saved output tells of it."""
 
     def __init__(self, row: Row):
-        super().__init__(row, "backward", ("grad_output", "x"), _backward_doc(row))
+        super().__init__(row, "backward", ("grad_output", "x"), _doc(row, "backward"))
         if row.from_output:
-            self._from_output = _Function(row, "backward_from_output", ("grad_output", "output"), "")
+            self._from_output = _Function(row, "backward_from_output", ("grad_output", "output"), _doc(row, "backward"))
 
     def _signature(self):
         signature = super()._signature()
@@ -118,12 +165,17 @@ class _Backward(_Function):
         return self._from_output(args[0], output, **kwargs)
 
 
-@dispatch.callable_like_builtin
-class _PreluBackward(_Backward):
-    """As prelu's slope is learned, its gradient comes along."""
+class _PreluBackward:
+    """As prelu's slope is learned, its gradient comes along: ``(grad_input, grad_weight)``, the latter of weight's shape."""
 
-    def _general(self, grad_output, x=None, weight=None, **kwargs):
-        grad_input = super()._general(grad_output, x, weight, **kwargs)
+    def __init__(self, row: Row):
+        self._grad_input = _Backward(row)
+        for name in ("__name__", "__qualname__", "__module__", "__signature__"):
+            setattr(self, name, getattr(self._grad_input, name))
+        self.__doc__ = type(self).__doc__ + "\n\n" + self._grad_input.__doc__
+
+    def __call__(self, grad_output, x=None, weight=None, **kwargs):
+        grad_input = self._grad_input(grad_output, x, weight, **kwargs)
         terms = np.multiply(grad_output, np.minimum(x, 0), dtype=np.float64)
         shape = np.shape(weight)
         extra = terms.ndim - len(shape)
@@ -150,8 +202,8 @@ class Activation(_Function):
     """
 
     def __init__(self, row: Row):
-        super().__init__(row, "forward", ("x",), _doc(row))
-        self.derivative = _Function(row, "derivative", ("x",), _derivative_doc(row))
+        super().__init__(row, "forward", ("x",), _doc(row, "forward"))
+        self.derivative = _Function(row, "derivative", ("x",), _doc(row, "derivative"))
         self.backward = (_PreluBackward if row.name == "prelu" else _Backward)(row)
         self.backward_needs = "output" if row.from_output else "input"
         self.max_ulp = {"float16": HALF_ULP, "bfloat16": HALF_ULP, "float32": row.max_ulp[0], "float64": row.max_ulp[1]}
@@ -165,25 +217,15 @@ def list_activations() -> list[str]:
     return [row.name for row in ACTIVATIONS]
 
 
-_bfloat16 = None
+_bfloat16_known = False
 
 
-def _knows_bfloat16() -> bool:
-    """Whether ml_dtypes has been imported, by whoever made a bfloat16 array; then the ufuncs get loops for it."""
-    global _bfloat16
-    if _bfloat16 is None and "ml_dtypes" in sys.modules:
-        _bfloat16 = np.dtype(sys.modules["ml_dtypes"].bfloat16)
-        dispatch.register_bfloat16(_bfloat16)
-    return _bfloat16 is not None
-
-
-def _dtype_for(operands, kwargs):
-    return {}
-
-
-def _doc(row): return row.summary
-def _derivative_doc(row): return row.summary
-def _backward_doc(row): return row.summary
+def _learn_bfloat16() -> None:
+    """Give the ufuncs their loops for bfloat16 once ml_dtypes has been imported, by whoever made an array of it."""
+    global _bfloat16_known
+    if not _bfloat16_known and "ml_dtypes" in sys.modules:
+        dispatch.register_bfloat16(np.dtype(sys.modules["ml_dtypes"].bfloat16))
+        _bfloat16_known = True
 
 
 for _row in ACTIVATIONS:

@@ -24,15 +24,8 @@ def _load():
     return name, importlib.import_module(f"._kernels.cython_{name}", __package__).kernels
 
 
-def _last_level_cache() -> int:
-    try:
-        return os.sysconf("SC_LEVEL3_CACHE_SIZE") or DEFAULT_LAST_LEVEL_CACHE
-    except (AttributeError, OSError, ValueError):
-        return DEFAULT_LAST_LEVEL_CACHE
-
-
 instruction_set, kernels = _load()
-last_level_cache = _last_level_cache()
+last_level_cache = dispatch.last_level_cache() or DEFAULT_LAST_LEVEL_CACHE
 dispatch.bind(kernels, last_level_cache)
 
 

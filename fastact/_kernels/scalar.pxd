@@ -67,6 +67,27 @@ cdef inline real clip(real x, real low, real high) noexcept nogil:
     x = low if x < low else x
     return high if x > high else x
 
+
+# --- Numbers as high + low, twice as precise (Dekker, Numer. Math. 18, 1971); each returns high -------------------
+
+cdef inline real sum_parts(real a, real a_low, real b, real b_low, real* low) noexcept nogil:
+    cdef real high = a + b, share = high - a
+    low[0] = ((a - (high - share)) + (b - share)) + (a_low + b_low)
+    return high
+
+cdef inline real product_parts(real a, real a_low, real b, real b_low, real* low) noexcept nogil:
+    cdef real high = a * b
+    low[0] = residual(a, b, -high) + muladd(a, b_low, a_low * b)
+    return high
+
+cdef inline real reciprocal_parts(real d, real d_low, real* low) noexcept nogil:
+    cdef real q = <real>1 / d
+    low[0] = (residual(-q, d, <real>1) - q * d_low) * q
+    return q
+
+
+# --- Limits -------------------------------------------------------------------------------------------------------
+
 cdef inline real largest(real kind) noexcept nogil:
     if real is float:
         return <real>3.4028234663852886e38
@@ -109,6 +130,25 @@ cdef inline real half_power(real t, real* other) noexcept nogil:
     else:
         return half_power_d(t, other)
 
+cdef inline real exp_polynomial(real r) noexcept nogil:
+    """(exp(r) - 1 - r) / r^2 for |r| <= log(2) / 2."""
+    cdef real q
+    if real is float:
+        q = muladd(r, <real>0.00139412307, <real>0.00836937129)
+        q = muladd(r, q, <real>0.041666396)
+        q = muladd(r, q, <real>0.166665152)
+        return muladd(r, q, <real>0.5)
+    else:
+        q = muladd(r, <real>2.511513040624762e-08, <real>2.7632935466700194e-07)
+        q = muladd(r, q, <real>2.7557225626417084e-06)
+        q = muladd(r, q, <real>2.4801485443651228e-05)
+        q = muladd(r, q, <real>0.00019841269905930518)
+        q = muladd(r, q, <real>0.0013888888951196672)
+        q = muladd(r, q, <real>0.00833333333331317)
+        q = muladd(r, q, <real>0.04166666666650026)
+        q = muladd(r, q, <real>0.16666666666666688)
+        return muladd(r, q, <real>0.5000000000000014)
+
 cdef inline real exp_parts(real x, real x_low, real shift, real* t, real* low) noexcept nogil:
     """exp(x + x_low) = 2^n (high + low) with high in [0.7, 1.42]; returns high and leaves n + shift in t.
 
@@ -127,26 +167,26 @@ cdef inline real exp_parts(real x, real x_low, real shift, real* t, real* low) n
         a = muladd(n, -<real>6.93147180369123816490e-01, x)
         b = muladd(n, -<real>1.90821492927058770002e-10, x_low)
     r = a + b
-    if real is float:
-        q = muladd(r, <real>0.00139412307, <real>0.00836937129)
-        q = muladd(r, q, <real>0.041666396)
-        q = muladd(r, q, <real>0.166665152)
-        q = muladd(r, q, <real>0.5)
-    else:
-        q = muladd(r, <real>2.511513040624762e-08, <real>2.7632935466700194e-07)
-        q = muladd(r, q, <real>2.7557225626417084e-06)
-        q = muladd(r, q, <real>2.4801485443651228e-05)
-        q = muladd(r, q, <real>0.00019841269905930518)
-        q = muladd(r, q, <real>0.0013888888951196672)
-        q = muladd(r, q, <real>0.00833333333331317)
-        q = muladd(r, q, <real>0.04166666666650026)
-        q = muladd(r, q, <real>0.16666666666666688)
-        q = muladd(r, q, <real>0.5000000000000014)
+    q = exp_polynomial(r)
     v = muladd(r * r, q, (a - r) + b)
-    h = 1 + r
-    v = v + (r - (h - 1))
+    h = <real>1 + r
+    v = v + (r - (h - <real>1))
     high = h + v
     low[0] = v - (high - h)
+    return high
+
+cdef inline real brief_exp_parts(real x, real minus_low, real shift, real* t, real* low) noexcept nogil:
+    """The same for exp(x - minus_low) to about 0.4 ULP, five operations shorter, where speed counts most."""
+    cdef real n, r, p, high
+    t[0] = muladd(x, <real>1.4426950408889634, shift)
+    n = t[0] - shift
+    if real is float:
+        r = muladd(n, -<real>1.428606820309417e-06, muladd(n, -<real>0.693145751953125, x)) - minus_low
+    else:
+        r = muladd(n, -<real>1.90821492927058770002e-10, muladd(n, -<real>6.93147180369123816490e-01, x)) - minus_low
+    p = muladd(r * r, exp_polynomial(r), r)
+    high = <real>1 + p
+    low[0] = p - (high - <real>1)
     return high
 
 cdef inline real exp(real x) noexcept nogil:
@@ -161,35 +201,53 @@ cdef inline real exp(real x) noexcept nogil:
     return high * first * second
 
 cdef inline real decay_floor(real kind) noexcept nogil:
-    """What the two scales of half_power can hold; the exponential has long been zero."""
+    """What the scales of decay_parts can hold; the exponential has long been zero."""
     if real is float:
-        return -170
+        return -120
     else:
-        return -1400
+        return -775
 
 cdef inline real decay_parts(real z, real z_low, real* low, real* first, real* second) noexcept nogil:
     """exp(z + z_low) for z <= 0, down to the subnormals, as (high + low) first second; returns high."""
     cdef real t, high
     z = decay_floor(z) if z < decay_floor(z) else z
-    high = exp_parts(z, z_low, wide_magic(<real>0), &t, low)
-    first[0] = half_power(t, second)
+    if real is float:
+        high = exp_parts(z, z_low, <real>(12582912 + 127 + 48), &t, low)
+        second[0] = <real>3.552713678800501e-15          # 2^-48
+    else:
+        high = exp_parts(z, z_low, <real>(6755399441055744.0 + 1023 + 100), &t, low)
+        second[0] = <real>7.888609052210118e-31          # 2^-100
+    first[0] = power_of_two(t)
     return high
 
 cdef inline real expm1_parts(real z, real z_low, real* low) noexcept nogil:
-    """exp(z + z_low) - 1 for z <= 0 as high + low; returns high."""
-    cdef real t, tail_, high, scale, scaled
+    """exp(z + z_low) - 1 for z <= 0 as high + low; returns high.
+
+    With exp = 2^n (1 + r + s): (2^n - 1) + 2^n r is summed without loss, and is r itself near 0.
+    """
+    cdef real t, n, a, b, r, scale, base, high
     z = -<real>60 if z < -60 else z
-    high = exp_parts(z, z_low, magic(<real>0), &t, &tail_)
+    t = muladd(z, <real>1.4426950408889634, magic(<real>0))
+    n = t - magic(<real>0)
+    if real is float:
+        a = muladd(n, -<real>0.693145751953125, z)
+        b = muladd(n, -<real>1.428606820309417e-06, z_low)
+    else:
+        a = muladd(n, -<real>6.93147180369123816490e-01, z)
+        b = muladd(n, -<real>1.90821492927058770002e-10, z_low)
+    r = a + b
     scale = power_of_two(t)
-    scaled = scale * high
-    high = scaled - 1
-    low[0] = (scaled - (high + 1)) + scale * tail_
+    base = scale - <real>1
+    a = muladd(r * r, exp_polynomial(r), (a - r) + b)
+    b = scale * r
+    high = base + b
+    low[0] = muladd(scale, a, b - (high - base)) + (scale - (base + <real>1))
     return high
 
 cdef inline real product_low(real a, real b, real product) noexcept nogil:
-    """a b - product, or 0 where the product has overflowed."""
+    """a b - product, or 0 where it no longer matters and might not be finite."""
     cdef real low = residual(a, b, -product)
-    return low if absolute(product) < largest(<real>0) else 0
+    return low if absolute(product) < 2000 else 0
 
 
 # --- The logistic family ------------------------------------------------------------------------------------------
@@ -209,108 +267,117 @@ cdef inline real shrunk_magic(real kind) noexcept nogil:
         return <real>6755399441055744.0 + 1023 - 100
 
 cdef inline real logistic_denominator(real z, real z_low, real* low) noexcept nogil:
-    """(1 + exp(z + z_low)) shrink() as high + low; returns high."""
+    """(1 + exp(-z - z_low)) shrink() as high + low; returns high."""
     cdef real t, tail_, scale, grown, c = shrink(<real>0), high, share
     if real is float:
-        z = clip(z, -<real>60, tail(<real>0))
+        z = clip(z, -tail(<real>0), <real>60)
     else:
-        z = clip(z, -<real>600, tail(<real>0))
-    grown = exp_parts(z, z_low, shrunk_magic(<real>0), &t, &tail_)
+        z = clip(z, -tail(<real>0), <real>600)
+    grown = brief_exp_parts(-z, z_low, shrunk_magic(<real>0), &t, &tail_)
     scale = power_of_two(t)
     grown = scale * grown
     high = c + grown
     share = high - c                                     # Knuth's two-sum
-    low[0] = ((c - (high - share)) + (grown - share)) + scale * tail_
+    low[0] = muladd(scale, tail_, (c - (high - share)) + (grown - share))
     return high
 
 cdef inline real logistic(real z, real z_low) noexcept nogil:
     """1 / (1 + exp(-z - z_low))"""
     cdef real d, d_low, q, c = shrink(<real>0)
-    d = logistic_denominator(-z, -z_low, &d_low)
+    d = logistic_denominator(z, z_low, &d_low)
     q = c / d
     return muladd(residual(-q, d, c) - q * d_low, q / c, q)
 
 cdef inline real sigmoid(real x) noexcept nogil:
     return logistic(x, <real>0)
 
+cdef inline real times_square(real a, real a_low, real q, real q_low) noexcept nogil:
+    """(a + a_low) (q + q_low)^2, rounded once."""
+    cdef real y = a * q
+    return muladd(y, q, q * (residual(a, q, -y) + a_low * q) + <real>2 * y * q_low)
+
 cdef inline real logistic_density(real z, real factor) noexcept nogil:
     """factor exp(-|z|) / (1 + exp(-|z|))^2"""
-    cdef real high, low, first, second, d, d_low, q, e
+    cdef real high, low, first, second, d, e, q, q_low
     high = decay_parts(-absolute(z), <real>0, &low, &first, &second)
     e = high * first * second
-    d = 1 + e
-    d_low = (e - (d - 1)) + low * first * second
-    q = 1 / d
-    q = muladd(residual(-q, d, <real>1) - q * d_low, q, q)
-    return (high + low) * q * q * factor * first * second
+    d = <real>1 + e
+    q = reciprocal_parts(d, (e - (d - <real>1)) + low * first * second, &q_low)
+    return times_square(factor * high, factor * low, q, q_low) * first * second
 
 cdef inline real sigmoid_derivative(real x) noexcept nogil:
     return logistic_density(x, <real>1)
 
 cdef inline real sigmoid_derivative_from_output(real y) noexcept nogil:
-    return y * (1 - y)
+    return y * (<real>1 - y)
 
 cdef inline real gated(real x, real z, real z_low) noexcept nogil:
     """x / (1 + exp(-z - z_low)) where |z| is at least about |x|."""
-    cdef real d, d_low, r, q, n = -tail(<real>0) if x < -tail(<real>0) else x
-    d = logistic_denominator(-z, -z_low, &d_low)
-    r = 1 / d
+    cdef real d, d_low, r, q, n = clip(x, -tail(<real>0), <real>64)
+    d = logistic_denominator(z, z_low, &d_low)
+    r = <real>1 / d
     q = n * r
     q = muladd(residual(-q, d, n) - q * d_low, r, q) * shrink(<real>0)
     return x if x > 64 else q
 
-cdef inline real gated_derivative(real z, real z_low, real g) noexcept nogil:
+cdef inline real gated_derivative(real z, real z_low, real g, real g_low) noexcept nogil:
     """s(z) (1 + g s(-z)), the derivative of x s(z) with g = x z'."""
-    cdef real high, low, first, second, e, d, d_low, q, y
+    cdef real high, low, first, second, e, e_low, q, q_low, w, w_low
     z = clip(z, decay_floor(z), -decay_floor(z))
     high = decay_parts(-absolute(z), -z_low if z > 0 else z_low, &low, &first, &second)
     e = high * first * second
-    d = 1 + e
-    d_low = (e - (d - 1)) + low * first * second
-    q = 1 / d
-    q = muladd(residual(-q, d, <real>1) - q * d_low, q, q)
-    y = muladd(g * q, e if z > 0 else 1, <real>1)
+    e_low = low * first * second
+    q = sum_parts(<real>1, <real>0, e, e_low, &q_low)
+    q = reciprocal_parts(q, q_low, &q_low)
+    w = product_parts(g, g_low, q, q_low, &w_low)
+    e = e if z > 0 else 1
+    e_low = e_low if z > 0 else 0
+    w = product_parts(w, w_low, e, e_low, &w_low)
+    w = sum_parts(<real>1, <real>0, w, w_low, &w_low)
+    w = product_parts(w, w_low, q, q_low, &w_low)
     high = 1 if z > 0 else high
+    low = 0 if z > 0 else low
     first = 1 if z > 0 else first
     second = 1 if z > 0 else second
-    return (q * high) * y * first * second
+    return muladd(high, w, muladd(high, w_low, low * w)) * first * second
 
 cdef inline real silu(real x) noexcept nogil:
     return gated(x, x, <real>0)
 
 cdef inline real silu_derivative(real x) noexcept nogil:
-    return gated_derivative(x, <real>0, clip(x, -tail(<real>0), tail(<real>0)))
+    return gated_derivative(x, <real>0, clip(x, -tail(x), tail(x)), <real>0)
 
 cdef inline real swish(real x, real beta) noexcept nogil:
-    cdef real z = beta * x, z_low, high, low, first, second, e, d, d_low, q, n
+    cdef real z = beta * x, z_low, high, low, first, second, e, d, d_low, q, n, t
     z_low = product_low(beta, x, z)
-    high = decay_parts(-absolute(z), -z_low if z > 0 else z_low, &low, &first, &second)
+    t = -absolute(z)
+    t = <real>1.4 * decay_floor(z) if t < <real>1.4 * decay_floor(z) else t
+    high = exp_parts(t, -z_low if z > 0 else z_low, wide_magic(<real>0), &t, &low)
+    first = half_power(t, &second)
     e = high * first * second
-    d = 1 + e
-    d_low = (e - (d - 1)) + low * first * second
+    d = <real>1 + e
+    d_low = (e - (d - <real>1)) + low * first * second
     n = x if z > 0 else clip(x, -largest(<real>0), largest(<real>0)) * first
     high = 1 if z > 0 else high
     low = 0 if z > 0 else low
     q = high / d
     low = (residual(-q, d, high) + (low - q * d_low)) / d
-    second = 1 if z > 0 else (0 if z < decay_floor(z) else second)
+    second = 1 if z > 0 else (0 if z < <real>1.4 * decay_floor(z) else second)
     e = muladd(n, q, n * low) * second
     return x if z > 64 else e
 
 cdef inline real swish_derivative(real x, real beta) noexcept nogil:
-    cdef real z = beta * x
-    return gated_derivative(z, product_low(beta, x, z), clip(z, -tail(<real>0), tail(<real>0)))
+    cdef real z = beta * x, z_low = product_low(beta, x, z)
+    return gated_derivative(z, z_low, clip(z, -tail(x), tail(x)), z_low)
 
 cdef inline real quick_argument(real x, real* low) noexcept nogil:
-    cdef real z
-    x = clip(x, -tail(<real>0), tail(<real>0))
+    """1.702 x as high + low; returns high."""
+    cdef real c_low
     if real is float:
-        z = <real>1.702 * x
-        low[0] = muladd(<real>(1.702 - <double><float>1.702), x, residual(<real>1.702, x, -z))
+        c_low = -<real>2.19345093e-08
     else:
-        z = <real>1.702 * x
-        low[0] = residual(<real>1.702, x, -z)
-    return z
+        c_low = <real>4.2632564145606012e-17
+    return product_parts(<real>1.702, c_low, clip(x, -tail(x), tail(x)), <real>0, low)
 
 cdef inline real gelu_quick(real x) noexcept nogil:
     cdef real z, z_low
@@ -320,41 +387,35 @@ cdef inline real gelu_quick(real x) noexcept nogil:
 cdef inline real gelu_quick_derivative(real x) noexcept nogil:
     cdef real z, z_low
     z = quick_argument(x, &z_low)
-    return gated_derivative(z, z_low, z)
+    return gated_derivative(z, z_low, z, z_low)
 
-cdef inline real tanh_argument(real x, real* low) noexcept nogil:
-    """2 sqrt(2 / pi) x (1 + 0.044715 x^2) as high + low, for |x| <= 30; returns high."""
-    cdef real square, square_low, cube, p, share, p_low, w, w_low, z
-    cdef real c = <real>1.5957691216057308, c_low, k = <real>0.044715, k_low
+cdef inline real tanh_argument(real x, real* low, real* linear, real* linear_low) noexcept nogil:
+    """2 sqrt(2 / pi) x (1 + 0.044715 x^2) as high + low, for |x| <= 30; linear is its term in x. Returns high."""
+    cdef real c_low, k_low, square, square_low
     if real is float:
-        c_low = <real>(1.5957691216057308 - <double><float>1.5957691216057308)
-        k_low = <real>(0.044715 - <double><float>0.044715)
+        c_low = -<real>4.53406804e-08
+        k_low = <real>1.54614449e-09
     else:
-        c_low = -<real>9.96930880911092e-17
-        k_low = 0
-    square = x * x
-    square_low = residual(x, x, -square)
-    cube = k * square
-    p = 1 + cube
-    share = p - cube
-    p_low = (1 - share) + (cube - (p - share))
-    p_low += muladd(k, square_low, muladd(k_low, square, residual(k, square, -cube)))
-    w = c * x
-    w_low = muladd(c_low, x, residual(c, x, -w))
-    z = w * p
-    low[0] = residual(w, p, -z) + muladd(w, p_low, w_low * p)
-    return z
+        c_low = -<real>9.9693088091109202e-17
+        k_low = <real>2.1960211427085595e-18
+    square = product_parts(x, <real>0, x, <real>0, &square_low)
+    square = product_parts(square, square_low, <real>0.044715, k_low, &square_low)
+    square = sum_parts(<real>1, <real>0, square, square_low, &square_low)
+    linear[0] = product_parts(x, <real>0, <real>1.5957691216057308, c_low, linear_low)
+    return product_parts(linear[0], linear_low[0], square, square_low, low)
 
 cdef inline real gelu_tanh(real x) noexcept nogil:
-    cdef real z, z_low
-    z = tanh_argument(clip(x, -<real>30, <real>30), &z_low)
+    cdef real z, z_low, linear, linear_low
+    z = tanh_argument(clip(x, -<real>30, <real>30), &z_low, &linear, &linear_low)
     return gated(x, z, z_low)
 
 cdef inline real gelu_tanh_derivative(real x) noexcept nogil:
-    cdef real z, z_low
-    x = clip(x, -<real>30, <real>30)
-    z = tanh_argument(x, &z_low)
-    return gated_derivative(z, z_low, <real>1.5957691216057308 * x * muladd(<real>0.134145, x * x, <real>1))
+    """x z' = 3 z - 2 linear"""
+    cdef real z, z_low, linear, linear_low, g, g_low
+    z = tanh_argument(clip(x, -<real>30, <real>30), &z_low, &linear, &linear_low)
+    g = sum_parts(z, z_low, -linear, -linear_low, &g_low)
+    g = sum_parts(z, z_low, <real>2 * g, <real>2 * g_low, &g_low)
+    return gated_derivative(z, z_low, g, g_low)
 
 
 # --- tanh ---------------------------------------------------------------------------------------------------------
@@ -362,10 +423,12 @@ cdef inline real gelu_tanh_derivative(real x) noexcept nogil:
 cdef inline real tanh_parts(real x, real* low) noexcept nogil:
     """tanh(|x|) = -m / (2 + m), m = exp(-2|x|) - 1, as high + low; returns high."""
     cdef real m, m_low, d, d_low, r, q
-    m = expm1_parts(-2 * absolute(x), <real>0, &m_low)
-    d = 2 + m
-    d_low = (m - (d - 2)) + m_low
-    r = 1 / d
+    r = expm1_parts(-<real>2 * absolute(x), <real>0, &m_low)
+    m = r + m_low
+    m_low = m_low - (m - r)
+    d = <real>2 + m
+    d_low = (m - (d - <real>2)) + m_low
+    r = <real>1 / d
     q = -m * r
     low[0] = ((residual(-q, d, -m) - m_low) - q * d_low) * r
     return q
@@ -375,19 +438,19 @@ cdef inline real tanh(real x) noexcept nogil:
     return with_sign(high + low, x)
 
 cdef inline real tanh_derivative(real x) noexcept nogil:
-    return logistic_density(2 * x, <real>4)
+    return logistic_density(<real>2 * x, <real>4)
 
 cdef inline real tanh_derivative_from_output(real y) noexcept nogil:
-    return (1 - y) * (1 + y)
+    return (<real>1 - y) * (<real>1 + y)
 
 cdef inline real tanhshrink(real x) noexcept nogil:
-    cdef real z = x * x, p, low, high = tanh_parts(x, &low), a = absolute(x)
+    cdef real z = x * x, p, low, high = tanh_parts(x, &low), a = absolute(x), cube, start, product
     if real is float:
         p = muladd(z, -<real>0.00309422659, <real>0.00907383673)
         p = muladd(z, p, -<real>0.0220028125)
         p = muladd(z, p, <real>0.0539901331)
         p = muladd(z, p, -<real>0.133334488)
-        p = muladd(z, p, <real>0.333333343)
+        start = <real>0.333333343
     else:
         p = muladd(z, -<real>4.315098928499881e-06, <real>2.690254342857894e-05)
         p = muladd(z, p, -<real>8.889280565502712e-05)
@@ -399,12 +462,17 @@ cdef inline real tanhshrink(real x) noexcept nogil:
         p = muladd(z, p, -<real>0.021869488473975296)
         p = muladd(z, p, <real>0.053968253966849095)
         p = muladd(z, p, -<real>0.13333333333332087)
-        p = muladd(z, p, <real>0.3333333333333333)
-    return z * x * p if a < <real>0.6 else with_sign((a - high) - low, x)
+        start = <real>0.3333333333333333
+    cube = z * x
+    product = muladd(z, p, start)
+    p = muladd(z, p, start - product)
+    z = residual(z, x, -cube) + residual(x, x, -z) * x
+    z = muladd(cube, product, muladd(cube, p, z * product))
+    return z if a < <real>0.6 else with_sign((a - high) - low, x)
 
 cdef inline real tanhshrink_derivative(real x) noexcept nogil:
     cdef real low, high = tanh_parts(x, &low), y = high + low
-    return y * y
+    return muladd(y, y, <real>2 * y * (low - (y - high)))
 
 
 # --- The exponential-linear family --------------------------------------------------------------------------------
@@ -442,7 +510,7 @@ cdef inline real selu_derivative_from_output(real y) noexcept nogil:
 
 cdef inline real quotient(real x, real alpha, real* low) noexcept nogil:
     cdef real z = x / alpha
-    low[0] = residual(-z, alpha, x) / alpha if absolute(z) < largest(<real>0) else 0
+    low[0] = residual(-z, alpha, x) / alpha if absolute(z) < 2000 else 0
     return z
 
 cdef inline real celu(real x, real alpha) noexcept nogil:
@@ -463,54 +531,83 @@ cdef inline real celu_derivative_from_output(real y, real alpha) noexcept nogil:
 
 # --- gelu ---------------------------------------------------------------------------------------------------------
 
-cdef inline real upper_tail(real t, real* r, real* low, real* first, real* second) noexcept nogil:
-    """P, with Phi(-t) = P r (1 + low) first second, r = 1 / (t + centre): Mills' ratio as a polynomial in
-    u = (t - centre) / (t + centre) (the variable of Shepherd & Laframboise, Math. Comp. 36, 1981) times
-    exp(-t^2 / 2), whose argument is kept to twice the precision."""
-    cdef real square = t * t, high, p, u, centre
-    high = decay_parts(-square / 2, -residual(t, t, -square) / 2, low, first, second)
+cdef inline real scaled_tail(real t, real* low) noexcept nogil:
+    """Phi(-t) exp(t^2 / 2) for t <= 1.25 as high + low; returns high."""
+    cdef real p, high, start, slope
     if real is float:
-        centre = <real>3.5
+        p = muladd(t, <real>0.000127407635, -<real>0.000945136708)
+        p = muladd(t, p, <real>0.00363450078)
+        p = muladd(t, p, -<real>0.0104973596)
+        p = muladd(t, p, <real>0.0267303437)
+        p = muladd(t, p, -<real>0.0625627413)
+        p = muladd(t, p, <real>0.132993326)
+        p = muladd(t, p, -<real>0.250000924)
+        start = <real>0.398942292
     else:
-        centre = 5
-    r[0] = 1 / (t + centre)
-    u = (t - centre) * r[0]
+        p = muladd(t, <real>2.2049102049150642e-09, -<real>2.7446724296500908e-08)
+        p = muladd(t, p, <real>1.7375941459367484e-07)
+        p = muladd(t, p, -<real>7.877649696839589e-07)
+        p = muladd(t, p, <real>3.0449526615942624e-06)
+        p = muladd(t, p, -<real>1.1023442975946339e-05)
+        p = muladd(t, p, <real>3.857270271217205e-05)
+        p = muladd(t, p, -<real>0.000130358010104737)
+        p = muladd(t, p, <real>0.00042224292606218297)
+        p = muladd(t, p, -<real>0.0013021152580837366)
+        p = muladd(t, p, <real>0.003799459092424656)
+        p = muladd(t, p, -<real>0.01041666833449312)
+        p = muladd(t, p, <real>0.026596152233735505)
+        p = muladd(t, p, -<real>0.06250000001554151)
+        p = muladd(t, p, <real>0.1329807601344257)
+        p = muladd(t, p, -<real>0.25000000000000966)
+        start = <real>0.3989422804014327
+    slope = muladd(t, p, start)
+    p = muladd(t, p, start - slope)
+    high = muladd(-t, slope, <real>0.5)
+    low[0] = muladd(-t, slope, <real>0.5 - high) - t * p
+    return high
+
+cdef inline real tail_product(real t, real* low) noexcept nogil:
+    """t Phi(-t) exp(t^2 / 2) as high + low for t >= 1.25; returns high.
+
+    A polynomial in u = (t - 5) / (t + 5), the variable of Shepherd & Laframboise (Math. Comp. 36, 1981): the product
+    changes little with u, so that the rounding of u is hardly felt (nearer 0 it would cost several ULP).
+    """
+    cdef real u, p, start, high
+    u = sum_parts(t, <real>0, <real>5, <real>0, &p)
+    u = reciprocal_parts(u, p, &p)
+    u = muladd(-<real>10, u, <real>1) - <real>10 * p
     if real is float:
-        p = muladd(u, -<real>2.35983734e-05, <real>3.73822877e-05)
-        p = muladd(u, p, <real>0.000378971628)
-        p = muladd(u, p, -<real>0.000444180769)
-        p = muladd(u, p, -<real>0.00312948646)
-        p = muladd(u, p, <real>0.00648229988)
-        p = muladd(u, p, <real>0.0173934214)
-        p = muladd(u, p, -<real>0.116052203)
-        p = muladd(u, p, <real>0.315426201)
-        p = muladd(u, p, -<real>0.565561771)
-        p = muladd(u, p, <real>0.744416058)
+        p = muladd(u, -<real>0.001589961, <real>0.00882608164)
+        p = muladd(u, p, -<real>0.0242727827)
+        p = muladd(u, p, <real>0.0479643494)
+        p = muladd(u, p, -<real>0.074241519)
+        p = muladd(u, p, <real>0.0908853337)
+        p = muladd(u, p, -<real>0.0850390717)
+        p = muladd(u, p, <real>0.0519052893)
+        start = <real>0.384596527
     else:
-        p = muladd(u, -<real>3.205387293430562e-10, <real>1.6214025146079653e-09)
-        p = muladd(u, p, <real>8.448844635607199e-09)
-        p = muladd(u, p, -<real>8.654074011001631e-09)
-        p = muladd(u, p, -<real>6.748853675598309e-08)
-        p = muladd(u, p, <real>4.098330071583218e-08)
-        p = muladd(u, p, <real>4.348153562164499e-07)
-        p = muladd(u, p, -<real>3.352682039827438e-07)
-        p = muladd(u, p, -<real>2.770387884449644e-06)
-        p = muladd(u, p, <real>3.980066656027379e-06)
-        p = muladd(u, p, <real>1.66817012176259e-05)
-        p = muladd(u, p, -<real>4.9762493839850966e-05)
-        p = muladd(u, p, -<real>5.9375867312904675e-05)
-        p = muladd(u, p, <real>0.0005448989889995116)
-        p = muladd(u, p, -<real>0.0007978693728942018)
-        p = muladd(u, p, -<real>0.0029933767599044634)
-        p = muladd(u, p, <real>0.02079506679705359)
-        p = muladd(u, p, -<real>0.06911863870711098)
-        p = muladd(u, p, <real>0.16502036617055044)
-        p = muladd(u, p, -<real>0.3135331566712775)
-        p = muladd(u, p, <real>0.4953056159699725)
-        p = muladd(u, p, -<real>0.665382502890057)
-        p = muladd(u, p, <real>0.769193049750063)
-    low[0] = low[0] + (high - 1)
-    return p
+        p = muladd(u, -<real>1.6656011148864982e-08, -<real>1.9707872863361118e-08)
+        p = muladd(u, p, <real>2.098425376134865e-07)
+        p = muladd(u, p, <real>6.112562451681882e-08)
+        p = muladd(u, p, -<real>1.534707040592245e-06)
+        p = muladd(u, p, <real>5.967525681612616e-07)
+        p = muladd(u, p, <real>1.032414773137219e-05)
+        p = muladd(u, p, -<real>1.653733813674459e-05)
+        p = muladd(u, p, -<real>5.456765350884231e-05)
+        p = muladd(u, p, <real>0.0002427608967559521)
+        p = muladd(u, p, -<real>0.00012648540451900105)
+        p = muladd(u, p, -<real>0.001895622983499085)
+        p = muladd(u, p, <real>0.008900845036090897)
+        p = muladd(u, p, -<real>0.024161785960618083)
+        p = muladd(u, p, <real>0.04795086373094222)
+        p = muladd(u, p, -<real>0.07425639525018995)
+        p = muladd(u, p, <real>0.09088622964936267)
+        p = muladd(u, p, -<real>0.08503844346004386)
+        p = muladd(u, p, <real>0.05190527343000293)
+        start = <real>0.3845965248750315
+    high = muladd(u, p, start)
+    low[0] = muladd(u, p, start - high)
+    return high
 
 cdef inline real gelu_reach(real kind) noexcept nogil:
     """gelu(-x) and its derivative are zero beyond."""
@@ -519,38 +616,51 @@ cdef inline real gelu_reach(real kind) noexcept nogil:
     else:
         return <real>39.5
 
+cdef inline real bell_parts(real t, real* first, real* second) noexcept nogil:
+    """exp(-t^2 / 2) = (1 + e) first second; returns e."""
+    cdef real square = t * t, low, high
+    high = decay_parts(-square / <real>2, -residual(t, t, -square) / <real>2, &low, first, second)
+    return low + (high - <real>1)
+
 cdef inline real gelu(real x) noexcept nogil:
-    cdef real t = absolute(x), p, r, low, first, second, w
-    t = gelu_reach(<real>0) if t > gelu_reach(<real>0) else t
-    p = upper_tail(t, &r, &low, &first, &second)
-    w = (t * r) * p
-    w = muladd(w, low, w) * first * second
-    return (x if x > 0 else 0) - w
+    """max(x, 0) - |x| Phi(-|x|)"""
+    cdef real t = absolute(x), high, low, far, far_low, e, first, second
+    t = gelu_reach(t) if t > gelu_reach(t) else t
+    e = bell_parts(t, &first, &second)
+    far = tail_product(t, &far_low)
+    high = scaled_tail(t, &low)
+    low = muladd(t, low, residual(t, high, -t * high))
+    high = t * high
+    low = low if t < <real>1.25 else far_low
+    high = high if t < <real>1.25 else far
+    return relu(x) - (high + muladd(high, e, low)) * first * second
 
 cdef inline real gelu_derivative(real x) noexcept nogil:
-    cdef real t = absolute(x), p, r, low, first, second, w
-    t = gelu_reach(<real>0) if t > gelu_reach(<real>0) else t
-    p = upper_tail(t, &r, &low, &first, &second)
-    w = muladd(p, r, -<real>0.3989422804014327 * t)
-    w = muladd(w, low, w) * first * second
-    return 1 - w if x > 0 else w
+    """Phi(-t) - t phi(t), from 1 for x > 0."""
+    cdef real t = absolute(x), high, low, far, e, first, second
+    t = gelu_reach(t) if t > gelu_reach(t) else t
+    e = bell_parts(t, &first, &second)
+    far = tail_product(t, &low) / t
+    high = scaled_tail(t, &low)
+    high = (high if t < <real>1.25 else far) - <real>0.3989422804014327 * t
+    high = muladd(high, e, high) * first * second
+    high = <real>1 - high if x > 0 else high
+    return high if x == x else x
 
 
 # --- Logarithms of the exponential --------------------------------------------------------------------------------
 
-cdef inline real log1p_exp(real z, real z_low) noexcept nogil:
-    """log(1 + exp(z + z_low)) for z <= 0.
+cdef inline real plus_log1p_exp(real base, real base_low, real z, real z_low) noexcept nogil:
+    """base + base_low + log(1 + exp(z + z_low)) for z <= 0.
 
     With e = exp(z), s = e / (2 + e): log(1 + e) = e - (e^2 / 2 - s (e^2 / 2 + s^2 R(s^2))), FreeBSD's arrangement
-    of log1p (s_log1p.c), all but the argument of R divided by the scale of e, so that only the last step can be
-    subnormal.
+    of log1p (s_log1p.c). base + e is summed without loss, so that there is one rounding of note.
     """
-    cdef real high, low, first, second, e, half, g, s, q, p
+    cdef real high, low, first, second, e, half, s, q, p
     high = decay_parts(z, z_low, &low, &first, &second)
     e = high * first * second
-    half = e / 2
-    g = high / (2 + e)
-    s = g * first * second
+    half = e / <real>2
+    s = e / (<real>2 + e)
     q = s * s
     if real is float:
         p = muladd(q, <real>0.246528447, <real>0.214033291)
@@ -568,14 +678,16 @@ cdef inline real log1p_exp(real z, real z_low) noexcept nogil:
         p = muladd(q, p, <real>0.28571428569528645)
         p = muladd(q, p, <real>0.4000000000000653)
         p = muladd(q, p, <real>0.6666666666666666)
-    low = muladd(-low, half, low)
-    p = muladd(high, half, -g * muladd(e, half, q * p))
-    return (high - (p - low)) * first * second
+    low = low * first * second
+    p = muladd(e, half, -s * muladd(e, half, q * p)) - muladd(-low, half, low)
+    high = sum_parts(base, base_low, e, -p, &low)
+    return high + low
 
 cdef inline real softplus(real x, real beta) noexcept nogil:
-    cdef real z = beta * x, z_low = product_low(beta, x, z), y
-    y = log1p_exp(-absolute(z), -z_low if z > 0 else z_low) / beta
-    return (x if z > 0 else 0) + y
+    cdef real z = beta * x, z_low = product_low(beta, x, z), far = tail(x), y
+    y = clip(z, <real>0, far)
+    y = plus_log1p_exp(y, z_low if z > 0 else 0, -absolute(z), -z_low if z > 0 else z_low) / beta
+    return x if z > far else y
 
 cdef inline real softplus_derivative(real x, real beta) noexcept nogil:
     cdef real z = beta * x
@@ -586,7 +698,8 @@ cdef inline real softplus_derivative_from_output(real y, real beta) noexcept nog
     return -high - low
 
 cdef inline real logsigmoid(real x) noexcept nogil:
-    return (0 if x > 0 else x) - log1p_exp(-absolute(x), <real>0)
+    cdef real y = -plus_log1p_exp(clip(-x, <real>0, tail(x)), <real>0, -absolute(x), <real>0)
+    return x if x < -tail(x) else y
 
 cdef inline real logsigmoid_derivative(real x) noexcept nogil:
     return logistic(-x, <real>0)
@@ -605,44 +718,37 @@ cdef inline real mish_reach(real kind) noexcept nogil:
     else:
         return 40
 
-cdef inline real mish_parts(real x, real* first, real* second, real* high, real* a, real* a_low, real* d, real* d_low) noexcept nogil:
-    """exp(x) = (high + low) first second; a = exp(x) + 2, d = n + 2; returns low."""
-    cdef real t, low, e, n, n_low
-    high[0] = exp_parts(x, <real>0, wide_magic(<real>0), &t, &low)
+cdef inline void mish_parts(real x, real* high, real* low, real* first, real* second, real* a, real* a_low, real* r, real* r_low) noexcept nogil:
+    """exp(x) = (high + low) first second; a = exp(x) + 2; r = 1 / (n + 2)."""
+    cdef real t, e, e_low
+    high[0] = exp_parts(x, <real>0, wide_magic(x), &t, low)
     first[0] = half_power(t, second)
     e = high[0] * first[0] * second[0]
-    a[0] = e + 2
-    t = a[0] - 2
-    a_low[0] = ((e - t) + (2 - (a[0] - t))) + low * first[0] * second[0]
-    n = e * a[0]
-    n_low = residual(e, a[0], -n) + muladd(e, a_low[0], low * first[0] * second[0] * a[0])
-    d[0] = n + 2
-    t = d[0] - 2
-    d_low[0] = ((n - t) + (2 - (d[0] - t))) + n_low
-    return low
+    e_low = low[0] * first[0] * second[0]
+    a[0] = sum_parts(e, e_low, <real>2, <real>0, a_low)
+    r[0] = product_parts(e, e_low, a[0], a_low[0], r_low)
+    r[0] = sum_parts(r[0], r_low[0], <real>2, <real>0, r_low)
+    r[0] = reciprocal_parts(r[0], r_low[0], r_low)
 
 cdef inline real mish(real x) noexcept nogil:
-    cdef real first, second, high, low, a, a_low, d, d_low, y, n, n_low, r, q, q_low
-    y = clip(x, -tail(<real>0), mish_reach(<real>0))
-    low = mish_parts(y, &first, &second, &high, &a, &a_low, &d, &d_low)
-    n = high * a
-    n_low = residual(high, a, -n) + muladd(low, a, high * a_low)
-    r = 1 / d
-    q = n * r
-    q_low = (residual(-q, d, n) + (n_low - q * d_low)) * r
-    q = muladd(y, q, y * q_low) * first * second
-    return x if x > mish_reach(<real>0) else q
+    cdef real high, low, first, second, a, a_low, r, r_low, y = clip(x, -tail(x), mish_reach(x))
+    mish_parts(y, &high, &low, &first, &second, &a, &a_low, &r, &r_low)
+    a = product_parts(a, a_low, high, low, &a_low)
+    a = product_parts(a, a_low, r, r_low, &a_low)
+    a = muladd(y, a, y * a_low) * first * second
+    return x if x > mish_reach(x) else a
 
 cdef inline real mish_derivative(real x) noexcept nogil:
-    """exp(x) ((exp(x) + 2) + 4 x (1 + exp(x)) / d) / d"""
-    cdef real first, second, high, low, a, a_low, d, d_low, y, r, w
-    y = clip(x, -tail(<real>0), mish_reach(<real>0))
-    low = mish_parts(y, &first, &second, &high, &a, &a_low, &d, &d_low)
-    r = 1 / d
-    r = muladd(residual(-r, d, <real>1) - r * d_low, r, r)
-    w = muladd(4 * y * (a - 1), r, a)
-    w = (high + low) * (w * r) * first * second
-    return 1 if x > mish_reach(<real>0) else w
+    """exp(x) r (a + 4 x (1 + exp(x)) r)"""
+    cdef real high, low, first, second, a, a_low, r, r_low, v, v_low, y = clip(x, -tail(x), mish_reach(x))
+    mish_parts(y, &high, &low, &first, &second, &a, &a_low, &r, &r_low)
+    v = sum_parts(a, a_low, -<real>1, <real>0, &v_low)
+    v = product_parts(v, v_low, <real>4 * y, <real>0, &v_low)
+    v = product_parts(v, v_low, r, r_low, &v_low)
+    v = sum_parts(a, a_low, v, v_low, &v_low)
+    v = product_parts(v, v_low, r, r_low, &v_low)
+    v = muladd(high, v, muladd(high, v_low, low * v)) * first * second
+    return 1 if x > mish_reach(x) else v
 
 
 # --- Algebraic and piecewise linear -------------------------------------------------------------------------------
@@ -665,10 +771,10 @@ cdef inline real relu(real x) noexcept nogil:
     return 0 if x < 0 else x
 
 cdef inline real relu_derivative(real x) noexcept nogil:
-    return step(x > 0, x, <real>1)
+    return step(x > <real>0, x, <real>1)
 
 cdef inline real relu_derivative_from_output(real y) noexcept nogil:
-    return step(y > 0, y, <real>1)
+    return step(y > <real>0, y, <real>1)
 
 cdef inline real relu6(real x) noexcept nogil:
     return clip(x, <real>0, <real>6)
@@ -699,15 +805,20 @@ cdef inline real relu_squared(real x) noexcept nogil:
     return relu(x) * relu(x)
 
 cdef inline real relu_squared_derivative(real x) noexcept nogil:
-    return 2 * relu(x)
+    return <real>2 * relu(x)
 
 cdef inline real softsign(real x) noexcept nogil:
-    x = clip(x, -largest(<real>0), largest(<real>0))
-    return x / (1 + absolute(x))
+    cdef real d, d_low, q
+    x = clip(x, -<real>0.25 * largest(x), <real>0.25 * largest(x))
+    d = sum_parts(absolute(x), <real>0, <real>1, <real>0, &d_low)
+    q = reciprocal_parts(d, d_low, &d_low)
+    return muladd(x, q, x * d_low)
 
 cdef inline real softsign_derivative(real x) noexcept nogil:
-    cdef real d = 1 + absolute(x)
-    return 1 / d / d
+    cdef real d, d_low, q
+    d = sum_parts(clip(absolute(x), <real>0, <real>0.25 * largest(x)), <real>0, <real>1, <real>0, &d_low)
+    q = reciprocal_parts(d, d_low, &d_low)
+    return muladd(q, q, <real>2 * q * d_low)
 
 cdef inline real softshrink(real x, real lambd) noexcept nogil:
     return x - lambd if x > lambd else (x + lambd if x < -lambd else step(False, x, <real>0))
@@ -744,23 +855,39 @@ cdef inline real hardsigmoid_derivative(real x, real alpha, real beta) noexcept 
     return step((y > 0) & (y < 1), x, alpha)
 
 cdef inline real hardswish(real x) noexcept nogil:
-    return -<real>0.0 if x <= -3 else (x if x >= 3 else x * (x + 3) / 6)
+    cdef real sum = x + <real>3, share = sum - x
+    share = (x - (sum - share)) + (<real>3 - share)
+    return -<real>0.0 if x <= -3 else (x if x >= 3 else muladd(x, sum, x * share) / <real>6)
 
 cdef inline real hardswish_derivative(real x) noexcept nogil:
-    return 0 if x <= -3 else (1 if x >= 3 else (2 * x + 3) / 6)
+    return 0 if x <= -3 else (1 if x >= 3 else (<real>2 * x + <real>3) / <real>6)
 
-cdef inline real squareplus_parts(real x, real b, real* r) noexcept nogil:
-    """The function, without the cancellation of x + r for x < 0, and r = sqrt(x^2 + b)."""
-    cdef real a = absolute(x), q
-    r[0] = a if a > <real>1e18 else square_root(muladd(x, x, b))
-    q = a + r[0]
-    return b / (2 * q) if x < 0 else q / 2
+cdef inline real squareplus_parts(real x, real b, real* low, real* root, real* root_low) noexcept nogil:
+    """The function as high + low, without the cancellation of x + root for x < 0, and root = sqrt(x^2 + b)."""
+    cdef real a = absolute(x), square, sum, share, h, h_low, q, y
+    a = <real>1e18 if a > <real>1e18 else a
+    square = a * a
+    sum = square + b
+    share = sum - square
+    share = ((square - (sum - share)) + (b - share)) + residual(a, a, -square)
+    root[0] = square_root(sum)
+    y = <real>0.5 / root[0] if sum > 0 else 0
+    root_low[0] = (residual(-root[0], root[0], sum) + share) * y
+    h = a + root[0]
+    h_low = (a - (h - root[0])) + root_low[0]
+    q = b / <real>2 / h if sum > 0 else 0
+    y = (residual(-q, h, b / <real>2) - q * h_low) / h if sum > 0 else 0
+    low[0] = y if x < 0 else h_low / <real>2
+    return q if x < 0 else h / <real>2
 
 cdef inline real squareplus(real x, real b) noexcept nogil:
-    cdef real r
-    return squareplus_parts(x, b, &r)
+    cdef real low, root, root_low, high
+    high = squareplus_parts(x, b, &low, &root, &root_low) + low
+    return x if x > <real>1e18 else (b / <real>4 / -x if x < -<real>1e18 else high)
 
 cdef inline real squareplus_derivative(real x, real b) noexcept nogil:
-    cdef real r, y = squareplus_parts(x, b, &r)
-    y = 0 if r == 0 else y / r
-    return 1 if x > <real>1e18 else y
+    cdef real low, root, root_low, high, q
+    high = squareplus_parts(x, b, &low, &root, &root_low)
+    q = high / root if root > 0 else 0
+    q = q + ((residual(-q, root, high) + low) - q * root_low) / root if root > 0 else 0
+    return 1 if x > <real>1e18 else (b / <real>4 / x / x if x < -<real>1e18 else q)

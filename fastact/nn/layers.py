@@ -16,8 +16,9 @@ import fastact as fa
 
 from .names import find
 
-# The initialisation whose variance suits what follows; every other activation is a rectifier or shaped like one (He).
 ROWWISE = ("softmax", "log_softmax", "softmin")
+
+# The initialisation whose variance suits what follows; every other activation is a rectifier or shaped like one (He).
 XAVIER = {"identity", "sigmoid", "tanh", "softsign", "softshrink", "hardshrink", "tanhshrink", "hardtanh",
           "hardsigmoid", "logsigmoid", *ROWWISE}
 LECUN = {"selu"}

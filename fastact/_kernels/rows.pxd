@@ -1,0 +1,23 @@
+cdef struct Rows:
+    # Rows of n elements for a serial kernel; strides count elements. An operand with one value a row has a row stride only.
+    char* x
+    char* g                # the gradient of the output, or NULL
+    char* y
+    Py_ssize_t x_row, x_item, g_row, y_row, y_item
+    Py_ssize_t rows, n
+    double temperature     # negative: the input is negated
+    bint streaming         # y goes past the cache
+    char* scratch          # n elements for rows, n * PANEL for columns
+
+cdef struct CrossEntropy:
+    # One row of n logits for the kernel of softmax cross-entropy, whose target is
+    #     share onehot(label) + spread,
+    # label -1 meaning that there is no first part; spread may be NULL. The gradient is multiplied by factor.
+    char* logits
+    char* grad             # may be logits, or NULL if only the value is wanted
+    Py_ssize_t n, label
+    double share, spread_sum, z_loss, factor
+    char* spread
+    bint streaming         # grad goes past the cache
+    char* scratch          # n elements if it does
+    Py_ssize_t ahead       # elements from here to the row that is next, or 0
