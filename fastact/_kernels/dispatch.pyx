@@ -458,11 +458,6 @@ def stream_copy(np.ndarray target, np.ndarray source):
         stream_fence()
 
 
-def last_level_cache():
-    """Its size in bytes, or 0 where the system does not tell."""
-    return max(cache_size(), 0)
-
-
 def supported_instruction_sets():
     """Those of the builds that this CPU and operating system run, best first."""
     return [name for name, runs in (("avx512", cpu_has_avx512()), ("avx2", cpu_has_avx2()), ("baseline", True)) if runs]
@@ -470,14 +465,6 @@ def supported_instruction_sets():
 
 cdef extern from *:
     """
-    #if defined(__linux__)
-    #include <unistd.h>
-    #endif
-    #if defined(_SC_LEVEL3_CACHE_SIZE)
-    #define cache_size() sysconf(_SC_LEVEL3_CACHE_SIZE)
-    #else
-    #define cache_size() 0
-    #endif
     #if defined(__x86_64__) && defined(__GNUC__)
     #define cpu_has_avx2() (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
     #define cpu_has_avx512() (cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") \
@@ -487,6 +474,5 @@ cdef extern from *:
     #define cpu_has_avx512() 0
     #endif
     """
-    Py_ssize_t cache_size()
     bint cpu_has_avx2()
     bint cpu_has_avx512()
