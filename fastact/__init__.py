@@ -4,7 +4,27 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-from .activations import *  # noqa: F403
+
+def _use_installed_files():
+    """In a clone, ``python -m fastact`` finds the clone's folder, where nothing is compiled: go on in the installed one."""
+    from importlib.machinery import PathFinder
+    from pathlib import Path
+    import sys
+
+    here = Path(__file__).resolve().parent
+    installed = PathFinder.find_spec(__name__, [entry for entry in sys.path if Path(entry).resolve() != here.parent])
+    if installed is None:
+        raise ImportError(f"fastact in {here} is not compiled; install it with: pip install {here.parent}")
+    __path__[:] = installed.submodule_search_locations
+    del sys.modules[f"{__name__}._kernels"]
+
+
+try:
+    from ._kernels import dispatch as _dispatch  # noqa: F401
+except ImportError:
+    _use_installed_files()
+
+from .activations import *  # noqa: E402, F403
 from .activations import Activation, list_activations
 from .backends import show_config
 from .losses import list_losses, softmax_cross_entropy

@@ -44,6 +44,58 @@ class Activation(_Function):
     max_ulp: dict[str, float]
 
 # table: python -m bench.docs
+identity: Activation
+sigmoid: Activation
+tanh: Activation
+relu: Activation
+relu6: Activation
+class _LeakyRelu(Activation):
+    def __call__(self, x: ArrayLike, /, negative_slope: ArrayLike = 0.01, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+leaky_relu: _LeakyRelu
+class _Prelu(Activation):
+    def __call__(self, x: ArrayLike, /, weight: ArrayLike, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+prelu: _Prelu
+class _Elu(Activation):
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = 1.0, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+elu: _Elu
+selu: Activation
+class _Celu(Activation):
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = 1.0, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+celu: _Celu
+gelu: Activation
+gelu_tanh: Activation
+gelu_quick: Activation
+silu: Activation
+class _Swish(Activation):
+    def __call__(self, x: ArrayLike, /, beta: ArrayLike = 1.0, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+swish: _Swish
+mish: Activation
+class _Softplus(Activation):
+    def __call__(self, x: ArrayLike, /, beta: ArrayLike = 1.0, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+softplus: _Softplus
+softsign: Activation
+class _Softshrink(Activation):
+    def __call__(self, x: ArrayLike, /, lambd: ArrayLike = 0.5, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+softshrink: _Softshrink
+class _Hardshrink(Activation):
+    def __call__(self, x: ArrayLike, /, lambd: ArrayLike = 0.5, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+hardshrink: _Hardshrink
+tanhshrink: Activation
+class _Threshold(Activation):
+    def __call__(self, x: ArrayLike, /, threshold: ArrayLike, value: ArrayLike, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+threshold: _Threshold
+class _Hardtanh(Activation):
+    def __call__(self, x: ArrayLike, /, min_val: ArrayLike = -1.0, max_val: ArrayLike = 1.0, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+hardtanh: _Hardtanh
+class _Hardsigmoid(Activation):
+    def __call__(self, x: ArrayLike, /, alpha: ArrayLike = 0.16666666666666666, beta: ArrayLike = 0.5, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+hardsigmoid: _Hardsigmoid
+hardswish: Activation
+logsigmoid: Activation
+class _Squareplus(Activation):
+    def __call__(self, x: ArrayLike, /, b: ArrayLike = 4.0, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+squareplus: _Squareplus
+relu_squared: Activation
 # end
 
 class _Rowwise:

@@ -12,59 +12,56 @@
 #else
 #define FASTACT_VECTOR 16
 #endif
+#define FASTACT_DOUBLES (FASTACT_VECTOR / 8)
 
-#define FASTACT_VECTORS(T, I)                                                                           \
-    typedef T vector_##T __attribute__((vector_size(FASTACT_VECTOR), aligned(sizeof(T)), may_alias));   \
-    typedef I mask_##T __attribute__((vector_size(FASTACT_VECTOR), aligned(sizeof(I)), may_alias));     \
-    static const I last_lanes_##T[128 / sizeof(T)] = {[64 / sizeof(T) ... 128 / sizeof(T) - 1] = -1};   \
-    static inline vector_##T load_##T(const T *x) { return *(const vector_##T *)x; }                    \
-    static inline vector_##T load_last_##T(const T *x, ptrdiff_t count)                                 \
-    {                                                                                                   \
-        return (vector_##T)(*(const mask_##T *)x & *(const mask_##T *)(last_lanes_##T + count));        \
-    }
-FASTACT_VECTORS(float, int32_t)
-FASTACT_VECTORS(double, int64_t)
+typedef double doubles __attribute__((vector_size(FASTACT_VECTOR), aligned(8), may_alias));
 
-/* x is added to lanes of a sum: floats in double, doubles with the rounding errors in low (Knuth's two-sum). */
-static inline void add_float(vector_float x, double *sum, double *low)
+/* What is added to a sum: floats in double, doubles with their rounding errors in low (Knuth's two-sum). */
+static inline void add_float(doubles x, doubles *sum, doubles *low)
 {
     (void)low;
-    for (int j = 0; j < (int)(FASTACT_VECTOR / sizeof(float)); j++)
-        sum[j] += x[j];
+    *sum += x;
 }
-static inline void add_double(vector_double x, double *sum, double *low)
+static inline void add_double(doubles x, doubles *sum, doubles *low)
 {
-    vector_double old = load_double(sum), next = old + x, share = next - old;
-    *(vector_double *)sum = next;
-    *(vector_double *)low += (old - (next - share)) + (x - share);
+    doubles old = *sum, share;
+    *sum = old + x;
+    share = *sum - old;
+    *low += (old - (*sum - share)) + (x - share);
 }
 
 /* add_lanes_T adds n elements to 64 / sizeof(T) lanes of a sum, always in one order, however wide the vectors are: lane j
    takes elements j, j + lanes, ... What is left over at the end goes to the last lanes, or to the first if there are fewer
-   elements than lanes. */
+   elements than lanes. add_up_T adds halves of the lanes until one is left; what rounding took from the sum is in rest. */
 #define FASTACT_REDUCTIONS(T, I)                                                                        \
+    typedef T piece_##T __attribute__((vector_size(FASTACT_DOUBLES * sizeof(T)), aligned(sizeof(T)), may_alias)); \
+    typedef I mask_##T __attribute__((vector_size(FASTACT_DOUBLES * sizeof(T)), aligned(sizeof(T)), may_alias)); \
+    static const I last_lanes_##T[128 / sizeof(T)] = {[64 / sizeof(T) ... 128 / sizeof(T) - 1] = -1};   \
     static inline void add_lanes_##T(const T *x, ptrdiff_t n, double *total, double *low)               \
     {                                                                                                   \
-        const ptrdiff_t lanes = 64 / sizeof(T), part = FASTACT_VECTOR / sizeof(T);                      \
-        T few[64 / sizeof(T)] = {0};                                                                    \
-        double sum[64 / sizeof(T)], rest[64 / sizeof(T)];                                               \
-        ptrdiff_t i = 0;                                                                                \
-        for (int j = 0; j < lanes; j++)                                                                 \
-            sum[j] = total[j], rest[j] = low[j];                                                        \
-        for (; i + lanes <= n; i += lanes)                                                              \
-            for (int k = 0; k < lanes; k += part)                                                       \
-                add_##T(load_##T(x + i + k), sum + k, rest + k);                                        \
-        if (i < n && n >= lanes)                                                                        \
-            for (int k = 0; k < lanes; k += part)                                                       \
-                add_##T(load_last_##T(x + n - lanes + k, n - i + k), sum + k, rest + k);                \
-        else if (i < n) {                                                                               \
-            for (; i < n; i++)                                                                          \
+        enum { LANES = 64 / sizeof(T), PIECES = LANES / FASTACT_DOUBLES };                              \
+        T few[LANES] = {0};                                                                             \
+        const T *last = x + n - LANES;                                                                  \
+        doubles sum[PIECES], rest[PIECES];                                                              \
+        ptrdiff_t i, missing = (LANES - n % LANES) % LANES;                                             \
+        for (int k = 0; k < PIECES; k++)                                                                \
+            sum[k] = ((doubles *)total)[k], rest[k] = ((doubles *)low)[k];                              \
+        for (i = 0; i + LANES <= n; i += LANES)                                                         \
+            for (int k = 0; k < PIECES; k++)                                                            \
+                add_##T(__builtin_convertvector(((const piece_##T *)(x + i))[k], doubles), sum + k, rest + k); \
+        if (n < LANES) {                                                                                \
+            for (i = 0; i < n; i++)                                                                     \
                 few[i] = x[i];                                                                          \
-            for (int k = 0; k < lanes; k += part)                                                       \
-                add_##T(load_##T(few + k), sum + k, rest + k);                                          \
+            last = few;                                                                                 \
+            missing = 0;                                                                                \
         }                                                                                               \
-        for (int j = 0; j < lanes; j++)                                                                 \
-            total[j] = sum[j], low[j] = rest[j];                                                        \
+        if (n % LANES)                                                                                  \
+            for (int k = 0; k < PIECES; k++) {                                                          \
+                mask_##T kept = ((const mask_##T *)last)[k] & ((const mask_##T *)(last_lanes_##T + LANES - missing))[k]; \
+                add_##T(__builtin_convertvector((piece_##T)kept, doubles), sum + k, rest + k);          \
+            }                                                                                           \
+        for (int k = 0; k < PIECES; k++)                                                                \
+            ((doubles *)total)[k] = sum[k], ((doubles *)low)[k] = rest[k];                              \
     }                                                                                                   \
     /* The largest of start and the elements that are not NaN. */                                       \
     static inline T largest_##T(const T *x, ptrdiff_t n, T start)                                       \
@@ -92,5 +89,29 @@ static inline void add_double(vector_double x, double *sum, double *low)
     }
 FASTACT_REDUCTIONS(float, int32_t)
 FASTACT_REDUCTIONS(double, int64_t)
+
+static inline double add_up_float(double *total, double *low, double *rest)
+{
+    (void)low;
+    for (int j = 0; j < 8; j++)
+        total[j] += total[j + 8];
+    for (int j = 0; j < 4; j++)
+        total[j] += total[j + 4];
+    *rest = 0;
+    return (total[0] + total[2]) + (total[1] + total[3]);
+}
+static inline double add_up_double(double *total, double *low, double *rest)
+{
+    double sum;
+    for (int half = 4; half; half /= 2)
+        for (int j = 0; j < half; j++) {
+            double a = total[j], b = total[j + half], s = a + b, share = s - a;
+            low[j] += low[j + half] + ((a - (s - share)) + (b - share));
+            total[j] = s;
+        }
+    sum = *total + *low;
+    *rest = *low - (sum - *total);
+    return sum;
+}
 
 #endif
