@@ -12,7 +12,7 @@ mp.mp.dps = 60
 
 
 def fit(function, low, high, degree, dtype, scale):
-    """Coefficients, constant term first, and log2 of the largest error."""
+    """Coefficients, constant term first and in double (to be split in two), and log2 of the largest error."""
     count = 3 * degree + 12
     nodes = [(low + high) / 2 + (high - low) / 2 * mp.cos(mp.pi * (k + mp.mpf(1) / 2) / count) for k in range(count)]
     values = [function(x) for x in nodes]
@@ -31,7 +31,7 @@ def fit(function, low, high, degree, dtype, scale):
             weight = [w * (e + max(error) / 1000) for w, e in zip(weight, error)]
             total = sum(weight)
             weight = [w / total for w in weight]
-        fixed.append(mp.mpf(float(dtype(mp.nstr(solution[0], 30)))))
+        fixed.append(mp.mpf(float((dtype if fixed else np.float64)(mp.nstr(solution[0], 30)))))
     error = max(u * abs(v - sum(c * x**k for k, c in enumerate(fixed))) for x, v, u in zip(nodes, values, unit))
     return [float(c) for c in fixed], float(mp.log(error, 2))
 
@@ -96,5 +96,5 @@ if __name__ == "__main__":
             if degree is not None:
                 coefficients, error = fit(function, low, high, degree, dtype, scale)
                 print(f"{name}, {dtype.__name__}, degree {degree}: 2^{error:.1f}")
-                for c in coefficients:
-                    print(f"    {c:.9g}" if dtype is np.float32 else f"    {c!r}")
+                for k, c in enumerate(coefficients):
+                    print(f"    {c:.9g}" if dtype is np.float32 and k else f"    {c!r}")

@@ -66,7 +66,7 @@ def cpu_seconds_of_others():
 
 
 def take_turns(timers, rounds, seconds):
-    """Median seconds of one call for each timer, whose turns last about that long, and whether others disturbed them."""
+    """Median seconds of one call for each timer, whose turns last about so long, and whether others disturbed them."""
     calls = {name: max(1, int(seconds / warm_up(timer))) for name, timer in timers.items()}
     samples = {name: [] for name in timers}
     begin, begin_others = time.perf_counter(), cpu_seconds_of_others()
@@ -178,7 +178,7 @@ def parse():
                         help="only these: gelu, gelu.derivative, softmax, training, ... (default: all but derivatives)")
     parser.add_argument("--sizes", nargs="+", type=int, metavar="N", help="elements of the elementwise functions")
     parser.add_argument("--shapes", nargs="+", type=shape_of, metavar="RxC", help="of row-wise functions and losses")
-    parser.add_argument("--threads", type=int, default=fa.get_num_threads(), help="of every library (default %(default)s)")
+    parser.add_argument("--threads", type=int, default=fa.get_num_threads(), help="of each library (all cores)")
     parser.add_argument("--quick", action="store_true", help="one size, fewer and shorter turns: under a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, in seconds")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write what is printed as Markdown")

@@ -70,7 +70,8 @@ def tables(results):
         rows = [["", *libraries, "vs best", "vs ORT", "of copy"]]
         for result in group:
             ratios = result.against(BAR), result.against(["ONNX Runtime"]), result.share_of_copy()
-            rows.append([result.label(), *(text_of(result.figure(name), digits) for name in libraries), *map(text_of, ratios)])
+            figures = (text_of(result.figure(name), digits) for name in libraries)
+            rows.append([result.label(), *figures, *map(text_of, ratios)])
         used = [k for k in range(len(rows[0])) if any(row[k] for row in rows[1:])]
         yield title, [[row[k] for k in used] for row in rows]
 

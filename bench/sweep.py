@@ -4,11 +4,11 @@ Evaluates functions on all 2**32 bit patterns (or on every K-th) and compares wi
 worst input, its error in ULP and how many inputs exceed 0.5, 1 and 1.5 ULP. Exits with 1 if a promise is broken.
 """
 
-# Why float64 suffices: float32 arguments and their squares are exact in it, every exponential has an argument of at most
-# 104 in size where float32 results are not yet constant, so that 2**-53 there is 2**-46 in the value, and subnormal
-# float32 results are normal numbers in it. The reference is good to 1e-13 relative (tests hold it against mpmath), that
-# is 2e-6 ULP of float32; next to a zero of a derivative that holds relative to the larger of its two terms, which is
-# what the error is counted in there.
+# Why float64 suffices: float32 arguments and their squares are exact in it; every exponential has an argument of at
+# most 104 in size where float32 results are not yet constant, so that 2**-53 there is 2**-46 in the value; and
+# subnormal float32 results are normal numbers in it. The reference is good to 1e-13 relative (tests hold it against
+# mpmath), that is 2e-6 ULP of float32; next to a zero of a derivative it is so relative to the larger of its two terms,
+# which is what the error is counted in there.
 
 from __future__ import annotations
 
@@ -166,7 +166,8 @@ def main():
                   + "".join(f"{count:>14}" for count in counts) + f"{time.perf_counter() - begin:8.0f} s", flush=True)
             broken |= promised is not None and worst > promised + SLACK
             tested = "all" if arguments.stride == 1 else f"1 in {arguments.stride}"
-            rows[label(name, derivative)] = f"| {promised or ''} | {worst:.3f} | {at!s} | {' | '.join(counts)} | {tested} |"
+            cells = (f"{promised or ''}", f"{worst:.3f}", f"{at!s}", *counts, tested)
+            rows[label(name, derivative)] = f"| {' | '.join(cells)} |"
             if arguments.markdown:
                 write_markdown(arguments.markdown, rows)
     sys.exit(int(broken))

@@ -1,4 +1,4 @@
-"""pytest-benchmark over the cases: ``pytest bench --benchmark-only``, ``-k "gelu and 1048576 and fastact"`` to choose."""
+"""The cases under pytest-benchmark: ``pytest bench --benchmark-only -k "gelu and 1048576"``."""
 
 import numpy as np
 import pytest

@@ -17,16 +17,16 @@ import numpy as np
 import fastact as fa
 from bench.cases import PARAMETERS, normal
 
-PAUSE = 0.02
-"""Seconds after which waiting threads have gone to sleep."""
+PAUSES = (0.0, 0.02)
+"""Seconds before each call; after the longer one waiting threads have gone to sleep."""
 FUNCTIONS = ("relu", "hardswish", "sigmoid", "gelu", "mish")
 SIZES = tuple(2**k for k in range(12, 20))
 
 
-def median_microseconds(call, pause=0.0, samples=100):
-    """Median time of one call, each preceded by a pause, or by the same call."""
+def median_microseconds(call, pause):
+    """Median time of one call, each preceded by a pause, or else by the same call."""
     times = []
-    for _ in range(samples):
+    for _ in range(30 if pause else 300):
         if pause:
             time.sleep(pause)
         else:
@@ -43,6 +43,16 @@ def empty_region(threads):
     return functools.partial(ctypes.CDLL("libgomp.so.1").GOMP_parallel, nothing, None, threads, 0)
 
 
+def comparison(calls, pause):
+    """Cells for one thread, all threads and their ratio."""
+    microseconds = []
+    for threads, call in calls:
+        fa.set_num_threads(threads)
+        microseconds.append(median_microseconds(call, pause))
+    serial, parallel = microseconds
+    return f"{serial:12.1f}{parallel:9.1f}{serial / parallel:7.2f}"
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m bench.threads", description=__doc__)
     parser.add_argument("--threads", type=int, default=fa.get_num_threads())
@@ -52,24 +62,15 @@ def main():
     threads = arguments.threads
 
     one, many = empty_region(1), empty_region(threads)
-    for state, pause in (("at once", 0.0), (f"after {PAUSE:g} s", PAUSE)):
-        overhead = median_microseconds(one, pause)
-        print(f"empty region {state}: {median_microseconds(many, pause) - overhead:.1f} us more on {threads} threads than on 1")
-
+    print(f"microseconds on 1 thread and on {threads}")
+    print(f"{'':20}{'at once':>26}{'after a pause':>30}")
+    print(f"{'empty region':20}" + "".join(comparison([(1, one), (threads, many)], pause) for pause in PAUSES))
     for name in arguments.functions:
-        print(f"\n{name}, microseconds  {'at once: 1':>12}{threads:>9}{'ratio':>8}  {'after a pause: 1':>18}{threads:>9}{'ratio':>8}")
         for size in arguments.sizes:
             x = normal((size,), 0)
             call = functools.partial(getattr(fa, name), x, *PARAMETERS[name], out=np.empty_like(x))
-            cells = f"{size:>{len(name) + 14},}"
-            for pause, width in ((0.0, 12), (PAUSE, 20)):
-                microseconds = []
-                for n in (1, threads):
-                    fa.set_num_threads(n)
-                    microseconds.append(median_microseconds(call, pause, 200 if not pause else 20))
-                serial, parallel = microseconds
-                cells += f"{serial:>{width}.1f}{parallel:>9.1f}{serial / parallel:>8.2f}"
-            print(cells, flush=True)
+            row = "".join(comparison([(1, call), (threads, call)], pause) for pause in PAUSES)
+            print(f"{name:12}{size:8,}{row}", flush=True)
 
 
 if __name__ == "__main__":

@@ -533,16 +533,17 @@ cdef inline real celu_derivative_from_output(real y, real alpha) noexcept nogil:
 
 cdef inline real scaled_tail(real t, real* low) noexcept nogil:
     """Phi(-t) exp(t^2 / 2) for t <= 1.25 as high + low; returns high."""
-    cdef real p, high, start, slope
+    cdef real p, start, start_low, slope, high
     if real is float:
-        p = muladd(t, <real>0.000127407635, -<real>0.000945136708)
-        p = muladd(t, p, <real>0.00363450078)
-        p = muladd(t, p, -<real>0.0104973596)
-        p = muladd(t, p, <real>0.0267303437)
-        p = muladd(t, p, -<real>0.0625627413)
-        p = muladd(t, p, <real>0.132993326)
-        p = muladd(t, p, -<real>0.250000924)
-        start = <real>0.398942292
+        p = muladd(t, <real>8.59082065e-05, -<real>0.000731274195)
+        p = muladd(t, p, <real>0.00318445242)
+        p = muladd(t, p, -<real>0.0100009255)
+        p = muladd(t, p, <real>0.0264243092)
+        p = muladd(t, p, -<real>0.0624590516)
+        p = muladd(t, p, <real>0.132975772)
+        p = muladd(t, p, -<real>0.249999762)
+        start = <real>0.3989422785302972
+        start_low = <real>(0.3989422785302972 - <double><float>0.3989422785302972)
     else:
         p = muladd(t, <real>2.2049102049150642e-09, -<real>2.7446724296500908e-08)
         p = muladd(t, p, <real>1.7375941459367484e-07)
@@ -560,8 +561,9 @@ cdef inline real scaled_tail(real t, real* low) noexcept nogil:
         p = muladd(t, p, <real>0.1329807601344257)
         p = muladd(t, p, -<real>0.25000000000000966)
         start = <real>0.3989422804014327
+        start_low = 0
     slope = muladd(t, p, start)
-    p = muladd(t, p, start - slope)
+    p = muladd(t, p, start - slope) + start_low
     high = muladd(-t, slope, <real>0.5)
     low[0] = muladd(-t, slope, <real>0.5 - high) - t * p
     return high
@@ -572,19 +574,21 @@ cdef inline real tail_product(real t, real* low) noexcept nogil:
     A polynomial in u = (t - 5) / (t + 5), the variable of Shepherd & Laframboise (Math. Comp. 36, 1981): the product
     changes little with u, so that the rounding of u is hardly felt (nearer 0 it would cost several ULP).
     """
-    cdef real u, p, start, high
+    cdef real u, u_low, p, start, start_low, high
     u = sum_parts(t, <real>0, <real>5, <real>0, &p)
-    u = reciprocal_parts(u, p, &p)
-    u = muladd(-<real>10, u, <real>1) - <real>10 * p
+    u = reciprocal_parts(u, p, &u_low)
+    u = product_parts(-<real>10, <real>0, u, u_low, &u_low)
+    u = sum_parts(<real>1, <real>0, u, u_low, &u_low)
     if real is float:
-        p = muladd(u, -<real>0.001589961, <real>0.00882608164)
-        p = muladd(u, p, -<real>0.0242727827)
-        p = muladd(u, p, <real>0.0479643494)
-        p = muladd(u, p, -<real>0.074241519)
-        p = muladd(u, p, <real>0.0908853337)
-        p = muladd(u, p, -<real>0.0850390717)
-        p = muladd(u, p, <real>0.0519052893)
-        start = <real>0.384596527
+        p = muladd(u, -<real>0.0015843471, <real>0.00882507861)
+        p = muladd(u, p, -<real>0.0242778528)
+        p = muladd(u, p, <real>0.0479648262)
+        p = muladd(u, p, -<real>0.0742400736)
+        p = muladd(u, p, <real>0.0908852592)
+        p = muladd(u, p, -<real>0.0850392208)
+        p = muladd(u, p, <real>0.051905293)
+        start = <real>0.38459653074661404
+        start_low = <real>(0.38459653074661404 - <double><float>0.38459653074661404)
     else:
         p = muladd(u, -<real>1.6656011148864982e-08, -<real>1.9707872863361118e-08)
         p = muladd(u, p, <real>2.098425376134865e-07)
@@ -605,8 +609,11 @@ cdef inline real tail_product(real t, real* low) noexcept nogil:
         p = muladd(u, p, -<real>0.08503844346004386)
         p = muladd(u, p, <real>0.05190527343000293)
         start = <real>0.3845965248750315
+        start_low = 0
     high = muladd(u, p, start)
-    low[0] = muladd(u, p, start - high)
+    p = muladd(u, p, start - high)
+    # The slope at u, roughly, is all that u_low needs.
+    low[0] = p + muladd(u_low, muladd(u, muladd(u, <real>0.27, -<real>0.17), <real>0.05), start_low)
     return high
 
 cdef inline real gelu_reach(real kind) noexcept nogil:
@@ -616,34 +623,42 @@ cdef inline real gelu_reach(real kind) noexcept nogil:
     else:
         return <real>39.5
 
-cdef inline real bell_parts(real t, real* first, real* second) noexcept nogil:
-    """exp(-t^2 / 2) = (1 + e) first second; returns e."""
-    cdef real square = t * t, low, high
-    high = decay_parts(-square / <real>2, -residual(t, t, -square) / <real>2, &low, first, second)
-    return low + (high - <real>1)
+cdef inline real bell_low(real kind) noexcept nogil:
+    """1 / sqrt(2 pi), less its rounded value."""
+    if real is float:
+        return -<real>1.13351701e-08
+    else:
+        return -<real>2.49232720e-17
+
+cdef inline real tail_parts(real t, real square, real square_low, real* low, real* e, real* first, real* second) noexcept nogil:
+    """t Phi(-t) = (high + low) (1 + e) first second, where (1 + e) first second is exp(-t^2 / 2); returns high."""
+    cdef real high, far, far_low
+    high = decay_parts(-square / <real>2, -square_low / <real>2, low, first, second)
+    e[0] = low[0] + (high - <real>1)
+    far = tail_product(t, &far_low)
+    high = scaled_tail(t, low)
+    high = product_parts(t, <real>0, high, low[0], low)
+    low[0] = low[0] if t < <real>1.25 else far_low
+    return high if t < <real>1.25 else far
 
 cdef inline real gelu(real x) noexcept nogil:
     """max(x, 0) - |x| Phi(-|x|)"""
-    cdef real t = absolute(x), high, low, far, far_low, e, first, second
+    cdef real t = absolute(x), square, high, low, e, first, second
     t = gelu_reach(t) if t > gelu_reach(t) else t
-    e = bell_parts(t, &first, &second)
-    far = tail_product(t, &far_low)
-    high = scaled_tail(t, &low)
-    low = muladd(t, low, residual(t, high, -t * high))
-    high = t * high
-    low = low if t < <real>1.25 else far_low
-    high = high if t < <real>1.25 else far
+    square = t * t
+    high = tail_parts(t, square, residual(t, t, -square), &low, &e, &first, &second)
     return relu(x) - (high + muladd(high, e, low)) * first * second
 
 cdef inline real gelu_derivative(real x) noexcept nogil:
-    """Phi(-t) - t phi(t), from 1 for x > 0."""
-    cdef real t = absolute(x), high, low, far, e, first, second
-    t = gelu_reach(t) if t > gelu_reach(t) else t
-    e = bell_parts(t, &first, &second)
-    far = tail_product(t, &low) / t
-    high = scaled_tail(t, &low)
-    high = (high if t < <real>1.25 else far) - <real>0.3989422804014327 * t
-    high = muladd(high, e, high) * first * second
+    """Phi(-t) - t phi(t), from 1 for x > 0; multiplied by t until the end."""
+    cdef real t = absolute(x), square, square_low, high, low, e, first, second
+    t = clip(t, <real>1e-18, gelu_reach(t))
+    square = t * t
+    square_low = residual(t, t, -square)
+    high = tail_parts(t, square, square_low, &low, &e, &first, &second)
+    square = product_parts(square, square_low, <real>0.3989422804014327, bell_low(t), &square_low)
+    high = sum_parts(high, low, -square, -square_low, &low)
+    high = (high + muladd(high, e, low)) / t * first * second
     high = <real>1 - high if x > 0 else high
     return high if x == x else x
 
@@ -890,4 +905,5 @@ cdef inline real squareplus_derivative(real x, real b) noexcept nogil:
     high = squareplus_parts(x, b, &low, &root, &root_low)
     q = high / root if root > 0 else 0
     q = q + ((residual(-q, root, high) + low) - q * root_low) / root if root > 0 else 0
-    return 1 if x > <real>1e18 else (b / <real>4 / x / x if x < -<real>1e18 else q)
+    q = 1 if x > <real>1e18 else (b / <real>4 / x / x if x < -<real>1e18 else q)
+    return q if x == x else x
