@@ -146,14 +146,14 @@ def work_for(functions, sizes, shapes):
     ]
 
 
-def measure_all(work, **settings):
-    """One Result for each; those that were disturbed once more at the end."""
+def measure_all(work, attempts, **settings):
+    """One Result for each; those that were disturbed once more at the end, up to that many attempts."""
     results = [None] * len(work)
-    for attempt in ("", "again: "):
+    for _ in range(attempts):
         remaining = [k for k, result in enumerate(results) if result is None or result.disturbed]
         for k in (progress := tqdm(remaining, leave=False, disable=None)):
             measure, *what = work[k]
-            progress.set_description(attempt + " ".join(str(getattr(item, "name", item)) for item in what))
+            progress.set_description(" ".join(str(getattr(item, "name", item)) for item in what) or "training")
             results[k] = measure(*what, **settings)
     return results
 
@@ -189,13 +189,13 @@ def main():
     arguments = parse()
     sizes = arguments.sizes or (cases.SIZES[1:2] if arguments.quick else cases.SIZES)
     shapes = arguments.shapes or (cases.SHAPES[:1] if arguments.quick else cases.SHAPES)
-    rounds, seconds = (3, 0.005) if arguments.quick else (5, 0.01)
+    attempts, rounds, seconds = (1, 3, 0.005) if arguments.quick else (2, 5, 0.01)
     peers.set_num_threads(arguments.threads)
     about = machine(arguments.threads)
     work = work_for(arguments.functions, sizes, shapes)
     if not work:
         raise SystemExit(f"nothing is called {', '.join(arguments.functions)}")
-    results = measure_all(work, threads=arguments.threads, rounds=rounds, seconds=seconds)
+    results = measure_all(work, attempts, threads=arguments.threads, rounds=rounds, seconds=seconds)
     print(page(about, results, as_text), end="")
     if arguments.markdown:
         arguments.markdown.write_text(page(about, results, as_markdown))

@@ -13,7 +13,7 @@ ABOUT = ("cpu", "threads", "instruction_set", "load_average", "fastact", "numpy"
 LEGEND = """\
 vs best: times as fast as the fastest of NumPy, SciPy and PyTorch (under 1: slower). vs ORT: as ONNX Runtime.
 of copy: bytes through memory per second over those of a copy with streaming stores, measured in the same turns.
-*: other processes used more than a tenth of a core meanwhile, also in a second attempt."""
+*: disturbed, other processes used more than a tenth of a core meanwhile."""
 
 
 @dataclass

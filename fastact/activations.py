@@ -25,7 +25,7 @@ def _doc(row: Row, kind: str) -> str:
                "backward": f"grad_output f'(x), f'(x) = {row.derivative}"}[kind]  # fmt: skip
     x = "x : array_like\n    float16, bfloat16 (ml_dtypes), float32 or float64, computed in that type, half types in float32\n" \
         "    and rounded once. Integers are converted as np.exp converts them"
-    x += ", but stay integers." if row.keeps_integers and kind == "forward" else "."
+    x += ", but stay integers." if row.integers and kind == "forward" else "."
     parameters = "".join(f"{name} : array_like{'' if default is None else f', default {default:.7g}'}\n    Broadcast with the input.\n"
                          for name, default in row.parameters)  # fmt: skip
     gradient = "grad_output : array_like\n    Gradient with respect to the output, of the shape of x.\n" if kind == "backward" else ""
@@ -84,8 +84,8 @@ class _Function(dispatch.Elementwise):
             len(inputs),
             row.parameters,
             NANOSECONDS[row.cheap],
-            row.keeps_integers and kind == "forward",
             self._general,
+            integers=row.integers if kind == "forward" else None,
         )
 
     def _signature(self):
@@ -180,7 +180,8 @@ class _PreluBackward:
         shape = np.shape(weight)
         extra = terms.ndim - len(shape)
         axes = tuple(range(extra)) + tuple(extra + k for k, n in enumerate(shape) if n == 1)
-        return grad_input, terms.sum(axis=axes).reshape(shape).astype(np.result_type(grad_input))
+        with np.errstate(over="ignore"):
+            return grad_input, terms.sum(axis=axes).reshape(shape).astype(grad_input.dtype)
 
 
 @dispatch.callable_like_builtin

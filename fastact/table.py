@@ -21,7 +21,7 @@ class Row:
     ``NAME_derivative_from_output``. ``max_ulp`` and ``max_ulp_derivative`` are the promised maxima for
     (float32, float64) over the whole real line, subnormal results included, measured as ``tests/ulp.py`` says;
     for a derivative next to one of its zeros the error is counted in units of its largest term.
-    ``keeps_integers``: integer arrays stay integer instead of following the rule of ``np.exp``.
+    ``integers``: "keep" or "clamp" (at 0) integer arrays, which else follow the rule of ``np.exp``.
     ``cheap``: bound by memory rather than by arithmetic, which decides from what size threads pay.
     """
 
@@ -33,7 +33,7 @@ class Row:
     max_ulp_derivative: tuple[float, float] = (0.5, 0.5)
     parameters: tuple[tuple[str, float | None], ...] = ()
     from_output: bool = False
-    keeps_integers: bool = False
+    integers: str | None = None
     cheap: bool = False
     source: str = ""
 
@@ -42,11 +42,11 @@ HALF_ULP = 0.51
 """Promised maximum for float16 and bfloat16: computed in float32, rounded once."""
 
 ACTIVATIONS = (
-    Row("identity", "Identity function.", "x", "1", keeps_integers=True, from_output=True, cheap=True),
+    Row("identity", "Identity function.", "x", "1", integers="keep", from_output=True, cheap=True),
     Row("sigmoid", "Logistic sigmoid.", "1 / (1 + exp(-x))", "s(x) s(-x)", (1, 1), (1, 1), from_output=True),
     Row("tanh", "Hyperbolic tangent.", "(exp(2x) - 1) / (exp(2x) + 1)", "4 exp(2x) / (exp(2x) + 1)^2", (1, 1), (1, 1),
         from_output=True),
-    Row("relu", "Rectified linear unit.", "max(x, 0)", "1 if x > 0 else 0", from_output=True, keeps_integers=True,
+    Row("relu", "Rectified linear unit.", "max(x, 0)", "1 if x > 0 else 0", from_output=True, integers="clamp",
         cheap=True, source="Nair & Hinton 2010"),
     Row("relu6", "Rectified linear unit capped at 6.", "min(max(x, 0), 6)", "1 if 0 < x < 6 else 0", from_output=True,
         cheap=True, source="Krizhevsky 2010"),

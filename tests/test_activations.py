@@ -367,9 +367,11 @@ class TestIntegers:
     @pytest.mark.parametrize("name", NAMES)
     def test_result_dtype_and_value(self, name, dtype):
         x = np.array([0, 1, 3, 100]).astype(dtype)
+        if dtype == "?" and ROWS[name].integers:
+            pytest.skip("booleans are no integers")
         y = getattr(fa, name)(x, *defaults(name))
-        if ROWS[name].keeps_integers:
-            assert y.dtype == x.dtype
+        if ROWS[name].integers:
+            assert same_bits(y, x)
         else:
             with np.errstate(over="ignore"):
                 wanted = np.exp(x).dtype

@@ -144,13 +144,18 @@ cdef void scatter(Storage storage, char* buffer, char* target, Py_ssize_t step, 
         for i in range(count):
             (<unsigned short*>(target + i * step))[0] = (<unsigned short*>buffer)[i]
 
-cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start, Py_ssize_t count, bint streaming) noexcept nogil:
+cdef enum Store:
+    PLAIN                # straight to the output where types and strides allow
+    STREAMING            # past the cache, by way of a buffer
+    BUFFERED             # a block is read before any of it is written, for outputs that overlap an input
+
+cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start, Py_ssize_t count, Store store) noexcept nogil:
     cdef char buffers[(MAX_INPUTS + MAX_PARAMETERS + 1) * BLOCK * 8]
     cdef char* where[MAX_INPUTS + MAX_PARAMETERS + 1]
     cdef int inputs = loop.inputs, last = inputs + loop.parameters, k
     cdef Storage compute = DOUBLE if loop.storage == DOUBLE else FLOAT
     cdef Py_ssize_t size = width(compute), block, step, done = 0
-    cdef bint direct = loop.storage == compute and steps[last] == size and not streaming, single = True
+    cdef bint direct = loop.storage == compute and steps[last] == size and store == PLAIN, single = True, streaming = store == STREAMING
     cdef char* result
     where[1] = NULL
     where[MAX_INPUTS] = NULL
@@ -188,33 +193,44 @@ cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start
 cdef void run(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t count) noexcept nogil:
     cdef int threads = team(count * loop.cost), last = loop.inputs + loop.parameters, k
     cdef Py_ssize_t size = width(loop.storage), chunk, chunks, i
-    cdef bint streaming = steps[last] == size and count * size > streaming_from
+    cdef Store store = STREAMING if steps[last] == size and count * size > streaming_from else PLAIN
     for k in range(loop.inputs):
-        streaming = streaming and args[k] != args[last]      # in place, the line is in the cache already
+        if args[k] == args[last]:
+            store = PLAIN                                    # in place, the line is in the cache already
     if threads == 1:
-        run_chunk(loop, args, steps, 0, count, streaming)
+        run_chunk(loop, args, steps, 0, count, store)
         return
     # Chunks are small enough that a late thread leaves its share to the others, and whole cache lines of any type.
     chunk = min(max(count // (4 * threads), 4096), 65536) & ~<Py_ssize_t>63
     chunks = (count + chunk - 1) // chunk
     for i in prange(chunks, schedule="dynamic", num_threads=threads):
-        run_chunk(loop, args, steps, i * chunk, min(chunk, count - i * chunk), streaming)
+        run_chunk(loop, args, steps, i * chunk, min(chunk, count - i * chunk), store)
+
+cdef bint runs_into(char* a, Py_ssize_t a_step, char* b, Py_ssize_t b_step, Py_ssize_t count) noexcept nogil:
+    """Whether two operands share memory other than element by element."""
+    cdef Py_ssize_t a_reach = a_step * (count - 1), b_reach = b_step * (count - 1)
+    if a == b and a_step == b_step:
+        return False
+    return a + min(a_reach, 0) < b + max(b_reach, 0) + 8 and b + min(b_reach, 0) < a + max(a_reach, 0) + 8
 
 cdef void ufunc_loop(char** args, const np.npy_intp* dimensions, const np.npy_intp* steps, void* data) noexcept nogil:
-    run(<Loop*>data, args, <Py_ssize_t*>steps, dimensions[0])
+    """NumPy relies on loops to run in order where the output overlaps an input that it follows."""
+    cdef Loop* loop = <Loop*>data
+    cdef int last = loop.inputs + loop.parameters, k
+    cdef bint overlapping = False
+    for k in range(last):
+        overlapping = overlapping or runs_into(args[k], steps[k], args[last], steps[last], dimensions[0])
+    if overlapping:
+        run_chunk(loop, args, <Py_ssize_t*>steps, 0, dimensions[0], BUFFERED)
+    else:
+        run(loop, args, <Py_ssize_t*>steps, dimensions[0])
     clear_fp_status()
 
 ctypedef fused integer:
     signed char
-    unsigned char
     short
-    unsigned short
     int
-    unsigned int
-    long
-    unsigned long
     long long
-    unsigned long long
 
 cdef void rectify(integer kind, char** args, const np.npy_intp* dimensions, const np.npy_intp* steps, bint clamp) noexcept nogil:
     cdef np.npy_intp i
@@ -224,7 +240,7 @@ cdef void rectify(integer kind, char** args, const np.npy_intp* dimensions, cons
         (<integer*>(args[1] + i * steps[1]))[0] = 0 if clamp and x < 0 else x
 
 cdef void integer_loop(char** args, const np.npy_intp* dimensions, const np.npy_intp* steps, void* data) noexcept nogil:
-    """relu or identity of integers; data is their size in bytes, negated where nothing is negative."""
+    """relu or identity of integers; data is their size in bytes, negated where there is nothing to clamp."""
     cdef Py_ssize_t size = <Py_ssize_t>data
     cdef bint clamp = size > 0
     if size == 1 or size == -1:
@@ -243,7 +259,7 @@ cdef class Elementwise:
     """A function with two lanes: exact contiguous arrays go straight to the loop, all else to general(*args, **kwargs).
 
     ``kernels`` maps "float" and "double" to the addresses of chunk loops of ``inputs`` arrays and as many parameters
-    as there are ``defaults`` (None: no default).
+    as there are (name, default) pairs in ``parameters`` (None: no default). ``integers`` "keep" or "clamp" gives loops for them.
     """
     cdef vectorcall_function call
     cdef Loop loops[4]
@@ -253,7 +269,7 @@ cdef class Elementwise:
     cdef readonly object ufunc
     cdef object general
 
-    def __init__(self, str name, str doc, kernels, int inputs, parameters, double cost, bint integers, general):
+    def __init__(self, str name, str doc, kernels, int inputs, parameters, double cost, general, integers=None):
         cdef int k, nin = inputs + len(parameters)
         cdef Storage storage
         self.call = fast_call
@@ -270,7 +286,7 @@ cdef class Elementwise:
     def __call__(self, *args, **kwargs):
         return self.general(*args, **kwargs)
 
-    cdef make_ufunc(self, str name, str doc, int inputs, int nin, bint integers):
+    cdef make_ufunc(self, str name, str doc, int inputs, int nin, integers):
         """A real ufunc. NumPy keeps pointers to these arrays for good, so nothing frees them."""
         cdef int count = 0, total = 3 + (10 if integers else 0), k
         cdef ufunc_function* functions = <ufunc_function*>keep(total * sizeof(void*))
@@ -280,11 +296,12 @@ cdef class Elementwise:
         cdef Loop* loops = <Loop*>keep(4 * sizeof(Loop))
         memcpy(loops, self.loops, 4 * sizeof(Loop))
         if integers:
-            for number, size in ((np.NPY_BYTE, 1), (np.NPY_UBYTE, -1), (np.NPY_SHORT, 2), (np.NPY_USHORT, -2),
-                                 (np.NPY_INT, 4), (np.NPY_UINT, -4), (np.NPY_LONG, sizeof(long)), (np.NPY_ULONG, -<int>sizeof(long)),
-                                 (np.NPY_LONGLONG, 8), (np.NPY_ULONGLONG, -8)):
+            for number, size, signed in ((np.NPY_BYTE, 1, True), (np.NPY_UBYTE, 1, False), (np.NPY_SHORT, 2, True),
+                                         (np.NPY_USHORT, 2, False), (np.NPY_INT, 4, True), (np.NPY_UINT, 4, False),
+                                         (np.NPY_LONG, sizeof(long), True), (np.NPY_ULONG, sizeof(long), False),
+                                         (np.NPY_LONGLONG, 8, True), (np.NPY_ULONGLONG, 8, False)):
                 functions[count] = integer_loop
-                data[count] = <void*><Py_ssize_t>size
+                data[count] = <void*><Py_ssize_t>(size if signed and integers == "clamp" else -size)
                 types[2 * count] = types[2 * count + 1] = number
                 count += 1
         for storage, number in ((HALF, np.NPY_FLOAT16), (FLOAT, np.NPY_FLOAT), (DOUBLE, np.NPY_DOUBLE)):
@@ -424,7 +441,7 @@ cdef object fast_call(object function, PyObject** args, size_t nargsf, PyObject*
     steps[k] = size
     size = np.PyArray_SIZE(<np.ndarray>x)
     if size < RELEASE_FROM:
-        run_chunk(loop, pointers, steps, 0, size, False)
+        run_chunk(loop, pointers, steps, 0, size, PLAIN)
     else:
         with nogil:
             run(loop, pointers, steps, size)

@@ -2,8 +2,7 @@
 #ifndef FASTACT_REDUCTIONS_H
 #define FASTACT_REDUCTIONS_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "primitives.h"
 
 #if defined(__AVX512F__)
 #define FASTACT_VECTOR 64
@@ -15,6 +14,23 @@
 #define FASTACT_DOUBLES (FASTACT_VECTOR / 8)
 
 typedef double doubles __attribute__((vector_size(FASTACT_VECTOR), aligned(8), may_alias));
+
+typedef float piece_float __attribute__((vector_size(FASTACT_VECTOR / 2), aligned(4), may_alias));
+typedef int32_t mask_float __attribute__((vector_size(FASTACT_VECTOR / 2), aligned(4), may_alias));
+typedef doubles piece_double;
+typedef int64_t mask_double __attribute__((vector_size(FASTACT_VECTOR), aligned(8), may_alias));
+
+static inline doubles widen_float(piece_float x)
+{
+#if defined(__AVX512F__)
+    return (doubles)_mm512_cvtps_pd((__m256)x); /* GCC 12 makes two of the conversion below */
+#elif defined(__AVX__)
+    return (doubles)_mm256_cvtps_pd((__m128)x);
+#else
+    return __builtin_convertvector(x, doubles);
+#endif
+}
+static inline doubles widen_double(piece_double x) { return x; }
 
 /* What is added to a sum: floats in double, doubles with their rounding errors in low (Knuth's two-sum). */
 static inline void add_float(doubles x, doubles *sum, doubles *low)
@@ -34,8 +50,6 @@ static inline void add_double(doubles x, doubles *sum, doubles *low)
    takes elements j, j + lanes, ... What is left over at the end goes to the last lanes, or to the first if there are fewer
    elements than lanes. add_up_T adds halves of the lanes until one is left; what rounding took from the sum is in rest. */
 #define FASTACT_REDUCTIONS(T, I)                                                                        \
-    typedef T piece_##T __attribute__((vector_size(FASTACT_DOUBLES * sizeof(T)), aligned(sizeof(T)), may_alias)); \
-    typedef I mask_##T __attribute__((vector_size(FASTACT_DOUBLES * sizeof(T)), aligned(sizeof(T)), may_alias)); \
     static const I last_lanes_##T[128 / sizeof(T)] = {[64 / sizeof(T) ... 128 / sizeof(T) - 1] = -1};   \
     static inline void add_lanes_##T(const T *x, ptrdiff_t n, double *total, double *low)               \
     {                                                                                                   \
@@ -48,7 +62,7 @@ static inline void add_double(doubles x, doubles *sum, doubles *low)
             sum[k] = ((doubles *)total)[k], rest[k] = ((doubles *)low)[k];                              \
         for (i = 0; i + LANES <= n; i += LANES)                                                         \
             for (int k = 0; k < PIECES; k++)                                                            \
-                add_##T(__builtin_convertvector(((const piece_##T *)(x + i))[k], doubles), sum + k, rest + k); \
+                add_##T(widen_##T(((const piece_##T *)(x + i))[k]), sum + k, rest + k); \
         if (n < LANES) {                                                                                \
             for (i = 0; i < n; i++)                                                                     \
                 few[i] = x[i];                                                                          \
@@ -58,7 +72,7 @@ static inline void add_double(doubles x, doubles *sum, doubles *low)
         if (n % LANES)                                                                                  \
             for (int k = 0; k < PIECES; k++) {                                                          \
                 mask_##T kept = ((const mask_##T *)last)[k] & ((const mask_##T *)(last_lanes_##T + LANES - missing))[k]; \
-                add_##T(__builtin_convertvector((piece_##T)kept, doubles), sum + k, rest + k);          \
+                add_##T(widen_##T((piece_##T)kept), sum + k, rest + k);          \
             }                                                                                           \
         for (int k = 0; k < PIECES; k++)                                                                \
             ((doubles *)total)[k] = sum[k], ((doubles *)low)[k] = rest[k];                              \

@@ -271,31 +271,31 @@ def logsumexp_backward(grad_output, x, axis=-1):
     return np.expand_dims(grad_output, axis) * softmax(x, axis)
 
 
-def rowwise(functions):
-    """The functions with float64 in and out, a 0-d array as a row of one, and no warning."""
+def rowwise(inputs, functions):
+    """The functions with their first ``inputs`` arguments in float64, a 0-d array as a row of one, and no warning."""
 
     def twin(function):
         @functools.wraps(function)
-        def quiet(*arrays, **options):
-            arrays = [np.asarray(a, np.float64) for a in arrays]
+        def quiet(*arguments, **options):
+            arrays = [np.asarray(a, np.float64) for a in arguments[:inputs]]
             with np.errstate(all="ignore"):
                 if arrays[-1].ndim == 0:
-                    return function(*(a[None] for a in arrays), **options).reshape(())
-                return function(*arrays, **options)
+                    return function(*(a[None] for a in arrays), *arguments[inputs:], **options).reshape(())
+                return function(*arrays, *arguments[inputs:], **options)
 
         return quiet
 
     return {name: twin(function) for name, function in functions.items()}
 
 
-ROWWISE = rowwise({
+ROWWISE = rowwise(1, {
     "softmax": softmax,
     "log_softmax": log_softmax,
     "softmin": lambda x, axis=-1, **options: softmax(-x, axis, **options),
     "logsumexp": logsumexp,
 })
 
-ROWWISE_BACKWARD = rowwise({
+ROWWISE_BACKWARD = rowwise(2, {
     "softmax": softmax_backward,
     "log_softmax": log_softmax_backward,
     "softmin": lambda grad_output, y, axis=-1: -softmax_backward(grad_output, y, axis),
