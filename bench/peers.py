@@ -282,7 +282,7 @@ ROWS = {
 }
 """What the other libraries call each function, or how it is made of a few of theirs."""
 
-if missing := {case.function for case in ELEMENTWISE + ROWWISE + LOSSES} - ROWS.keys():
+if missing := {case.function for case in ELEMENTWISE + ROWWISE + LOSSES}.union(fa.list_losses()) - ROWS.keys():
     raise LookupError(f"no row in bench/peers.py for {', '.join(sorted(missing))}")
 
 

@@ -119,7 +119,8 @@ def train(arguments):
 
     predicted = model.predict(rows(images[test])).argmax(axis=1)
     right = predicted == classes[test]
-    print(f"{len(history['loss'])} epochs in {seconds:.1f} s")
+    epochs = len(history["loss"])
+    print(f"{epochs} epoch{'s' * (epochs > 1)} in {seconds:.1f} s")
     print(f"accuracy on held-out digits: {right.mean():.2%} ({right.sum()} of {right.size})")
     # The wrong ones first, because they are few and say most.
     shown = np.argsort(right, kind="stable")[:30]

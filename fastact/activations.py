@@ -15,6 +15,7 @@ NANOSECONDS = {True: 0.05, False: 0.25}
 """What an element of a cheap function costs, and of another: measured at 64 K elements, only the order matters."""
 
 UFUNC_KEYWORDS = ("where", "dtype", "casting", "order", "subok")
+NARROW_INTEGERS = [np.dtype(code) for code in "?bBhH"]
 
 
 def _doc(row: Row, kind: str) -> str:
@@ -71,6 +72,7 @@ class _Function(dispatch.Elementwise):
 
     def __init__(self, row: Row, kind: str, inputs: tuple[str, ...], doc: str):
         self.row = row
+        self.kind = kind
         self.inputs = inputs
         self.__name__ = row.name if kind == "forward" else f"{row.name}.{kind}"
         self.__qualname__ = self.__name__
@@ -106,6 +108,8 @@ class _Function(dispatch.Elementwise):
         if len(operands) < len(self.inputs):
             raise TypeError(f"{self.__name__}() needs {' and '.join(self.inputs)}")
         rest = list(args[len(self.inputs) :])
+        # A Python float beside 8 and 16-bit integers would make them float64; np.exp makes them float16 and float32.
+        narrow = all(getattr(x, "dtype", None) in NARROW_INTEGERS for x in operands)
         for name, default in self.row.parameters:
             if rest:
                 if name in kwargs:
@@ -115,6 +119,8 @@ class _Function(dispatch.Elementwise):
                 value = kwargs.pop(name, default)
             if value is None:
                 raise TypeError(f"{self.__name__}() needs {name}")
+            if narrow and isinstance(value, (int, float)):
+                value = np.float32(value)
             operands.append(value)
         if rest and "out" not in kwargs:
             kwargs["out"] = rest.pop(0)
@@ -125,7 +131,11 @@ class _Function(dispatch.Elementwise):
             if name != "out" and name not in UFUNC_KEYWORDS:
                 raise TypeError(f"{self.__name__}() got an unexpected keyword argument {name!r}")
         _learn_bfloat16()
-        if kwargs.get("out") is None and kwargs.get("dtype") is None:
+        if self.row.parameters and kwargs.get("dtype") is not None:
+            dtype = np.dtype(kwargs.pop("dtype"))
+            parameter = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+            kwargs["signature"] = (dtype,) * len(self.inputs) + (parameter,) * len(self.row.parameters) + (dtype,)
+        if kwargs.keys().isdisjoint(("out", "dtype", "signature")):
             return self.ufunc(*operands, **kwargs)
         with np.errstate(all="ignore"):  # a cast to a narrower type may overflow, as it should
             return self.ufunc(*operands, **kwargs)
@@ -137,6 +147,9 @@ class _Function(dispatch.Elementwise):
 
     def __repr__(self):
         return f"<fastact function {self.__name__!r}>"
+
+    def __reduce__(self):
+        return getattr, (globals()[self.row.name], self.kind)
 
 
 @dispatch.callable_like_builtin
@@ -174,13 +187,16 @@ class _PreluBackward:
             setattr(self, name, getattr(self._grad_input, name))
         self.__doc__ = type(self).__doc__ + "\n\n" + self._grad_input.__doc__
 
+    def __reduce__(self):
+        return getattr, (prelu, "backward")  # noqa: F821
+
     def __call__(self, grad_output, x=None, weight=None, **kwargs):
         grad_input = self._grad_input(grad_output, x, weight, **kwargs)
-        terms = np.multiply(grad_output, np.minimum(x, 0), dtype=np.float64)
         shape = np.shape(weight)
-        extra = terms.ndim - len(shape)
-        axes = tuple(range(extra)) + tuple(extra + k for k, n in enumerate(shape) if n == 1)
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
+            terms = np.multiply(grad_output, np.minimum(x, 0), dtype=np.float64)
+            extra = terms.ndim - len(shape)
+            axes = tuple(range(extra)) + tuple(extra + k for k, n in enumerate(shape) if n == 1)
             return grad_input, terms.sum(axis=axes).reshape(shape).astype(grad_input.dtype)
 
 

@@ -229,10 +229,17 @@ def _call(function, x, grad, axis, where, temperature, out):
     if where is not None or temperature != 1:
         gufunc = function.general
         if function.with_mask:
-            operands.append(np.broadcast_to(True if where is None else where, x.shape))
+            operands.append(_mask(where, x))
         operands.append(temperature)
     with np.errstate(all="ignore"):  # a cast to a narrower out may overflow, as it should
         return gufunc(*operands, axis=axis, out=out)
+
+
+def _mask(where, x):
+    where = True if where is None else where
+    if isinstance(x, np.ndarray):
+        return np.broadcast_to(where, x.shape)
+    return np.logical_and(np.ones_like(x, dtype=bool), where)  # of the same kind as x, in the same chunks
 
 
 def _operand(x):

@@ -46,6 +46,7 @@ cdef extern from *:
     int REGISTER_LOOP(object, int, ufunc_function, int*, void*) except -1
     np.ndarray allocate_like(np.ndarray, int)
     void* PyErr_NoMemory()
+    const Py_ssize_t PY_SSIZE_T_MIN
 
 ctypedef void (*row_kernel)(Rows*) noexcept nogil
 ctypedef double (*loss_kernel)(CrossEntropy*) noexcept nogil
@@ -212,7 +213,7 @@ cdef void apply_mask(char* mask, Py_ssize_t n, double value, Storage compute, ch
 cdef void run_rows(Job* job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     cdef Function* function = job.function
     cdef Storage storage = function.storage, compute = computed(storage)
-    cdef Py_ssize_t size = width(compute), n = job.n, group = count, rows, start, r
+    cdef Py_ssize_t size = width(compute), n = job.n, group = count, rows, start
     cdef Py_ssize_t y_n = 1 if function.single_y else n, g_n = 1 if function.single_g else n
     cdef bint plain = storage == compute and job.mask.data == NULL
     cdef bint beside = (plain and function.columns != NULL and job.x.row == size and job.x.item != size
@@ -305,10 +306,12 @@ cdef void run(Job* job) noexcept nogil:
     if threads == 1:
         run_rows(job, 0, rows)
         return
-    # Chunks are small enough that a late thread leaves its share to the others, and whole panels of columns.
+    # Chunks are small enough that a late thread leaves its share to the others, and whole cache lines of columns.
     chunk = max(1, min(rows // (4 * threads), (1 << 18) // n))
     if chunk > PANEL // 2:
         chunk = (chunk + PANEL - 1) & ~<Py_ssize_t>(PANEL - 1)
+    elif job.x.item != size:
+        chunk = (chunk + 15) & ~<Py_ssize_t>15
     for i in prange((rows + chunk - 1) // chunk, schedule="dynamic", num_threads=threads):
         run_rows(job, i * chunk, min(chunk, rows - i * chunk))
 
@@ -338,8 +341,8 @@ cdef void gufunc_loop(char** args, const np.npy_intp* dimensions, const np.npy_i
             job.y = operand
         elif function.roles[k] == c"m":
             job.mask = operand
-        else:
-            job.temperature = (<double*>args[k])[0]
+        elif job.rows > 0:
+            job.temperature = (<double*>args[k])[0]      # one for all rows
     if function.negated:
         job.temperature = -job.temperature
     run(&job)
@@ -352,7 +355,7 @@ cdef void gufunc_loop(char** args, const np.npy_intp* dimensions, const np.npy_i
 cdef list every_gufunc = []
 
 cdef void* keep(Py_ssize_t size) except NULL:
-    """Memory for good: NumPy's gufuncs hold on to it."""
+    """Memory for good: NumPy's gufuncs hold on to it, as they do to their name."""
     cdef void* memory = malloc(size)
     if memory == NULL:
         raise MemoryError
@@ -365,7 +368,6 @@ cdef object make_gufunc(str name, str signature, bytes roles, Function* function
     cdef ufunc_function* loops = <ufunc_function*>keep(3 * sizeof(void*))
     cdef void** data = <void**>keep(3 * sizeof(void*))
     cdef char* types = <char*>keep(3 * len(roles))
-    cdef char* copied
     cdef bytes name_text = name.encode(), signature_text = signature.encode()
     cdef int count = 0, storage, number, k, nargs = len(roles)
     for storage in range(4):
@@ -378,12 +380,8 @@ cdef object make_gufunc(str name, str signature, bytes roles, Function* function
         for k in range(nargs):
             types[count * nargs + k] = type_of(roles[k], number)
         count += 1
-    # NumPy keeps the pointer to the name, but copies the signature.
-    copied = <char*>keep(len(name_text) + 1)
-    for k in range(len(name_text) + 1):
-        copied[k] = (<char*>name_text)[k]
-    gufunc = PyUFunc_FromFuncAndDataAndSignature(loops, data, types, 3, nargs - 1, 1, -1, copied, NULL, 0, signature_text)
-    every_gufunc.append((gufunc, <size_t>&kept[<int>BFLOAT]))
+    gufunc = PyUFunc_FromFuncAndDataAndSignature(loops, data, types, 3, nargs - 1, 1, -1, name_text, NULL, 0, signature_text)
+    every_gufunc.append((gufunc, <size_t>&kept[<int>BFLOAT], name_text))
     return gufunc
 
 
@@ -398,14 +396,15 @@ def register_bfloat16(dtype):
     cdef size_t data
     cdef Function* function
     bfloat16_number = dtype.num
-    for gufunc, data in every_gufunc:
+    for gufunc, data, _ in every_gufunc:
         function = <Function*>data
         for k in range(gufunc.nargs):
             types[k] = type_of(function.roles[k], bfloat16_number)
         REGISTER_LOOP(gufunc, bfloat16_number, gufunc_loop, types, function)
 
 
-cdef Storage storage_of(np.ndarray array) except *:
+cdef inline int storage_of(np.ndarray array) noexcept:
+    """-1 if there is no kernel for such arrays."""
     cdef int number = np.PyArray_TYPE(array)
     if number == np.NPY_FLOAT:
         return FLOAT
@@ -413,9 +412,7 @@ cdef Storage storage_of(np.ndarray array) except *:
         return DOUBLE
     if number == np.NPY_FLOAT16:
         return HALF
-    if number == bfloat16_number:
-        return BFLOAT
-    raise TypeError(f"there is no kernel for arrays of {array.dtype}")
+    return BFLOAT if number == bfloat16_number else -1
 
 
 cdef inline bint overlap(np.ndarray a, np.ndarray b):
@@ -468,25 +465,15 @@ cdef class RowFunction:
     def direct(self, x, g, axis, temperature, out):
         """The result if all is plain, else None: exact contiguous arrays, the last axis, a float for a temperature."""
         cdef np.ndarray array, gradient, result
-        cdef int number, storage, ndim
+        cdef int storage, ndim
         cdef Py_ssize_t size
         cdef Job job
         if not IS_EXACT_ARRAY(x) or type(axis) is not int or type(temperature) is not float:
             return None
         array = x
-        number = np.PyArray_TYPE(array)
+        storage = storage_of(array)
         ndim = np.PyArray_NDIM(array)
-        if number == np.NPY_FLOAT:
-            storage = FLOAT
-        elif number == np.NPY_DOUBLE:
-            storage = DOUBLE
-        elif number == np.NPY_FLOAT16:
-            storage = HALF
-        elif number == bfloat16_number:
-            storage = BFLOAT
-        else:
-            return None
-        if ndim == 0 or not (axis == -1 or axis == ndim - 1) or not IS_CONTIGUOUS(array):
+        if storage < 0 or ndim == 0 or not (axis == -1 or axis == ndim - 1) or not IS_CONTIGUOUS(array):
             return None
         memset(&job, 0, sizeof(Job))
         job.function = &self.functions[storage]
@@ -501,8 +488,7 @@ cdef class RowFunction:
             if not self.grad_is_row or not IS_EXACT_ARRAY(g):
                 return None
             gradient = g
-            if (not SAME_SHAPE(array, gradient) or not IS_CONTIGUOUS(gradient)
-                    or np.PyArray_TYPE(gradient) != number):
+            if not SAME_SHAPE(array, gradient) or not IS_CONTIGUOUS(gradient) or storage_of(gradient) != storage:
                 return None
             job.g = Operand(<char*>np.PyArray_DATA(gradient), job.n * size, size, 0, job.rows)
         if out is None:
@@ -512,7 +498,7 @@ cdef class RowFunction:
                 return None
             result = out
             if (job.function.single_y or not SAME_SHAPE(array, result) or not IS_WRITEABLE_CONTIGUOUS(result)
-                    or np.PyArray_TYPE(result) != number or overlap(result, array)
+                    or storage_of(result) != storage or overlap(result, array)
                     or g is not None and overlap(result, gradient)):
                 return None
         job.y = job.x
@@ -546,10 +532,10 @@ cdef struct LossJob:
     bint streaming, failed
 
 cdef inline Py_ssize_t label_at(char* p, int number) noexcept nogil:
-    """Unsigned numbers beyond the range come out negative."""
-    if number == np.NPY_LONG or number == np.NPY_ULONG:
+    cdef Py_ssize_t label
+    if number == np.NPY_LONG:
         return (<long*>p)[0]
-    if number == np.NPY_LONGLONG or number == np.NPY_ULONGLONG:
+    if number == np.NPY_LONGLONG:
         return <Py_ssize_t>(<long long*>p)[0]
     if number == np.NPY_INT:
         return (<int*>p)[0]
@@ -561,7 +547,11 @@ cdef inline Py_ssize_t label_at(char* p, int number) noexcept nogil:
         return (<unsigned short*>p)[0]
     if number == np.NPY_BYTE:
         return (<signed char*>p)[0]
-    return (<unsigned char*>p)[0]
+    if number == np.NPY_UBYTE:
+        return (<unsigned char*>p)[0]
+    # The unsigned ones as wide as label: what does not fit must not come out as some other class, nor as ignore_index.
+    label = <Py_ssize_t>((<unsigned long*>p)[0] if number == np.NPY_ULONG else (<unsigned long long*>p)[0])
+    return PY_SSIZE_T_MIN if label < 0 else label
 
 cdef Py_ssize_t check_labels(LossJob* job, double* share) noexcept nogil:
     """The first row whose class does not exist, or -1; share becomes the weight of all rows that count."""
@@ -672,12 +662,14 @@ cdef double run_all_losses(LossJob* job) noexcept nogil:
 cdef bint collapses(np.ndarray array, int start, int stop):
     """Whether those dimensions are one, of equal steps."""
     cdef Py_ssize_t step = 0
+    cdef bint found = False
     cdef int k
     for k in range(stop - 1, start - 1, -1):
         if np.PyArray_DIM(array, k) == 1:
             continue
-        if step and np.PyArray_STRIDE(array, k) != step:
+        if found and np.PyArray_STRIDE(array, k) != step:
             return False
+        found = True
         step = np.PyArray_STRIDE(array, k) * np.PyArray_DIM(array, k)
     return True
 
@@ -711,7 +703,7 @@ def softmax_cross_entropy(np.ndarray logits, np.ndarray target, np.ndarray grad,
     target holds probabilities if it has as many dimensions as logits. Those of grad and values that are not None are
     written. The divisor of the mean is 1 if no row counts.
     """
-    cdef int outer = np.PyArray_NDIM(logits) - 1, split
+    cdef int outer = np.PyArray_NDIM(logits) - 1, split, storage
     cdef Py_ssize_t bad
     cdef double share, total
     cdef LossJob job
@@ -731,7 +723,10 @@ def softmax_cross_entropy(np.ndarray logits, np.ndarray target, np.ndarray grad,
     inner = 1
     for k in range(split, outer):
         inner *= np.PyArray_DIM(logits, k)
-    job.storage = storage_of(logits)
+    storage = storage_of(logits)
+    if storage < 0:
+        raise TypeError(f"there is no kernel for logits of {logits.dtype}")
+    job.storage = <Storage>storage
     job.logits = rows_of(logits, outer, split, inner)
     job.target = rows_of(target, outer, split, inner)
     if grad is not None:

@@ -247,7 +247,12 @@ cdef inline real expm1_parts(real z, real z_low, real* low) noexcept nogil:
 cdef inline real product_low(real a, real b, real product) noexcept nogil:
     """a b - product, or 0 where it no longer matters and might not be finite."""
     cdef real low = residual(a, b, -product)
-    return low if absolute(product) < 2000 else 0
+    return low if (absolute(product) < 2000) & (low == low) else 0
+
+cdef inline real times(real beta, real x) noexcept nogil:
+    """beta x, 0 for a beta of 0 and an infinite x."""
+    cdef real z = beta * x
+    return 0 if (z != z) & (x == x) & (beta == beta) else z
 
 
 # --- The logistic family ------------------------------------------------------------------------------------------
@@ -309,7 +314,8 @@ cdef inline real sigmoid_derivative(real x) noexcept nogil:
     return logistic_density(x, <real>1)
 
 cdef inline real sigmoid_derivative_from_output(real y) noexcept nogil:
-    return y * (<real>1 - y)
+    cdef real low, high = sum_parts(<real>1, <real>0, -y, <real>0, &low)
+    return muladd(y, high, y * low)
 
 cdef inline real gated(real x, real z, real z_low) noexcept nogil:
     """x / (1 + exp(-z - z_low)) where |z| is at least about |x|."""
@@ -348,7 +354,7 @@ cdef inline real silu_derivative(real x) noexcept nogil:
     return gated_derivative(x, <real>0, clip(x, -tail(x), tail(x)), <real>0)
 
 cdef inline real swish(real x, real beta) noexcept nogil:
-    cdef real z = beta * x, z_low, high, low, first, second, e, d, d_low, q, n, t
+    cdef real z = times(beta, x), z_low, high, low, first, second, e, d, d_low, q, n, t
     z_low = product_low(beta, x, z)
     t = -absolute(z)
     t = <real>1.4 * decay_floor(z) if t < <real>1.4 * decay_floor(z) else t
@@ -357,17 +363,17 @@ cdef inline real swish(real x, real beta) noexcept nogil:
     e = high * first * second
     d = <real>1 + e
     d_low = (e - (d - <real>1)) + low * first * second
-    n = x if z > 0 else clip(x, -largest(<real>0), largest(<real>0)) * first
-    high = 1 if z > 0 else high
-    low = 0 if z > 0 else low
+    n = x if z >= 0 else clip(x, -largest(<real>0), largest(<real>0)) * first
+    high = 1 if z >= 0 else high
+    low = 0 if z >= 0 else low
     q = high / d
     low = (residual(-q, d, high) + (low - q * d_low)) / d
-    second = 1 if z > 0 else (0 if z < <real>1.4 * decay_floor(z) else second)
+    second = 1 if z >= 0 else (0 if z < <real>1.4 * decay_floor(z) else second)
     e = muladd(n, q, n * low) * second
     return x if z > 64 else e
 
 cdef inline real swish_derivative(real x, real beta) noexcept nogil:
-    cdef real z = beta * x, z_low = product_low(beta, x, z)
+    cdef real z = times(beta, x), z_low = product_low(beta, x, z)
     return gated_derivative(z, z_low, clip(z, -tail(x), tail(x)), z_low)
 
 cdef inline real quick_argument(real x, real* low) noexcept nogil:
@@ -441,7 +447,10 @@ cdef inline real tanh_derivative(real x) noexcept nogil:
     return logistic_density(<real>2 * x, <real>4)
 
 cdef inline real tanh_derivative_from_output(real y) noexcept nogil:
-    return (<real>1 - y) * (<real>1 + y)
+    cdef real low, other_low, high = sum_parts(<real>1, <real>0, -y, <real>0, &low)
+    cdef real other = sum_parts(<real>1, <real>0, y, <real>0, &other_low)
+    high = product_parts(high, low, other, other_low, &low)
+    return high + low
 
 cdef inline real tanhshrink(real x) noexcept nogil:
     cdef real z = x * x, p, low, high = tanh_parts(x, &low), a = absolute(x), cube, start, product
@@ -468,7 +477,7 @@ cdef inline real tanhshrink(real x) noexcept nogil:
     p = muladd(z, p, start - product)
     z = residual(z, x, -cube) + residual(x, x, -z) * x
     z = muladd(cube, product, muladd(cube, p, z * product))
-    return z if a < <real>0.6 else with_sign((a - high) - low, x)
+    return with_sign(z if a < <real>0.6 else (a - high) - low, x)
 
 cdef inline real tanhshrink_derivative(real x) noexcept nogil:
     cdef real low, high = tanh_parts(x, &low), y = high + low
@@ -647,7 +656,8 @@ cdef inline real gelu(real x) noexcept nogil:
     t = gelu_reach(t) if t > gelu_reach(t) else t
     square = t * t
     high = tail_parts(t, square, residual(t, t, -square), &low, &e, &first, &second)
-    return relu(x) - (high + muladd(high, e, low)) * first * second
+    high = (high + muladd(high, e, low)) * first * second
+    return x - high if x > 0 else -high
 
 cdef inline real gelu_derivative(real x) noexcept nogil:
     """Phi(-t) - t phi(t), from 1 for x > 0; multiplied by t until the end."""
@@ -699,17 +709,18 @@ cdef inline real plus_log1p_exp(real base, real base_low, real z, real z_low) no
     return high + low
 
 cdef inline real softplus(real x, real beta) noexcept nogil:
-    cdef real z = beta * x, z_low = product_low(beta, x, z), far = tail(x), y
+    cdef real z = times(beta, x), z_low = product_low(beta, x, z), far = tail(x), y
     y = clip(z, <real>0, far)
     y = plus_log1p_exp(y, z_low if z > 0 else 0, -absolute(z), -z_low if z > 0 else z_low) / beta
     return x if z > far else y
 
 cdef inline real softplus_derivative(real x, real beta) noexcept nogil:
-    cdef real z = beta * x
+    cdef real z = times(beta, x)
     return logistic(z, product_low(beta, x, z))
 
 cdef inline real softplus_derivative_from_output(real y, real beta) noexcept nogil:
-    cdef real z = -beta * y, low, high = expm1_parts(0 if z > 0 else z, <real>0, &low)
+    cdef real z = -beta * y, z_low = product_low(-beta, y, z), low, high
+    high = expm1_parts(0 if z > 0 else z, 0 if z > 0 else z_low, &low)
     return -high - low
 
 cdef inline real logsigmoid(real x) noexcept nogil:
@@ -801,7 +812,9 @@ cdef inline real relu6_derivative_from_output(real y) noexcept nogil:
     return step((y > 0) & (y < 6), y, <real>1)
 
 cdef inline real leaky_relu(real x, real negative_slope) noexcept nogil:
-    return x if x > 0 else negative_slope * x
+    cdef real y = negative_slope * x
+    y = -negative_slope if (y != y) & (x == x) else y    # a slope of 0 at -inf
+    return x if x > 0 else y
 
 cdef inline real leaky_relu_derivative(real x, real negative_slope) noexcept nogil:
     negative_slope = 1 if x > 0 else negative_slope
@@ -863,10 +876,10 @@ cdef inline real hardtanh_derivative_from_output(real y, real min_val, real max_
     return hardtanh_derivative(y, min_val, max_val)
 
 cdef inline real hardsigmoid(real x, real alpha, real beta) noexcept nogil:
-    return clip(muladd(alpha, x, beta), <real>0, <real>1)
+    return clip(alpha * x + beta, <real>0, <real>1)      # rounded twice, so that alpha = 1/6 gives 0 at -3
 
 cdef inline real hardsigmoid_derivative(real x, real alpha, real beta) noexcept nogil:
-    cdef real y = muladd(alpha, x, beta)
+    cdef real y = alpha * x + beta
     return step((y > 0) & (y < 1), x, alpha)
 
 cdef inline real hardswish(real x) noexcept nogil:

@@ -106,9 +106,9 @@ class Dense(Layer):
     def _variance(self, following):
         if isinstance(following, PReLU):
             return 2 / (1 + following.initial**2) / self.inputs
-        if not isinstance(following, Activation) or following.function.name in XAVIER:
+        if not isinstance(following, Activation) or following.function.__name__ in XAVIER:
             return 2 / (self.inputs + self.outputs)
-        return (1 if following.function.name in LECUN else 2) / self.inputs
+        return (1 if following.function.__name__ in LECUN else 2) / self.inputs
 
     def allocate(self, rows):
         self.output = np.empty((rows, self.outputs), np.float32)
@@ -150,14 +150,15 @@ class Activation(Layer):
         self.function = find("activation", activation, [*fa.list_activations(), *ROWWISE])
         if self.function is fa.prelu:
             raise ValueError("the slope of prelu is learned: use nn.PReLU(), or leaky_relu for a fixed slope")
-        if not hasattr(self.function, "backward_needs"):
+        is_rowwise = self.function in (fa.softmax, fa.log_softmax, fa.softmin)
+        if not is_rowwise and not isinstance(self.function, fa.Activation):
             raise TypeError(f"Activation takes an activation of fastact or its name, not {activation!r}")
         self.options = {name: float(value) if np.ndim(value) == 0 else np.asarray(value, np.float32)
                         for name, value in parameters.items()}
         self.function(np.zeros(1, np.float32), **self.options)  # a wrong parameter is reported here, not while training
         # A falling function has the same output on both sides of its kink.
         rising = all(np.all(self.options.get(name, 0) >= 0) for name in ("negative_slope", "alpha"))
-        self.needs_output = rising and self.function.backward_needs == "output"
+        self.needs_output = is_rowwise or rising and self.function.backward_needs == "output"
 
     def connect(self, previous):
         super().connect(previous)
@@ -179,7 +180,7 @@ class Activation(Layer):
 
     def arguments(self):
         options = {name: value if np.ndim(value) == 0 else value.tolist() for name, value in self.options.items()}
-        return [self.function.name], options
+        return [self.function.__name__], options
 
 
 class PReLU(Layer):
@@ -211,8 +212,7 @@ class PReLU(Layer):
         return fa.prelu(x, self.parameters["weight"], out=self.output[: len(x)])
 
     def backward(self, grad_output):
-        weight = self.parameters["weight"]
-        grad_input, self.gradients["weight"][...] = fa.prelu.backward(grad_output, self.x, weight, out=grad_output)
+        grad_input, self.gradients["weight"][...] = fa.prelu.backward(grad_output, self.x, self.parameters["weight"])
         return grad_input
 
     def arguments(self):

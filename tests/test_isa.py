@@ -1,0 +1,98 @@
+"""Every instruction set that this CPU runs: the suite above ran the best of them, these run the others."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import FROM_OUTPUT, NAMES, breaking_points, defaults, promised_ulp
+from test_accuracy import decided, from_mpmath, output_from_mpmath
+from ulp import worst
+
+from fastact import backends
+
+HERE = Path(__file__).parent
+SUPPORTED = backends.config()["instruction_sets_supported"]
+RUNNING = backends.config()["instruction_set"]
+OTHERS = [name for name in SUPPORTED if name != RUNNING]
+
+
+def child(isa, *arguments):
+    return subprocess.run([sys.executable, *arguments], env={**os.environ, "FASTACT_ISA": isa}, cwd=HERE, capture_output=True,
+                          text=True)  # fmt: skip
+
+
+def test_baseline_runs_everywhere():
+    assert SUPPORTED[-1] == "baseline"
+
+
+@pytest.mark.parametrize("isa", SUPPORTED)
+def test_is_chosen_by_the_environment(isa):
+    result = child(isa, "-c", "import fastact as fa; fa.show_config()")
+    assert isa in next(line for line in result.stdout.splitlines() if line.startswith("instruction set "))
+
+
+def test_an_unknown_one_is_an_error_that_lists_what_there_is():
+    result = child("avx9000", "-c", "import fastact")
+    assert result.returncode != 0
+    assert "ImportError" in result.stderr and ", ".join(SUPPORTED) in result.stderr
+
+
+@pytest.mark.parametrize("isa", OTHERS)
+def test_accuracy_specials_rows_and_losses(isa):
+    files = ["test_accuracy.py", "test_specials.py", "test_rowwise.py", "test_softmax_cross_entropy.py"]
+    result = child(isa, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", *files, "-k",
+                   "not mpmath and not scipy and not PyTorch and not backward")  # fmt: skip
+    assert result.returncode == 0, result.stdout[-4000:]
+
+
+@pytest.mark.parametrize("isa", OTHERS)
+def test_same_bits_for_every_length_and_layout(isa):
+    result = child(isa, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", "test_ufunc.py", "-k",
+                   "TestSameBits and (length or layout) and not float16 and not backward")  # fmt: skip
+    assert result.returncode == 0, result.stdout[-4000:]
+
+
+PROGRAM = """
+import sys
+import numpy as np
+import fastact as fa
+from cases import FROM_OUTPUT, NAMES, Method, defaults
+
+arrays = dict(np.load(sys.argv[1]))
+results = {}
+for name in NAMES:
+    parameters = dict(zip(getattr(fa, name).parameters, defaults(name)))
+    for kind in ("forward", "derivative"):
+        results[f"{name} {kind}"] = Method(name, kind)(arrays[f"{name} x"], *defaults(name))
+    if name in FROM_OUTPUT:
+        y = arrays[f"{name} y"]
+        results[f"{name} from output"] = getattr(fa, name).backward(np.ones_like(y), output=y, **parameters)
+np.savez(sys.argv[2], **results)
+"""
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def float64_results(request, tmp_path_factory):
+    """Of all functions with their defaults, from a process that runs another instruction set."""
+    points = {f"{name} x": decided(name, defaults(name), breaking_points("float64", 2500)) for name in NAMES}
+    points |= {f"{name} y": output_from_mpmath(name, defaults(name), "float64", 500)[0] for name in FROM_OUTPUT}
+    folder = tmp_path_factory.mktemp(request.param)
+    np.savez(folder / "points.npz", **points)
+    result = child(request.param, "-c", PROGRAM, str(folder / "points.npz"), str(folder / "results.npz"))
+    assert result.returncode == 0, result.stderr
+    return np.load(folder / "results.npz")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float64_against_mpmath(name, float64_results):
+    x, forward, derivative = from_mpmath(name, defaults(name), "float64", 2500)
+    measured = [("forward", forward, x), ("derivative", derivative, x)]
+    if name in FROM_OUTPUT:
+        y, *wanted = output_from_mpmath(name, defaults(name), "float64", 500)
+        measured.append(("from output", wanted, y))
+    for kind, (exact, largest_term), points in measured:
+        error, where = worst(float64_results[f"{name} {kind}"], exact, "float64", points, largest_term)
+        assert error <= promised_ulp(name, "float64", kind), where

@@ -1,0 +1,88 @@
+"""In place means in place: nothing that grows with the array is allocated."""
+
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import FROM_OUTPUT, NAMES, defaults
+
+import fastact as fa
+
+LIMIT = 100_000  # bytes; every array below has two million
+
+
+def allocated(function, *arguments, **options):
+    """The peak of what Python and NumPy allocate during a call."""
+    function(*arguments, **options)
+    tracemalloc.start()
+    try:
+        function(*arguments, **options)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture
+def x(rng):
+    return rng.normal(size=(500, 1000)).astype("f")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_elementwise(name, dtype, x):
+    activation, parameters = getattr(fa, name), defaults(name)
+    x = x.astype(dtype)
+    assert allocated(activation, x, *parameters, out=x) < LIMIT
+    assert allocated(activation.derivative, x, *parameters, out=x) < LIMIT
+    assert allocated(activation, x.T, *parameters, out=x.T) < LIMIT
+    if name != "prelu":  # sums the gradient of its slope
+        assert allocated(activation.backward, x, np.ones_like(x), *parameters, out=x) < LIMIT
+    if name in FROM_OUTPUT:
+        named = dict(zip(activation.parameters, parameters))
+        assert allocated(activation.backward, x, output=np.ones_like(x), out=x, **named) < LIMIT
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmin"])
+def test_rowwise(name, axis, x):
+    function = getattr(fa, name)
+    assert allocated(function, x, axis, out=x) < LIMIT
+    y = np.full_like(x, 1e-3)
+    assert allocated(function.backward, x, output=y, axis=axis, out=x) < LIMIT
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_cross_entropy(axis, x):
+    target = np.zeros(x.shape[1 - axis], int)
+    for options in ({}, {"label_smoothing": 0.1, "z_loss": 0.1, "reduction": "sum"}, {"reduction": "none"}):
+        assert allocated(fa.softmax_cross_entropy.value_and_grad, x, target, axis=axis, grad_out=x, **options) < LIMIT
+    soft = np.full_like(x, 1 / x.shape[axis])
+    assert allocated(fa.softmax_cross_entropy.value_and_grad, x, soft, axis=axis, grad_out=x) < LIMIT
+    assert allocated(fa.softmax_cross_entropy, x, target, axis=axis) < LIMIT
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak resident set as Linux reports it")
+def test_the_process_does_not_grow():
+    """What the kernels allocate themselves counts too: the peak resident set stays where the arrays put it."""
+    program = """if True:
+        import resource, numpy as np, fastact as fa
+        from cases import NAMES, defaults
+        x = np.ones((4096, 2048), np.float32)
+        x[:] = np.linspace(-3, 3, 2048)
+        target = np.zeros(4096, int)
+        calls = [lambda n=n, p=p: getattr(fa, n)(x, *p, out=x) for n in NAMES for p in [defaults(n)]]
+        calls += [lambda: fa.softmax(x, out=x), lambda: fa.softmax(x, 0, out=x),
+                  lambda: fa.softmax_cross_entropy.value_and_grad(x, target, grad_out=x),
+                  lambda: fa.softmax_cross_entropy.value_and_grad(x, target[:2048], axis=0, grad_out=x)]
+        fa.softmax(x[:512], out=x[:512])  # threads and their stacks
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for call in calls:
+            call()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        """
+    result = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) < 6000  # KiB, of an array of 32768

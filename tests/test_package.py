@@ -1,0 +1,110 @@
+"""The package as installed: what importing it costs and brings along, and what it says about itself."""
+
+import doctest
+import importlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastact as fa
+from fastact import backends
+
+PACKAGE = Path(fa.__file__).resolve().parent
+CLONE = Path(__file__).resolve().parents[1]
+
+
+def run(program, *options):
+    result = subprocess.run([sys.executable, *options, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+class TestImport:
+    def test_costs_little(self):
+        """At most 30 ms over NumPy's own import, in processor time, which other processes do not lengthen."""
+        program = "import time, numpy; start = time.process_time(); import fastact; print(time.process_time() - start)"
+        assert min(float(run(program)) for _ in range(5)) < 0.030
+
+    def test_brings_nothing_heavy(self):
+        program = "import numpy, sys; before = set(sys.modules); import fastact; print(*sorted(set(sys.modules) - before))"
+        brought = {name.partition(".")[0] for name in run(program).split()}
+        assert "fastact" in brought
+        assert not brought & {"numba", "llvmlite", "scipy", "torch", "matplotlib", "sklearn", "tqdm", "ml_dtypes", "pandas", "dask"}
+
+    def test_brings_no_trainer_until_asked(self):
+        assert run("import sys, fastact; print('fastact.nn' in sys.modules, fastact.nn.Dense, 'fastact.nn' in sys.modules)") \
+            .split()[::3] == ["False", "True"]  # fmt: skip
+
+    def test_warns_of_nothing(self):
+        run("import fastact", "-W", "error")
+
+    def test_comes_from_where_it_is_installed(self):
+        """Not from the clone, which holds no compiled kernels."""
+        assert PACKAGE != CLONE / "fastact"
+        program = "import sys, fastact; print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('fastact')), sep='\\n')"
+        files = run(program).split("\n")
+        assert all(Path(file).resolve().is_relative_to(PACKAGE) for file in files if file)
+
+    @pytest.mark.skipif(not (CLONE / "fastact").is_dir(), reason="no clone around these tests")
+    def test_comes_from_there_in_the_clone_too(self):
+        """As ``python -m pytest`` puts the working directory first."""
+        program = "import conftest, fastact; print(fastact.__file__)"
+        result = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(CLONE / 'tests')!r}); {program}"],
+                                cwd=CLONE, capture_output=True, text=True)  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert Path(result.stdout.strip()).resolve().parent == PACKAGE
+
+
+class TestContents:
+    def test_all_is_there_and_sorted_in_dir(self):
+        for name in fa.__all__:
+            assert getattr(fa, name) is not None
+        assert len(fa.__all__) == len(set(fa.__all__))
+        assert set(fa.__all__) <= set(dir(fa))
+        namespace = {}
+        exec("from fastact import *", namespace)
+        assert set(fa.__all__) <= set(namespace)
+
+    def test_unknown_names(self):
+        with pytest.raises(AttributeError, match="no_such_function"):
+            fa.no_such_function  # noqa: B018
+
+    def test_version(self):
+        assert fa.__version__ == importlib.metadata.version("fastact")
+
+    def test_is_typed(self):
+        assert (PACKAGE / "py.typed").exists() and (PACKAGE / "__init__.pyi").exists()
+
+    def test_formulas_can_be_cimported(self):
+        assert (PACKAGE / "_kernels" / "scalar.pxd").exists() and (PACKAGE / "_kernels" / "primitives.h").exists()
+
+    def test_kernels_work_under_another_package_s_name(self):
+        """Relative imports only."""
+        for file in (PACKAGE / "_kernels").glob("*.p*"):
+            if file.suffix in (".py", ".pxd", ".pyx", ".pxi"):
+                assert not re.search(r"^\s*(from|import|cimport) fastact", file.read_text(), re.M), file.name
+
+
+class TestConfiguration:
+    def test_shows_what_runs(self, capsys):
+        fa.show_config()
+        text = capsys.readouterr().out
+        config = backends.config()
+        for fact in (fa.__version__, config["instruction_set"], *config["instruction_sets_supported"], str(fa.get_num_threads())):
+            assert fact in text
+        assert re.search(r"openmp +(yes|no)", text, re.I)
+
+    def test_runs_the_best_there_is(self):
+        program = "from fastact import backends; c = backends.config(); print(c['instruction_set'] == c['instruction_sets_supported'][0])"
+        assert run("import os; os.environ.pop('FASTACT_ISA', None); " + program).split() == ["True"]
+
+    def test_doctests(self):
+        """The examples of the row-wise functions and the losses."""
+        for module in ("rowwise", "losses"):
+            module = importlib.import_module(f"fastact.{module}")
+            failed, attempted = doctest.testmod(module)
+            assert attempted and not failed
