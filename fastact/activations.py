@@ -109,7 +109,7 @@ class _Function(dispatch.Elementwise):
             raise TypeError(f"{self.__name__}() needs {' and '.join(self.inputs)}")
         rest = list(args[len(self.inputs) :])
         # A Python float beside 8 and 16-bit integers would make them float64; np.exp makes them float16 and float32.
-        narrow = all(getattr(x, "dtype", None) in NARROW_INTEGERS for x in operands)
+        narrow = kwargs.get("dtype") is None and all(getattr(x, "dtype", None) in NARROW_INTEGERS for x in operands)
         for name, default in self.row.parameters:
             if rest:
                 if name in kwargs:

@@ -10,7 +10,7 @@ from cases import DTYPES, HALF_TYPES, same_bits
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from ulp import errors
+from ulp import FORMATS, errors
 
 import fastact as fa
 from fastact._kernels import reference
@@ -27,10 +27,9 @@ def logits(rng, *shape, dtype="float32", spread=5.0):
     return (rng.normal(size=shape) * spread).astype(dtype)
 
 
-def unit_of_larger_term(x, y, axis=-1):
-    """What logsumexp's error is measured in: twice its larger term, max or log(sum(exp(x - max))), where that exceeds it."""
-    largest = np.max(x, axis=axis)
-    return
+def unit(larger, dtype):
+    """The spacing at the largest of logsumexp, max and log(sum(exp(x - max))): it is the sum of the others."""
+    return np.ldexp(1.0, np.frexp(np.asarray(larger, float))[1] - FORMATS[np.dtype(dtype).name][0])
 
 
 def check(name, x, axis=-1, **options):
@@ -38,12 +37,15 @@ def check(name, x, axis=-1, **options):
     got = getattr(fa, name)(x, axis, **options)
     wanted = reference.ROWWISE[name](x, axis, **options)
     assert got.dtype == x.dtype and got.shape == wanted.shape
+    promised = PROMISED_ULP[name][0] if x.dtype == np.float32 else HALF_ULP
     if x.dtype == np.float64:
         np.testing.assert_allclose(got, wanted, rtol=1e-13, atol=1e-14)  # and see test_float64_against_mpmath
-        return
-    promised = PROMISED_ULP[name][0] if x.dtype == np.float32 else HALF_ULP
-    unit = unit_of_larger_term(x.astype(np.float64), wanted, axis) if name == "logsumexp" else 0.0
-    assert np.max(errors(got, wanted, x.dtype, unit)) <= promised
+    elif name == "logsumexp":
+        largest = np.max(x.astype(np.float64), axis=axis)
+        larger = np.max(np.abs([largest, wanted - largest, wanted]), axis=0)
+        assert np.all(np.abs(got.astype(np.float64) - wanted) <= promised * unit(larger, x.dtype))
+    else:
+        assert np.max(errors(got, wanted, x.dtype)) <= promised
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -55,10 +57,12 @@ def test_float64_against_mpmath(name, n, spread, rng):
         with mpmath.workprec(3000):  # a dominant element leaves e^-600 of the others
             row = [mpmath.mpf(v) for v in row]
             total = mpmath.log(mpmath.fsum(map(mpmath.exp, row)))
-            wanted = {"logsumexp": total, "log_softmax": [v - total for v in row]}.get(name)
-            wanted = [mpmath.exp(v - total) for v in row] if wanted is None else wanted
-        largest = float(max(map(abs, row))) if name == "logsumexp" else 0.0
-        assert np.max(errors(y, np.array(wanted, dtype=object), "float64", largest)) <= PROMISED_ULP[name][1]
+            if name == "logsumexp":
+                larger = max(abs(max(row)), total - max(row), abs(total))
+                assert abs(mpmath.mpf(y) - total) <= PROMISED_ULP[name][1] * unit(larger, "float64")
+                continue
+            wanted = [v - total if name == "log_softmax" else mpmath.exp(v - total) for v in row]
+        assert np.max(errors(y, np.array(wanted, dtype=object), "float64")) <= PROMISED_ULP[name][1]
 
 
 @pytest.mark.parametrize("name", ALL)

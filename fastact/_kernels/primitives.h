@@ -34,15 +34,16 @@ static inline float muladd_f(float a, float b, float c) { return a * b + c; }
 static inline double muladd_d(double a, double b, double c) { return a * b + c; }
 #endif
 
-/* a * b + c where c is close to -a * b: the rounding error of a product or a quotient. Without the instruction float
-   goes through double, which holds the product exactly, and double through Dekker's splitting (Numer. Math. 18, 1971). */
+/* a * b + c with one rounding, for the rounding error of a product or a quotient (c close to -a * b) and for last steps.
+   Without the instruction float goes through double, which holds the product exactly, and double through Dekker's
+   splitting (Numer. Math. 18, 1971), which is exact only where c is close to -a * b. */
 #ifdef FASTACT_FMA
-#define residual_f muladd_f
-#define residual_d muladd_d
+#define fused_f muladd_f
+#define fused_d muladd_d
 #else
-static inline float residual_f(float a, float b, float c) { return (float)((double)a * b + c); }
+static inline float fused_f(float a, float b, float c) { return (float)((double)a * b + c); }
 static inline double high_half(double a) { return from_bits_d(bits_d(a) & ~(int64_t)0x7ffffff); }
-static inline double residual_d(double a, double b, double c)
+static inline double fused_d(double a, double b, double c)
 {
     double p = a * b, ah = high_half(a), al = a - ah, bh = high_half(b), bl = b - bh;
     double error = ((ah * bh - p) + ah * bl + al * bh) + al * bl;

@@ -10,8 +10,8 @@ coefficients.
 cdef extern from "primitives.h" nogil:
     float muladd_f(float, float, float)
     double muladd_d(double, double, double)
-    float residual_f(float, float, float)
-    double residual_d(double, double, double)
+    float fused_f(float, float, float)
+    double fused_d(double, double, double)
     float power_of_two_f(float)
     double power_of_two_d(double)
     float half_power_f(float, float*)
@@ -38,12 +38,12 @@ cdef inline real muladd(real a, real b, real c) noexcept nogil:
     else:
         return muladd_d(a, b, c)
 
-cdef inline real residual(real a, real b, real c) noexcept nogil:
-    """a b + c, exact where c is about -a b."""
+cdef inline real fused(real a, real b, real c) noexcept nogil:
+    """a b + c rounded once: always in float, in double without the instruction only where c is about -a b."""
     if real is float:
-        return residual_f(a, b, c)
+        return fused_f(a, b, c)
     else:
-        return residual_d(a, b, c)
+        return fused_d(a, b, c)
 
 cdef inline real absolute(real x) noexcept nogil:
     if real is float:
@@ -77,12 +77,12 @@ cdef inline real sum_parts(real a, real a_low, real b, real b_low, real* low) no
 
 cdef inline real product_parts(real a, real a_low, real b, real b_low, real* low) noexcept nogil:
     cdef real high = a * b
-    low[0] = residual(a, b, -high) + muladd(a, b_low, a_low * b)
+    low[0] = fused(a, b, -high) + muladd(a, b_low, a_low * b)
     return high
 
 cdef inline real reciprocal_parts(real d, real d_low, real* low) noexcept nogil:
     cdef real q = <real>1 / d
-    low[0] = (residual(-q, d, <real>1) - q * d_low) * q
+    low[0] = (fused(-q, d, <real>1) - q * d_low) * q
     return q
 
 
@@ -246,7 +246,7 @@ cdef inline real expm1_parts(real z, real z_low, real* low) noexcept nogil:
 
 cdef inline real product_low(real a, real b, real product) noexcept nogil:
     """a b - product, or 0 where it no longer matters and might not be finite."""
-    cdef real low = residual(a, b, -product)
+    cdef real low = fused(a, b, -product)
     return low if (absolute(product) < 2000) & (low == low) else 0
 
 cdef inline real times(real beta, real x) noexcept nogil:
@@ -291,7 +291,7 @@ cdef inline real logistic(real z, real z_low) noexcept nogil:
     cdef real d, d_low, q, c = shrink(<real>0)
     d = logistic_denominator(z, z_low, &d_low)
     q = c / d
-    return muladd(residual(-q, d, c) - q * d_low, q / c, q)
+    return muladd(fused(-q, d, c) - q * d_low, q / c, q)
 
 cdef inline real sigmoid(real x) noexcept nogil:
     return logistic(x, <real>0)
@@ -299,7 +299,7 @@ cdef inline real sigmoid(real x) noexcept nogil:
 cdef inline real times_square(real a, real a_low, real q, real q_low) noexcept nogil:
     """(a + a_low) (q + q_low)^2, rounded once."""
     cdef real y = a * q
-    return muladd(y, q, q * (residual(a, q, -y) + a_low * q) + <real>2 * y * q_low)
+    return fused(y, q, q * (fused(a, q, -y) + a_low * q) + <real>2 * y * q_low)
 
 cdef inline real logistic_density(real z, real factor) noexcept nogil:
     """factor exp(-|z|) / (1 + exp(-|z|))^2"""
@@ -315,7 +315,7 @@ cdef inline real sigmoid_derivative(real x) noexcept nogil:
 
 cdef inline real sigmoid_derivative_from_output(real y) noexcept nogil:
     cdef real low, high = sum_parts(<real>1, <real>0, -y, <real>0, &low)
-    return muladd(y, high, y * low)
+    return fused(y, high, y * low)
 
 cdef inline real gated(real x, real z, real z_low) noexcept nogil:
     """x / (1 + exp(-z - z_low)) where |z| is at least about |x|."""
@@ -323,7 +323,7 @@ cdef inline real gated(real x, real z, real z_low) noexcept nogil:
     d = logistic_denominator(z, z_low, &d_low)
     r = <real>1 / d
     q = n * r
-    q = muladd(residual(-q, d, n) - q * d_low, r, q) * shrink(<real>0)
+    q = muladd(fused(-q, d, n) - q * d_low, r, q) * shrink(<real>0)
     return x if x > 64 else q
 
 cdef inline real gated_derivative(real z, real z_low, real g, real g_low) noexcept nogil:
@@ -345,7 +345,7 @@ cdef inline real gated_derivative(real z, real z_low, real g, real g_low) noexce
     low = 0 if z > 0 else low
     first = 1 if z > 0 else first
     second = 1 if z > 0 else second
-    return muladd(high, w, muladd(high, w_low, low * w)) * first * second
+    return fused(high, w, muladd(high, w_low, low * w)) * first * second
 
 cdef inline real silu(real x) noexcept nogil:
     return gated(x, x, <real>0)
@@ -353,11 +353,18 @@ cdef inline real silu(real x) noexcept nogil:
 cdef inline real silu_derivative(real x) noexcept nogil:
     return gated_derivative(x, <real>0, clip(x, -tail(x), tail(x)), <real>0)
 
+cdef inline real wide_floor(real kind) noexcept nogil:
+    """What half_power can hold: x exp(beta x) is zero below, but for a huge x and a tiny beta."""
+    if real is float:
+        return -170
+    else:
+        return -1400
+
 cdef inline real swish(real x, real beta) noexcept nogil:
     cdef real z = times(beta, x), z_low, high, low, first, second, e, d, d_low, q, n, t
     z_low = product_low(beta, x, z)
     t = -absolute(z)
-    t = <real>1.4 * decay_floor(z) if t < <real>1.4 * decay_floor(z) else t
+    t = wide_floor(t) if t < wide_floor(t) else t
     high = exp_parts(t, -z_low if z > 0 else z_low, wide_magic(<real>0), &t, &low)
     first = half_power(t, &second)
     e = high * first * second
@@ -367,9 +374,9 @@ cdef inline real swish(real x, real beta) noexcept nogil:
     high = 1 if z >= 0 else high
     low = 0 if z >= 0 else low
     q = high / d
-    low = (residual(-q, d, high) + (low - q * d_low)) / d
-    second = 1 if z >= 0 else (0 if z < <real>1.4 * decay_floor(z) else second)
-    e = muladd(n, q, n * low) * second
+    low = (fused(-q, d, high) + (low - q * d_low)) / d
+    second = 1 if z >= 0 else (0 if z < wide_floor(z) else second)
+    e = fused(n, q, clip(n, -largest(n), largest(n)) * low) * second
     return x if z > 64 else e
 
 cdef inline real swish_derivative(real x, real beta) noexcept nogil:
@@ -436,7 +443,7 @@ cdef inline real tanh_parts(real x, real* low) noexcept nogil:
     d_low = (m - (d - <real>2)) + m_low
     r = <real>1 / d
     q = -m * r
-    low[0] = ((residual(-q, d, -m) - m_low) - q * d_low) * r
+    low[0] = ((fused(-q, d, -m) - m_low) - q * d_low) * r
     return q
 
 cdef inline real tanh(real x) noexcept nogil:
@@ -475,20 +482,20 @@ cdef inline real tanhshrink(real x) noexcept nogil:
     cube = z * x
     product = muladd(z, p, start)
     p = muladd(z, p, start - product)
-    z = residual(z, x, -cube) + residual(x, x, -z) * x
+    z = fused(z, x, -cube) + fused(x, x, -z) * x
     z = muladd(cube, product, muladd(cube, p, z * product))
     return with_sign(z if a < <real>0.6 else (a - high) - low, x)
 
 cdef inline real tanhshrink_derivative(real x) noexcept nogil:
     cdef real low, high = tanh_parts(x, &low), y = high + low
-    return muladd(y, y, <real>2 * y * (low - (y - high)))
+    return fused(y, y, <real>2 * y * (low - (y - high)))
 
 
 # --- The exponential-linear family --------------------------------------------------------------------------------
 
 cdef inline real elu(real x, real alpha) noexcept nogil:
     cdef real low, high = expm1_parts(0 if x > 0 else x, <real>0, &low)
-    return x if x > 0 else muladd(alpha, high, alpha * low)
+    return x if x > 0 else fused(alpha, high, alpha * low)
 
 cdef inline real elu_derivative(real x, real alpha) noexcept nogil:
     cdef real low, first, second, high
@@ -505,9 +512,12 @@ cdef inline real selu(real x) noexcept nogil:
         scale_low = <real>(1.0507009873554805 - <double><float>1.0507009873554805)
         both_low = <real>(1.7580993408473766 - <double><float>1.7580993408473766)
     else:
-        scale_low = 0
         both_low = <real>5.75014648756476e-17
-    return muladd(scale, x, scale_low * clip(x, <real>0, largest(x))) if x > 0 else muladd(both, high, muladd(both, low, both_low * high))
+    if real is float:
+        x = fused(scale, x, scale_low * clip(x, <real>0, largest(x))) if x > 0 else x
+    else:
+        x = scale * x if x > 0 else x
+    return x if x > 0 else fused(both, high, muladd(both, low, both_low * high))
 
 cdef inline real selu_derivative(real x) noexcept nogil:
     cdef real low, first, second, high
@@ -519,14 +529,14 @@ cdef inline real selu_derivative_from_output(real y) noexcept nogil:
 
 cdef inline real quotient(real x, real alpha, real* low) noexcept nogil:
     cdef real z = x / alpha
-    low[0] = residual(-z, alpha, x) / alpha if absolute(z) < 2000 else 0
+    low[0] = fused(-z, alpha, x) / alpha if absolute(z) < 2000 else 0
     return z
 
 cdef inline real celu(real x, real alpha) noexcept nogil:
     cdef real z, z_low, low, high
     z = quotient(x, alpha, &z_low)
     high = expm1_parts(0 if x > 0 else z, 0 if x > 0 else z_low, &low)
-    return x if x > 0 else muladd(alpha, high, alpha * low)
+    return x if x > 0 else fused(alpha, high, alpha * low)
 
 cdef inline real celu_derivative(real x, real alpha) noexcept nogil:
     cdef real z, z_low, low, first, second, high
@@ -655,7 +665,7 @@ cdef inline real gelu(real x) noexcept nogil:
     cdef real t = absolute(x), square, high, low, e, first, second
     t = gelu_reach(t) if t > gelu_reach(t) else t
     square = t * t
-    high = tail_parts(t, square, residual(t, t, -square), &low, &e, &first, &second)
+    high = tail_parts(t, square, fused(t, t, -square), &low, &e, &first, &second)
     high = (high + muladd(high, e, low)) * first * second
     return x - high if x > 0 else -high
 
@@ -664,7 +674,7 @@ cdef inline real gelu_derivative(real x) noexcept nogil:
     cdef real t = absolute(x), square, square_low, high, low, e, first, second
     t = clip(t, <real>1e-18, gelu_reach(t))
     square = t * t
-    square_low = residual(t, t, -square)
+    square_low = fused(t, t, -square)
     high = tail_parts(t, square, square_low, &low, &e, &first, &second)
     square = product_parts(square, square_low, <real>0.3989422804014327, bell_low(t), &square_low)
     high = sum_parts(high, low, -square, -square_low, &low)
@@ -761,7 +771,7 @@ cdef inline real mish(real x) noexcept nogil:
     mish_parts(y, &high, &low, &first, &second, &a, &a_low, &r, &r_low)
     a = product_parts(a, a_low, high, low, &a_low)
     a = product_parts(a, a_low, r, r_low, &a_low)
-    a = muladd(y, a, y * a_low) * first * second
+    a = fused(y, a, y * a_low) * first * second
     return x if x > mish_reach(x) else a
 
 cdef inline real mish_derivative(real x) noexcept nogil:
@@ -773,7 +783,7 @@ cdef inline real mish_derivative(real x) noexcept nogil:
     v = product_parts(v, v_low, r, r_low, &v_low)
     v = sum_parts(a, a_low, v, v_low, &v_low)
     v = product_parts(v, v_low, r, r_low, &v_low)
-    v = muladd(high, v, muladd(high, v_low, low * v)) * first * second
+    v = fused(high, v, muladd(high, v_low, low * v)) * first * second
     return 1 if x > mish_reach(x) else v
 
 
@@ -840,13 +850,13 @@ cdef inline real softsign(real x) noexcept nogil:
     x = clip(x, -<real>0.25 * largest(x), <real>0.25 * largest(x))
     d = sum_parts(absolute(x), <real>0, <real>1, <real>0, &d_low)
     q = reciprocal_parts(d, d_low, &d_low)
-    return muladd(x, q, x * d_low)
+    return fused(x, q, x * d_low)
 
 cdef inline real softsign_derivative(real x) noexcept nogil:
     cdef real d, d_low, q
     d = sum_parts(clip(absolute(x), <real>0, <real>0.25 * largest(x)), <real>0, <real>1, <real>0, &d_low)
     q = reciprocal_parts(d, d_low, &d_low)
-    return muladd(q, q, <real>2 * q * d_low)
+    return fused(q, q, <real>2 * q * d_low)
 
 cdef inline real softshrink(real x, real lambd) noexcept nogil:
     return x - lambd if x > lambd else (x + lambd if x < -lambd else step(False, x, <real>0))
@@ -885,7 +895,7 @@ cdef inline real hardsigmoid_derivative(real x, real alpha, real beta) noexcept 
 cdef inline real hardswish(real x) noexcept nogil:
     cdef real sum = x + <real>3, share = sum - x
     share = (x - (sum - share)) + (<real>3 - share)
-    return -<real>0.0 if x <= -3 else (x if x >= 3 else muladd(x, sum, x * share) / <real>6)
+    return -<real>0.0 if x <= -3 else (x if x >= 3 else fused(x, sum, x * share) / <real>6)
 
 cdef inline real hardswish_derivative(real x) noexcept nogil:
     return 0 if x <= -3 else (1 if x >= 3 else (<real>2 * x + <real>3) / <real>6)
@@ -897,14 +907,14 @@ cdef inline real squareplus_parts(real x, real b, real* low, real* root, real* r
     square = a * a
     sum = square + b
     share = sum - square
-    share = ((square - (sum - share)) + (b - share)) + residual(a, a, -square)
+    share = ((square - (sum - share)) + (b - share)) + fused(a, a, -square)
     root[0] = square_root(sum)
     y = <real>0.5 / root[0] if sum > 0 else 0
-    root_low[0] = (residual(-root[0], root[0], sum) + share) * y
+    root_low[0] = (fused(-root[0], root[0], sum) + share) * y
     h = a + root[0]
     h_low = (a - (h - root[0])) + root_low[0]
     q = b / <real>2 / h if sum > 0 else 0
-    y = (residual(-q, h, b / <real>2) - q * h_low) / h if sum > 0 else 0
+    y = (fused(-q, h, b / <real>2) - q * h_low) / h if sum > 0 else 0
     low[0] = y if x < 0 else h_low / <real>2
     return q if x < 0 else h / <real>2
 
@@ -917,6 +927,6 @@ cdef inline real squareplus_derivative(real x, real b) noexcept nogil:
     cdef real low, root, root_low, high, q
     high = squareplus_parts(x, b, &low, &root, &root_low)
     q = high / root if root > 0 else 0
-    q = q + ((residual(-q, root, high) + low) - q * root_low) / root if root > 0 else 0
+    q = q + ((fused(-q, root, high) + low) - q * root_low) / root if root > 0 else 0
     q = 1 if x > <real>1e18 else (b / <real>4 / x / x if x < -<real>1e18 else q)
     return q if x == x else x
