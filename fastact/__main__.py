@@ -34,9 +34,9 @@ def parse():
 
     sub = command(train)
     sub.add_argument("--activation", type=hidden_activation, default="gelu", help="activation of the hidden layer")
-    sub.add_argument("--epochs", type=positive_int, default=30, help="at most; fewer where the validation loss stalls")
+    sub.add_argument("--epochs", type=positive_int, default=40, help="at most; fewer where the validation loss stalls")
     sub.add_argument("--batch-size", type=positive_int, default=64, help="rows in a mini-batch")
-    sub.add_argument("--learning-rate", type=positive_float, default=0.002, help="step size of Adam")
+    sub.add_argument("--learning-rate", type=positive_float, default=0.004, help="step size of Adam")
     sub.add_argument("--seed", type=int, default=0, help="for the split of the data, the weights and the batches")
     sub.add_argument("--output", type=picture, default="fastact-digits.png", help="where the picture goes")
 
@@ -108,13 +108,13 @@ def train(arguments):
     trainer = nn.Trainer(model, "softmax_cross_entropy", nn.Adam(arguments.learning_rate), seed=arguments.seed)
     x, y = shifted(images[training], classes[training])
     print(f"{model!r}\ntraining on {len(x)} images ({len(training)} digits, and each one shifted by a pixel in four "
-          f"directions), validation on {len(validation)}, test on {len(test)}")
+          f"directions), validation on {len(validation)}, test on {len(test)}", flush=True)
     began = time.perf_counter()
     # Matrices this small gain nothing from threads, and lose much where another process wants the CPU.
     with threadpool_limits(1, user_api="blas"):
         history = trainer.fit(rows(x), y, arguments.epochs, arguments.batch_size,
                               validation=(rows(images[validation]), classes[validation]),
-                              callbacks=[nn.EarlyStopping(patience=5)])
+                              callbacks=[nn.EarlyStopping(patience=10)])
     seconds = time.perf_counter() - began
 
     predicted = model.predict(rows(images[test])).argmax(axis=1)

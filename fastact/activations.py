@@ -15,6 +15,8 @@ NANOSECONDS = {True: 0.05, False: 0.25}
 """What an element of a cheap function costs, and of another: measured at 64 K elements, only the order matters."""
 
 UFUNC_KEYWORDS = ("where", "dtype", "casting", "order", "subok")
+ONE_TO_ONE_FROM_ZERO = {"negative_slope", "alpha"}
+"""Parameters that must not be negative where the derivative is told from the output: several inputs would share it."""
 NARROW_INTEGERS = [np.dtype(code) for code in "?bBhH"]
 
 
@@ -175,6 +177,9 @@ class _Backward(_Function):
                             f"{self.row.name}.backward(grad_output, x)")
         if len(args) != 1:
             raise TypeError(f"{self.__name__}() takes either x or output, and what follows them by name")
+        for name in ONE_TO_ONE_FROM_ZERO & kwargs.keys():
+            if np.any(np.less(kwargs[name], 0)):
+                raise ValueError(f"with a negative {name} the output of {self.row.name} does not tell the derivative; give the input")
         return self._from_output(args[0], output, **kwargs)
 
 
@@ -191,10 +196,12 @@ class _PreluBackward:
         return getattr, (prelu, "backward")  # noqa: F821
 
     def __call__(self, grad_output, x=None, weight=None, **kwargs):
-        grad_input = self._grad_input(grad_output, x, weight, **kwargs)
-        shape = np.shape(weight)
+        if x is None or weight is None:
+            return self._grad_input(grad_output, x, weight, **kwargs)  # which says what is missing
         with np.errstate(all="ignore"):
-            terms = np.multiply(grad_output, np.minimum(x, 0), dtype=np.float64)
+            terms = np.multiply(grad_output, np.minimum(x, 0), dtype=np.float64)  # before out= may overwrite grad_output
+            grad_input = self._grad_input(grad_output, x, weight, **kwargs)
+            shape = np.shape(weight)
             extra = terms.ndim - len(shape)
             axes = tuple(range(extra)) + tuple(extra + k for k, n in enumerate(shape) if n == 1)
             return grad_input, terms.sum(axis=axes).reshape(shape).astype(grad_input.dtype)

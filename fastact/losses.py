@@ -71,7 +71,7 @@ def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=
     Examples
     --------
     >>> float(softmax_cross_entropy([[2.0, 1.0, 0.0]], [0]))
-    0.40760596444438013
+    0.4076059644443803
     """
     return _reduce(_as_logits(logits), None, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction)
 

@@ -72,8 +72,8 @@ def training(history, images, classes, predicted):
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.1))
     epochs = np.arange(1, len(history["loss"]) + 1)
     for axes, name in zip(top.subplots(1, 2), ("loss", "accuracy")):
-        axes.plot(epochs, history[name], label="training", color="tab:blue")
-        axes.plot(epochs, history[f"val_{name}"], label="validation", color="tab:orange")
+        axes.plot(epochs, history[name], label="training", color="tab:blue", marker=".")
+        axes.plot(epochs, history[f"val_{name}"], label="validation", color="tab:orange", marker=".")
         axes.set(title=name.capitalize(), xlabel="epoch", ylabel=name)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.4)

@@ -391,3 +391,18 @@ class TestIntegers:
         for dtype in (">f2", ">f4", ">f8"):
             swapped = x.astype(dtype)
             assert same_bits(fa.gelu(swapped), fa.gelu(x.astype(swapped.dtype.newbyteorder("="))))
+
+
+class TestPreluBackward:
+    def test_weight_gradient_when_out_is_grad_output(self):
+        grad, x = np.array([1.0, 2.0, 3.0]), np.array([-1.0, 2.0, -3.0])
+        expected = fa.prelu.backward(grad, x, 0.25)
+        dx, dweight = fa.prelu.backward(grad, x, 0.25, out=grad)
+        assert dx is grad and np.array_equal(dx, expected[0]) and dweight == expected[1] == -10
+
+    @pytest.mark.parametrize("name", ["leaky_relu", "elu", "celu"])
+    def test_output_does_not_tell_with_a_negative_parameter(self, name):
+        function = getattr(fa, name)
+        (parameter,) = function.parameters
+        with pytest.raises(ValueError, match=parameter):
+            function.backward(np.ones(3), output=np.ones(3), **{parameter: -0.1})

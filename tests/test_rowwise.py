@@ -488,6 +488,41 @@ class TestProperties:
         assert np.all(y >= x.max(-1)) and np.all(y <= x.max(-1) + np.log(x.shape[-1]) + 1e-12)
 
 
+@pytest.mark.parametrize("name", ALL)
+class TestProtocol:
+    def test_gufunc(self, name, rng):
+        """The bare gufunc does what the function does along the last axis, and takes NumPy's keywords."""
+        gufunc, x = getattr(fa, name).gufunc, logits(rng, 3, 4, 5)
+        assert isinstance(gufunc, np.ufunc) and gufunc.signature == ("(n)->()" if name == "logsumexp" else "(n)->(n)")
+        assert same_bits(gufunc(x), getattr(fa, name)(x))
+        assert same_bits(gufunc(x, axis=1), getattr(fa, name)(x, 1))
+        assert gufunc(x, dtype=np.float64).dtype == np.float64
+
+    def test_dask(self, name, rng):
+        array = pytest.importorskip("dask.array", reason="needs dask")
+        x = logits(rng, 6, 8)
+        for axis, chunks in ((1, (2, 8)), (0, (6, 2))):
+            y = getattr(fa, name)(array.from_array(x, chunks=chunks), axis)
+            assert isinstance(y, array.Array)
+            assert same_bits(y.compute(), getattr(fa, name)(x, axis))
+
+    def test_xarray(self, name, rng):
+        xarray = pytest.importorskip("xarray", reason="needs xarray")
+        x = xarray.DataArray(logits(rng, 6, 8), dims=("row", "class"))
+        y = xarray.apply_ufunc(getattr(fa, name), x, input_core_dims=[["class"]], output_core_dims=[[] if name == "logsumexp" else ["class"]])
+        y = y if name == "logsumexp" else y.transpose("row", "class")
+        assert same_bits(y.values, getattr(fa, name)(x.values))
+
+    def test_subclasses_are_kept(self, name, rng):
+        class Sub(np.ndarray):
+            pass
+
+        x = logits(rng, 6, 8)
+        for options in ({}, {"temperature": 2.0}):
+            y = getattr(fa, name)(x.view(Sub), **options)
+            assert type(y) is Sub and same_bits(y.view(np.ndarray), getattr(fa, name)(x, **options))
+
+
 def test_against_scipy(rng):
     special = pytest.importorskip("scipy.special", reason="needs SciPy")
     x = rng.normal(size=(30, 41)) * 10

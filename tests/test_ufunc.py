@@ -3,6 +3,8 @@
 ``fa.tanh`` is held against ``np.tanh`` call by call: the same kind of result, or the same kind of error.
 """
 
+import os
+
 import numpy as np
 import pytest
 from cases import DTYPES, KINDS, NAMES, Method, breaking_points, defaults, same_bits
@@ -318,6 +320,23 @@ def test_outputs_beyond_the_cache(name, set_num_threads):
         set_num_threads(threads)
         out = np.empty(x.size + 1, "f")
         assert same_bits(getattr(fa, name)(x, out=out[1:]), wanted)
+
+
+def available_memory():
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+@pytest.mark.skipif(available_memory() < 8 << 30, reason="needs 8 GB of memory")
+def test_more_than_two_to_the_31_elements():
+    x = np.zeros(2**31 + 100, np.float16)
+    x[-3:] = [-1, 2, -3]
+    fa.leaky_relu(x, 0.5, out=x)
+    assert list(x[-4:]) == [0, -0.5, 2, -1.5]
+    fa.relu(x[::-1], out=x[::-1])
+    assert list(x[-4:]) == [0, 0, 2, 0]
 
 
 class Quiet(np.ndarray):

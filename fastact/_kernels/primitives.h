@@ -47,7 +47,8 @@ static inline double fused_d(double a, double b, double c)
 {
     double p = a * b, ah = high_half(a), al = a - ah, bh = high_half(b), bl = b - bh;
     double error = ((ah * bh - p) + ah * bl + al * bh) + al * bl;
-    return (p + c) + error;
+    double sum = (p + c) + error;
+    return sum != sum || sum == 0 ? p + c : sum; /* infinities, which cannot be split, and the sign of zero */
 }
 #endif
 

@@ -1,3 +1,10 @@
+cdef enum:
+    BATCH = 8
+
+cdef inline Py_ssize_t batch_of(Py_ssize_t n) noexcept nogil:
+    """How many rows of n elements go through the steps of a kernel together: they are to stay in the first-level cache."""
+    return max(1, min(<Py_ssize_t>BATCH, 4096 // n))
+
 cdef struct Rows:
     # Rows of n elements for a serial kernel; strides count elements. An operand with one value a row has a row stride only.
     char* x
@@ -7,7 +14,7 @@ cdef struct Rows:
     Py_ssize_t rows, n
     double temperature     # negative: the input is negated
     bint streaming         # y goes past the cache
-    char* scratch          # n elements for rows, n * PANEL for columns
+    char* scratch          # for rows if streaming, a batch; for columns n * PANEL
 
 cdef struct CrossEntropy:
     # One row of n logits for the kernel of softmax cross-entropy, whose target is
@@ -15,9 +22,12 @@ cdef struct CrossEntropy:
     # label -1 meaning that there is no first part; spread may be NULL. The gradient is multiplied by factor.
     char* logits
     char* grad             # may be logits, or NULL if only the value is wanted
-    Py_ssize_t n, label
+    Py_ssize_t row, n, label
     double share, spread_sum, z_loss, factor
     char* spread
     bint streaming         # grad goes past the cache
     char* scratch          # n elements if it does
-    Py_ssize_t ahead       # elements from here to the row that is next, or 0
+    Py_ssize_t ahead       # elements from here to a row that will be needed soon, or 0
+    double value           # the result
+    double peak, rest      # what one step of the kernel leaves to the next
+    bint label_is_peak

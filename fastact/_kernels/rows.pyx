@@ -49,7 +49,7 @@ cdef extern from *:
     const Py_ssize_t PY_SSIZE_T_MIN
 
 ctypedef void (*row_kernel)(Rows*) noexcept nogil
-ctypedef double (*loss_kernel)(CrossEntropy*) noexcept nogil
+ctypedef void (*loss_kernel)(CrossEntropy*, Py_ssize_t) noexcept nogil
 ctypedef double (*spread_kernel)(char*, char*, Py_ssize_t, double, double, char*) noexcept nogil
 
 cdef enum:
@@ -235,7 +235,10 @@ cdef void run_rows(Job* job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     sizes[1] = 0 if g_direct else group * g_n * size
     sizes[2] = 0 if y_direct else group * y_n * size
     sizes[3] = 0 if job.mask.data == NULL else group * n
-    sizes[4] = n * size * (((group + 15) & ~<Py_ssize_t>15) if columns else <Py_ssize_t>job.streaming)
+    if columns:
+        sizes[4] = n * size * ((group + 15) & ~<Py_ssize_t>15)
+    else:
+        sizes[4] = batch_of(n) * n * size if job.streaming else 0
     if not reserve(&work, 0 if storage == compute else group * n * 2, sizes, MAX_OPERANDS):
         job.failed = True
         return
@@ -569,38 +572,44 @@ cdef Py_ssize_t check_labels(LossJob* job, double* share) noexcept nogil:
 cdef double run_losses(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     """The sum of the losses of some rows, one after another."""
     cdef Storage storage = job.storage, compute = computed(storage)
-    cdef Py_ssize_t size = width(compute), n = job.n, group, rows, start, r, row, label = -1
+    cdef Py_ssize_t size = width(compute), n = job.n, batch = batch_of(n), group = count, rows, start = first, r, i, k, label
     cdef bint gradient = job.grad.data != NULL, probabilities = job.label_type < 0
     cdef bint logits_direct = storage == compute and (job.logits.item == size or n == 1)
     cdef bint grad_direct = storage == compute and (job.grad.item == size or n == 1)
     cdef bint target_direct = not probabilities or storage == compute and (job.target.item == size or n == 1)
+    cdef Py_ssize_t logits_row = job.logits.row if logits_direct else n * size
+    cdef Py_ssize_t grad_row = job.grad.row if grad_direct else n * size
+    cdef Py_ssize_t target_row = job.target.row if target_direct else n * size
     cdef Py_ssize_t sizes[5]
     cdef Workspace work
-    cdef CrossEntropy task
+    cdef CrossEntropy[BATCH] tasks
+    cdef CrossEntropy* task
     cdef char* logits
     cdef char* grad = NULL
     cdef char* target = NULL
-    cdef double value, total = 0
-    cdef float narrow_value
-    group = count if logits_direct and (grad_direct or not gradient) and target_direct else min(count, max(16, GROUP // n))
+    cdef double total = 0
+    if not (logits_direct and target_direct and (grad_direct or not gradient)):
+        group = min(count, max(16, GROUP // n))
     sizes[0] = 0 if logits_direct else group * n * size
     sizes[1] = 0 if grad_direct or not gradient else group * n * size
     sizes[2] = 0 if target_direct else group * n * size
-    sizes[3] = n * size if probabilities else 0
-    sizes[4] = n * size if job.streaming else 0
+    sizes[3] = batch * n * size if probabilities else 0
+    sizes[4] = batch * n * size if job.streaming else 0
     if not reserve(&work, 0 if storage == compute else group * n * 2, sizes, 5):
         job.failed = True
         return 0
-    task.n = n
-    task.z_loss = job.z_loss
-    task.factor = job.factor
-    task.streaming = job.streaming
-    task.scratch = work.buffers[4]
-    task.spread = work.buffers[3] if probabilities else job.spread
-    task.spread_sum = job.spread_sum
-    task.share = 0
-    task.grad = NULL
-    start = first
+    for k in range(batch):
+        task = &tasks[k]
+        task.n = n
+        task.label = -1
+        task.share = 0
+        task.grad = NULL
+        task.spread = work.buffers[3] + k * n * size if probabilities else job.spread
+        task.spread_sum = job.spread_sum
+        task.z_loss = job.z_loss
+        task.factor = job.factor
+        task.streaming = job.streaming
+        task.scratch = work.buffers[4] + k * n * size
     while start < first + count:
         rows = min(group, first + count - start, job.logits.inner - start % job.logits.inner)
         logits = (address(&job.logits, start) if logits_direct
@@ -610,30 +619,35 @@ cdef double run_losses(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcep
         if probabilities:
             target = (address(&job.target, start) if target_direct
                       else load(&job.target, start, rows, n, storage, work.raw, work.buffers[2]))
+        k = 0
         for r in range(rows):
-            row = start + r
-            value = 0
-            task.logits = logits + r * (job.logits.row if logits_direct else n * size)
-            if gradient:
-                task.grad = grad + r * (job.grad.row if grad_direct else n * size)
-            if not probabilities:
-                label = label_at(address(&job.target, row), job.label_type)
-            if label == job.ignore_index and not probabilities:
-                if gradient:
-                    memset(task.grad, 0, n * size)
+            task = &tasks[k]
+            if probabilities:
+                task.spread_sum = spread_kernels[<int>compute](target + r * target_row, job.spread_weight, n, job.keep, job.floor,
+                                                               task.spread)
             else:
-                task.label = label
-                if probabilities:
-                    task.spread_sum = spread_kernels[<int>compute](target + r * (job.target.row if target_direct else n * size),
-                                                                   job.spread_weight, n, job.keep, job.floor, task.spread)
+                label = label_at(address(&job.target, start + r), job.label_type)
+                if label == job.ignore_index:
+                    if gradient:
+                        memset(grad + r * grad_row, 0, n * size)
+                    store_value(job, start + r, 0)
+                    label = -1
                 else:
+                    task.label = label
                     task.share = job.keep * (1 if job.weight == NULL else job.weight[label])
-                task.ahead = job.logits.row // size if logits_direct and r + 1 < rows and n * size < 1 << 18 else 0
-                value = cross_entropy_kernels[<int>compute](&task)
-            total += value
-            if job.values.data != NULL:
-                narrow_value = <float>value
-                store(&job.values, row, 1, 1, storage, NULL, <char*>&value if storage == DOUBLE else <char*>&narrow_value)
+            if probabilities or label >= 0:
+                task.row = start + r
+                task.logits = logits + r * logits_row
+                if gradient:
+                    task.grad = grad + r * grad_row
+                task.ahead = logits_row // size * batch if logits_direct and r + batch < rows and n * size < 1 << 18 else 0
+                k += 1
+            if k == batch or r == rows - 1:
+                cross_entropy_kernels[<int>compute](tasks, k)
+                for i in range(k):
+                    total += tasks[i].value
+                    store_value(job, tasks[i].row, tasks[i].value)
+                k = 0
         if gradient and not grad_direct:
             store(&job.grad, start, rows, n, storage, work.raw, grad)
         start += rows
@@ -641,6 +655,12 @@ cdef double run_losses(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcep
     if job.streaming:
         stream_fence()
     return total
+
+cdef void store_value(LossJob* job, Py_ssize_t row, double value) noexcept nogil:
+    """The loss of one row, where they are wanted."""
+    cdef float narrow_value = <float>value
+    if job.values.data != NULL:
+        store(&job.values, row, 1, 1, job.storage, NULL, <char*>&value if job.storage == DOUBLE else <char*>&narrow_value)
 
 cdef double run_all_losses(LossJob* job) noexcept nogil:
     """The sum over all rows, whose order depends on nothing but the shape."""
