@@ -7,9 +7,9 @@ __version__ = "0.1.0"
 
 def _use_installed_files():
     """In a clone, ``python -m fastact`` finds the clone's folder, where nothing is compiled: go on in the installed one."""
+    import sys
     from importlib.machinery import PathFinder
     from pathlib import Path
-    import sys
 
     here = Path(__file__).resolve().parent
     installed = PathFinder.find_spec(__name__, [entry for entry in sys.path if Path(entry).resolve() != here.parent])

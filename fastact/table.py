@@ -70,7 +70,7 @@ ACTIVATIONS = (
         "s(2u) + 2 x u' s(2u) s(-2u)", (1.5, 1.25), (1, 1.25), source="Hendrycks & Gimpel 2016, arXiv:1606.08415"),
     Row("gelu_quick", "GELU in its sigmoid approximation.", "x s(1.702 x)", "s(z) (1 + z s(-z)), z = 1.702 x",
         (1.5, 1.25), (1, 1.25), source="Hendrycks & Gimpel 2016, arXiv:1606.08415"),
-    Row("silu", "Sigmoid linear unit.", "x s(x)", "s(x) (1 + x s(-x))", (1.1, 1.25), (1, 1.25),
+    Row("silu", "Sigmoid linear unit.", "x s(x)", "s(x) (1 + x s(-x))", (1.25, 1.25), (1, 1.25),
         source="Elfwing et al. 2017, arXiv:1702.03118"),
     Row("swish", "Sigmoid linear unit with a slope.", "x s(beta x)", "s(z) (1 + z s(-z)), z = beta x", (1, 1.25), (1, 1.25),
         parameters=(("beta", 1.0),), source="Ramachandran et al. 2017, arXiv:1710.05941"),

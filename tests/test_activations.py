@@ -7,7 +7,19 @@ import pickle
 
 import numpy as np
 import pytest
-from cases import DTYPES, FROM_OUTPUT, KINDS, NAMES, PARAMETERS, ROWS, Method, backward, breaking_points, defaults, same_bits
+from cases import (
+    DTYPES,
+    FROM_OUTPUT,
+    KINDS,
+    NAMES,
+    PARAMETERS,
+    ROWS,
+    Method,
+    backward,
+    breaking_points,
+    defaults,
+    same_bits,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
