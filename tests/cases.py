@@ -1,4 +1,4 @@
-"""What the tests iterate over: the table's functions, their parameters, the dtypes, and the points where formulas break."""
+"""What the tests iterate over: the table's functions, their parameters, dtypes, and points where formulas break."""
 
 from __future__ import annotations
 
@@ -116,18 +116,21 @@ def breaking_points(dtype, count, seed=1):
     info, rng = np.finfo(dtype), np.random.default_rng(seed)
     ends = [info.smallest_subnormal, info.tiny, info.eps, info.eps / 2, info.max, info.max / 2, np.sqrt(info.max)]
     widest = np.ceil(-np.log(float(info.smallest_subnormal))) + 10
-    positive = np.concatenate([
-        [0],
-        neighbours(ends[1:-3], dtype, 2),
-        [ends[0], *ends[-3:]],
-        neighbours(BREAKS, dtype, 3),
-        np.exp2(rng.uniform(info.minexp - info.nmant, info.maxexp, count // 10)),
-        np.exp2(rng.uniform(-info.nmant, 5, count // 4)),
-        rng.uniform(0, 1, count // 10),
-        rng.uniform(0, 6, count // 8),
-        rng.uniform(0, 40, count // 4),
-        rng.uniform(0, widest, count // 4),
-    ]).astype(dtype)
+    positive = np.concatenate(
+        [
+            [0],
+            neighbours(ends[1:-3], dtype, 2),
+            [ends[0], *ends[-3:]],
+            neighbours(BREAKS, dtype, 3),
+            np.exp2(rng.uniform(info.minexp - info.nmant, info.maxexp, count // 10)),
+            np.exp2(rng.uniform(-info.nmant, 5, count // 4)),
+            rng.uniform(0, 1, count // 10),
+            rng.uniform(0, 6, count // 8),
+            rng.uniform(0, 40, count // 4),
+            rng.uniform(0, widest, count // 4),
+            rng.uniform(0, 10 * widest, count // 8),  # for parameters of 0.1
+        ]
+    ).astype(dtype)
     points = np.concatenate([positive, -positive])
     points.flags.writeable = False
     return points
@@ -139,8 +142,14 @@ def float32_sample(count=300_000):
     rng = np.random.default_rng(2)
     bits = np.arange(rng.integers(2**32 // count), 2**32, 2**32 // count, dtype=np.uint64).astype(np.uint32)
     everywhere = bits.view(np.float32)
-    points = np.concatenate([everywhere[np.isfinite(everywhere)], rng.uniform(-110, 110, count // 2).astype("f"),
-                             rng.uniform(-15, 15, count // 2).astype("f"), breaking_points("float32", 2000)])
+    points = np.concatenate(
+        [
+            everywhere[np.isfinite(everywhere)],
+            rng.uniform(-110, 110, count // 2).astype("f"),
+            rng.uniform(-15, 15, count // 2).astype("f"),
+            breaking_points("float32", 2000),
+        ]
+    )
     points.flags.writeable = False
     return points
 

@@ -7,7 +7,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-# The helpers beside this file are importable, and the clone's own fastact/, which holds no compiled kernels, comes last.
+# The helpers beside this file can be imported; the clone's own fastact/, which holds no compiled kernels, comes last.
 HERE = Path(__file__).resolve().parent
 in_clone = [entry for entry in sys.path if Path(entry).resolve() == HERE.parent]
 sys.path[:] = [str(HERE), *(entry for entry in sys.path if entry not in in_clone), *in_clone]

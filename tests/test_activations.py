@@ -1,4 +1,4 @@
-"""The activation objects: what they carry, how parameters are given, derivative and backward, and what the functions are."""
+"""The activation objects: what they carry, how parameters are given, derivative, backward, and properties."""
 
 import copy
 import inspect
@@ -128,7 +128,9 @@ class TestObject:
         y = getattr(fa, name)([[0.5, -1.0]], *defaults(name))
         assert same_bits(y, getattr(fa, name)(np.array([[0.5, -1.0]]), *defaults(name)))
 
-    @pytest.mark.parametrize("bad", [np.array([1j]), np.array([None]), np.array(["a"]), "a", None, {}, np.array([b"a"])])
+    @pytest.mark.parametrize(
+        "bad", [np.array([1j]), np.array([None]), np.array(["a"]), "a", None, {}, np.array([b"a"])]
+    )
     def test_other_kinds_raise_type_error(self, name, bad):
         for method in (getattr(fa, name), getattr(fa, name).derivative):
             with pytest.raises(TypeError):
@@ -157,7 +159,9 @@ class TestBackwardFromOutput:
         named = dict(zip(activation.parameters, parameters))
         from_output = activation.backward(np.ones_like(x), output=activation(x, *parameters), **named)
         assert from_output.dtype == dtype
-        np.testing.assert_allclose(from_output, activation.derivative(x, *parameters), rtol=0, atol=8 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(
+            from_output, activation.derivative(x, *parameters), rtol=0, atol=8 * np.finfo(dtype).eps
+        )
 
     def test_in_place(self, name):
         y, g = getattr(fa, name)(x5), np.full(5, 2.0)
@@ -269,8 +273,10 @@ class TestKinks:
         x = np.full(20, x).astype(dtype)
         assert np.all(getattr(fa, name).derivative(x) == np.array(wanted).astype(dtype))
         if name in FROM_OUTPUT and name != "selu":
-            assert np.all(getattr(fa, name).backward(np.ones_like(x), output=x if x[0] else 0 * x) ==
-                          np.array(wanted).astype(dtype))
+            assert np.all(
+                getattr(fa, name).backward(np.ones_like(x), output=x if x[0] else 0 * x)
+                == np.array(wanted).astype(dtype)
+            )
 
     def test_with_parameters(self):
         assert fa.elu.derivative(0.0, 2.0) == 2.0
@@ -309,9 +315,9 @@ class TestSourceTextMistakes:
 
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
-INCREASING = ["identity", "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "softplus", "softsign",
-              "softshrink", "hardshrink", "tanhshrink", "hardtanh", "hardsigmoid", "logsigmoid", "squareplus",
-              "relu_squared"]  # fmt: skip
+INCREASING = ["identity", "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "softplus",
+              "softsign", "softshrink", "hardshrink", "tanhshrink", "hardtanh", "hardsigmoid", "logsigmoid",
+              "squareplus", "relu_squared"]  # fmt: skip
 ODD = ["identity", "tanh", "softsign", "softshrink", "hardshrink", "tanhshrink", "hardtanh"]
 BOUNDS = {"sigmoid": (0, 1), "tanh": (-1, 1), "softsign": (-1, 1), "relu6": (0, 6), "hardtanh": (-1, 1),
           "hardsigmoid": (0, 1), "elu": (-1, None), "celu": (-1, None), "logsigmoid": (None, 0), "softplus": (0, None),

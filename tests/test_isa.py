@@ -20,8 +20,8 @@ OTHERS = [name for name in SUPPORTED if name != RUNNING]
 
 
 def child(isa, *arguments):
-    return subprocess.run([sys.executable, *arguments], env={**os.environ, "FASTACT_ISA": isa}, cwd=HERE, capture_output=True,
-                          text=True)  # fmt: skip
+    environment = {**os.environ, "FASTACT_ISA": isa}
+    return subprocess.run([sys.executable, *arguments], env=environment, cwd=HERE, capture_output=True, text=True)
 
 
 def test_baseline_runs_everywhere():

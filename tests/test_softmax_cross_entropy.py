@@ -1,4 +1,4 @@
-"""softmax_cross_entropy and its gradient: every kind of target and option, in one pass, checked before anything is written."""
+"""softmax_cross_entropy and its gradient: every kind of target and option, checked before anything is written."""
 
 import inspect
 import itertools
@@ -26,7 +26,7 @@ def problem(rng, rows=13, classes=37, dtype="float64", spread=3.0):
 
 
 def check(logits, target, **options):
-    """Value and gradient within a few roundings of the largest numbers that enter them; the value alone has its bits."""
+    """Value and gradient within a few roundings of the largest numbers in them; the value alone has the same bits."""
     value, grad = loss.value_and_grad(logits, target, **options)
     wanted_value, wanted_grad = twin(logits, target, **options)
     assert value.dtype == grad.dtype == logits.dtype
@@ -34,8 +34,12 @@ def check(logits, target, **options):
     assert same_bits(loss(logits, target, **options), value)
     eps = EPS[logits.dtype.name]
     finite = wanted_grad[np.isfinite(wanted_grad)]
-    np.testing.assert_allclose(np.asarray(value, float), wanted_value, rtol=8 * eps, atol=np.abs(logits.astype(float)).max() * eps)
-    np.testing.assert_allclose(grad.astype(float), wanted_grad, rtol=40 * eps, atol=8 * eps * np.abs(finite).max(initial=1e-30))
+    np.testing.assert_allclose(
+        np.asarray(value, float), wanted_value, rtol=8 * eps, atol=np.abs(logits.astype(float)).max() * eps
+    )
+    np.testing.assert_allclose(
+        grad.astype(float), wanted_grad, rtol=40 * eps, atol=8 * eps * np.abs(finite).max(initial=1e-30)
+    )
 
 
 OPTIONS = {
@@ -174,13 +178,27 @@ class TestExtremes:
         assert same_bits(value[[0, 2]], wanted[0][[0, 2]]) and same_bits(grad[[0, 2]], wanted[1][[0, 2]])
 
     def test_never_a_floating_point_warning(self):
-        rows = [[np.nan, 0, 1], [np.inf, 0, 1], [-np.inf] * 3, [-np.inf, 0, 1], [3e38, -3e38, 0], [-1e-40, 1e-45, 0], [-110, 0, 89]]
-        inputs = [np.array(rows, dtype) for dtype in ("float32", "float64")] + [np.array(rows[:4] + [[6e4, -6e4, 0]], np.float16)]
+        rows = [
+            [np.nan, 0, 1],
+            [np.inf, 0, 1],
+            [-np.inf] * 3,
+            [-np.inf, 0, 1],
+            [3e38, -3e38, 0],
+            [-1e-40, 1e-45, 0],
+            [-110, 0, 89],
+        ]
+        inputs = [np.array(rows, dtype) for dtype in ("float32", "float64")] + [
+            np.array(rows[:4] + [[6e4, -6e4, 0]], np.float16)
+        ]
         with np.errstate(all="raise"):
             for logits in inputs:
                 for reduction, target in itertools.product(("mean", "sum", "none"), (0, 1)):
-                    loss.value_and_grad(logits, np.full(len(logits), target), reduction=reduction, z_loss=0.1, label_smoothing=0.1)
-                    loss.value_and_grad(logits, np.eye(3, dtype=logits.dtype)[np.full(len(logits), target)], reduction=reduction)
+                    loss.value_and_grad(
+                        logits, np.full(len(logits), target), reduction=reduction, z_loss=0.1, label_smoothing=0.1
+                    )
+                    loss.value_and_grad(
+                        logits, np.eye(3, dtype=logits.dtype)[np.full(len(logits), target)], reduction=reduction
+                    )
 
 
 class TestReductions:
@@ -273,8 +291,13 @@ class TestMemory:
         value, grad = loss.value_and_grad(logits, target)
         wide = np.zeros((48, 80), dtype)
         wide[::2, ::2] = logits
-        layouts = [np.asfortranarray(logits), np.ascontiguousarray(logits[::-1])[::-1], np.ascontiguousarray(logits[:, ::-1])[:, ::-1],
-                   wide[::2, ::2], np.frombuffer(b"\0" + logits.tobytes(), np.uint8)[1:].view(dtype).reshape(24, 40)]  # fmt: skip
+        layouts = [
+            np.asfortranarray(logits),
+            np.ascontiguousarray(logits[::-1])[::-1],
+            np.ascontiguousarray(logits[:, ::-1])[:, ::-1],
+            wide[::2, ::2],
+            np.frombuffer(b"\0" + logits.tobytes(), np.uint8)[1:].view(dtype).reshape(24, 40),  # misaligned
+        ]
         for view in layouts:
             got_value, got_grad = loss.value_and_grad(view, target)
             assert same_bits(got_value, value) and same_bits(got_grad, grad)
@@ -358,8 +381,9 @@ class TestErrors:
         assert np.all(logits == 1)
 
     @pytest.mark.parametrize("keywords", [
-        {"reduction": "avg"}, {"reduction": None}, {"label_smoothing": -0.1}, {"label_smoothing": 1.1}, {"label_smoothing": np.nan},
-        {"weight": [1.0]}, {"weight": np.ones((3, 1))}, {"z_loss": -1.0}, {"z_loss": np.nan},
+        {"reduction": "avg"}, {"reduction": None}, {"label_smoothing": -0.1}, {"label_smoothing": 1.1},
+        {"label_smoothing": np.nan}, {"weight": [1.0]}, {"weight": np.ones((3, 1))}, {"z_loss": -1.0},
+        {"z_loss": np.nan},
     ])  # fmt: skip
     def test_bad_options(self, keywords):
         self.raises(ValueError, np.zeros((2, 3)), [0, 1], **keywords)
@@ -374,7 +398,9 @@ class TestErrors:
         self.raises(np.exceptions.AxisError, np.array(1.0), 0)
         self.raises(TypeError, np.zeros((2, 3)), [0, 1], axis=1.0)
 
-    @pytest.mark.parametrize("target", [np.zeros(2), np.array([0j, 1]), np.array(["a", "b"]), np.array([None, 1]), np.array([True, False])])
+    @pytest.mark.parametrize(
+        "target", [np.zeros(2), np.array([0j, 1]), np.array(["a", "b"]), np.array([None, 1]), np.array([True, False])]
+    )
     def test_classes_are_integers(self, target):
         self.raises(TypeError, np.zeros((2, 3)), target)
 
@@ -387,8 +413,9 @@ class TestErrors:
         logits = np.zeros((2, 3))
         fixed = np.zeros((2, 3))
         fixed.flags.writeable = False
-        for bad, kind in ((np.zeros((3, 2)), ValueError), (np.zeros(3), ValueError), (fixed, ValueError), (np.zeros((2, 3), "f"), TypeError),
-                          (np.zeros((2, 3), int), TypeError), ([[0.0] * 3] * 2, TypeError)):  # fmt: skip
+        for bad, kind in ((np.zeros((3, 2)), ValueError), (np.zeros(3), ValueError), (fixed, ValueError),
+                          (np.zeros((2, 3), "f"), TypeError), (np.zeros((2, 3), int), TypeError),
+                          ([[0.0] * 3] * 2, TypeError)):  # fmt: skip
             with pytest.raises(kind):
                 loss.value_and_grad(logits, [0, 1], grad_out=bad)
         with pytest.raises(ValueError):
@@ -409,7 +436,10 @@ class TestGradient:
             slope = np.sum(loss(logits + step, target, **options) - loss(logits - step, target, **options)) / 2e-6
             assert abs(grad[i] - slope) < 1e-8
 
-    @given(logits=arrays(np.float64, (3, 4), elements=st.floats(-50, 50)), target=arrays(np.int64, 3, elements=st.integers(0, 3)))
+    @given(
+        logits=arrays(np.float64, (3, 4), elements=st.floats(-50, 50)),
+        target=arrays(np.int64, 3, elements=st.integers(0, 3)),
+    )
     def test_properties(self, logits, target):
         value, grad = loss.value_and_grad(logits, target, reduction="none")
         assert np.all(value >= 0)
@@ -440,7 +470,9 @@ class TestPyTorch:
             target = fa.softmax(rng.normal(size=shape), axis=1)
         given = dict(reduction=reduction, label_smoothing=smoothing, **({} if soft else {"ignore_index": 4}))
         x = torch.from_numpy(logits).requires_grad_()
-        theirs = torch.nn.functional.cross_entropy(x, torch.from_numpy(target), weight=None if weight is None else torch.from_numpy(weight), **given)
+        theirs = torch.nn.functional.cross_entropy(
+            x, torch.from_numpy(target), weight=None if weight is None else torch.from_numpy(weight), **given
+        )
         theirs.sum().backward()
         value, grad = loss.value_and_grad(logits, target, axis=1, weight=weight, **given)
         np.testing.assert_allclose(value, theirs.detach().numpy(), rtol=1e-12, atol=1e-14)

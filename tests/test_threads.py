@@ -16,8 +16,10 @@ import fastact as fa
 
 def run(program, **environment):
     """Standard output of a program in a fresh interpreter, which must end well and soon."""
-    result = subprocess.run([sys.executable, "-c", program], env={**os.environ, **environment}, capture_output=True, text=True,
-                            timeout=60)  # fmt: skip
+    environment = {**os.environ, **environment}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout.split()
 
@@ -36,7 +38,8 @@ class TestNumber:
             assert fa.get_num_threads() == n
 
     @pytest.mark.parametrize("environment, wanted", [
-        ({"FASTACT_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, 3), ({"OMP_NUM_THREADS": "2"}, 2), ({"OMP_NUM_THREADS": "3,2"}, 3),
+        ({"FASTACT_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, 3), ({"OMP_NUM_THREADS": "2"}, 2),
+        ({"OMP_NUM_THREADS": "3,2"}, 3),
     ])  # fmt: skip
     def test_from_the_environment(self, environment, wanted):
         assert run("import fastact as fa; print(fa.get_num_threads())", **environment) == [str(wanted)]
@@ -54,7 +57,11 @@ def test_many_python_threads_at_once(set_num_threads, rng):
     target = rng.integers(0, 1000, 300)
     work = [lambda name=name: Method(name, "forward")(x, *defaults(name)) for name in NAMES]
     work += [lambda name=name: Method(name, "derivative")(x[:2], *defaults(name)) for name in NAMES]
-    work += [lambda: fa.softmax(x), lambda: fa.log_softmax(x, 0), lambda: fa.softmax_cross_entropy.value_and_grad(x, target)[1]]
+    work += [
+        lambda: fa.softmax(x),
+        lambda: fa.log_softmax(x, 0),
+        lambda: fa.softmax_cross_entropy.value_and_grad(x, target)[1],
+    ]
     wanted = [call() for call in work]
     done = threading.Event()
 
@@ -107,7 +114,8 @@ class TestFork:
             if child == 0:
                 equal = all(np.array_equal(call(), y) for call, y in zip(work, wanted))
                 os._exit(0 if equal and fa.get_num_threads() == 1 else 1)
-            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), fa.get_num_threads(), np.array_equal(fa.gelu(x), wanted[0]))
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            print(status, fa.get_num_threads(), np.array_equal(fa.gelu(x), wanted[0]))
             """
         assert run(program) == ["0", "2", "True"]
 

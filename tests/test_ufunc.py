@@ -142,7 +142,9 @@ class TestOut:
                 assert method(x2, *parameters, out=out) is out
                 assert same_bits(out, wanted)
             assert same_bits(method(x2, *parameters, out=np.empty((3, 4), "f")), wanted.astype("f"))
-            assert same_bits(method(x2.astype("f"), *parameters, dtype=float), method(x2.astype("f").astype(float), *parameters))
+            assert same_bits(
+                method(x2.astype("f"), *parameters, dtype=float), method(x2.astype("f").astype(float), *parameters)
+            )
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("name", NAMES)

@@ -17,7 +17,12 @@ import mpmath
 import numpy as np
 
 # name: (bits of precision, exponent of the smallest subnormal, exponent of the power of two after the largest number)
-FORMATS = {"float16": (11, -24, 16), "bfloat16": (8, -133, 128), "float32": (24, -149, 128), "float64": (53, -1074, 1024)}
+FORMATS = {
+    "float16": (11, -24, 16),
+    "bfloat16": (8, -133, 128),
+    "float32": (24, -149, 128),
+    "float64": (53, -1074, 1024),
+}
 
 
 def _error(computed, exact, largest_term, precision, smallest, after_largest):
@@ -45,7 +50,9 @@ def errors(computed, exact, dtype, largest_term=0.0):
     if exact.dtype == object:
         with mpmath.workprec(2 * precision + 60):
             computed = np.asarray(computed, np.float64)
-            return np.vectorize(_error, otypes=[float])(computed, exact, largest_term, precision, smallest, after_largest)
+            return np.vectorize(_error, otypes=[float])(
+                computed, exact, largest_term, precision, smallest, after_largest
+            )
     assert precision < 53, "float64 results need an mpmath oracle"
     computed = np.asarray(computed).astype(np.float64)
     bound = np.ldexp(1.0, after_largest)
@@ -55,7 +62,9 @@ def errors(computed, exact, dtype, largest_term=0.0):
         unit = np.ldexp(1.0, np.maximum(exponents - precision, smallest))
         error = np.abs(np.clip(computed, -bound, bound) - np.clip(exact, -bound, bound)) / unit
     error = np.where((exact == 0) & (computed != 0), np.inf, error)
-    return np.where(np.isnan(exact) | np.isnan(computed), np.where(np.isnan(exact) & np.isnan(computed), 0.0, np.inf), error)
+    return np.where(
+        np.isnan(exact) | np.isnan(computed), np.where(np.isnan(exact) & np.isnan(computed), 0.0, np.inf), error
+    )
 
 
 def worst(computed, exact, dtype, points, largest_term=0.0):

@@ -719,9 +719,12 @@ cdef inline real plus_log1p_exp(real base, real base_low, real z, real z_low) no
     return high + low
 
 cdef inline real softplus(real x, real beta) noexcept nogil:
-    cdef real z = times(beta, x), z_low = product_low(beta, x, z), far = tail(x), y
+    cdef real z = times(beta, x), z_low = product_low(beta, x, z), far = tail(x), y, low, first, second, near_zero
     y = clip(z, <real>0, far)
     y = plus_log1p_exp(y, z_low if z > 0 else 0, -absolute(z), -z_low if z > 0 else z_low) / beta
+    # log(1 + e) = e down there; dividing before the last scaling keeps what a small beta brings back from the subnormals.
+    near_zero = decay_parts(-absolute(z), -z_low if z > 0 else z_low, &low, &first, &second) / beta * first * second
+    y = near_zero if z < -40 else y
     return x if z > far else y
 
 cdef inline real softplus_derivative(real x, real beta) noexcept nogil:
