@@ -48,6 +48,7 @@ class TestNumber:
         ({"OMP_NUM_THREADS": "3,2"}, 3),
     ])  # fmt: skip
     def test_from_the_environment(self, environment, wanted):
+        environment = {"FASTACT_NUM_THREADS": "", **environment}
         assert run("import fastact as fa; print(fa.get_num_threads())", **environment) == [str(possible(wanted))]
 
     def test_default_is_what_the_process_may_use(self):

@@ -50,11 +50,11 @@ cdef extern from *:
 
 ctypedef void (*row_kernel)(Rows*) noexcept nogil
 ctypedef void (*loss_kernel)(CrossEntropy*, Py_ssize_t) noexcept nogil
+ctypedef void (*loss_panel_kernel)(CrossEntropyPanel*) noexcept nogil
 ctypedef double (*spread_kernel)(char*, char*, Py_ssize_t, double, double, char*) noexcept nogil
 
 cdef enum:
-    PANEL = 64           # rows side by side in a kernel over columns
-    SHORT = 48           # rows of fewer elements are turned into columns: python -m bench.rows
+    SHORT = 48           # rows of fewer elements are turned into columns (measured with python -m bench.compare)
     GROUP = 16384        # elements that are brought into contiguous rows at a time
     SUMS = 256           # partial sums of a loss
     MAX_OPERANDS = 5
@@ -66,6 +66,7 @@ cdef enum Storage:
 cdef void (*widen[2])(const void*, float*, Py_ssize_t) noexcept nogil
 cdef void (*narrow[2])(const float*, void*, Py_ssize_t) noexcept nogil
 cdef loss_kernel cross_entropy_kernels[2]
+cdef loss_panel_kernel cross_entropy_panel_kernels[2]
 cdef spread_kernel spread_kernels[2]
 cdef Py_ssize_t streaming_from = 1 << 62
 cdef int bfloat16_number = -1
@@ -80,6 +81,7 @@ def bind(kernels, Py_ssize_t last_level_cache):
     narrow[1] = <void (*)(const float*, void*, Py_ssize_t) noexcept nogil><size_t>kernels["narrow_bfloat"]
     for storage, T in ((FLOAT, "float"), (DOUBLE, "double")):
         cross_entropy_kernels[<int>storage] = <loss_kernel><size_t>kernels["softmax_cross_entropy_" + T]
+        cross_entropy_panel_kernels[<int>storage] = <loss_panel_kernel><size_t>kernels["softmax_cross_entropy_columns_" + T]
         spread_kernels[<int>storage] = <spread_kernel><size_t>kernels["spread_targets_" + T]
     streaming_from = last_level_cache // 2
 
@@ -92,7 +94,7 @@ cdef struct Operand:
     Py_ssize_t row, item, block, inner
 
 cdef struct Workspace:
-    # What run_rows and run_losses allocate once a chunk.
+    # What run_rows and its like allocate once a chunk.
     char* memory
     char* raw            # rows as they are stored
     char* buffers[MAX_OPERANDS]
@@ -162,9 +164,14 @@ cdef void store(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t 
         narrow[storage - HALF](<float*>buffer, raw, rows * n)
         copy_rows(size, raw, n * size, size, target, operand.row, operand.item, rows, n)
 
+cdef inline bint stand_side_by_side(Operand* operand, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    """Whether a kernel over columns suits: it works on whole vectors, and in float it counts no further."""
+    return operand.row == size and operand.item != size and rows >= 8 and n < 1 << 24
+
 cdef bint reserve(Workspace* work, Py_ssize_t raw, Py_ssize_t* sizes, int count) noexcept nogil:
-    """Memory for the raw rows and for each of the buffers; False if there is none to be had."""
-    cdef Py_ssize_t total = raw + 64 * (count + 1)
+    """Memory for the raw rows and for each of the buffers, which start on cache lines; False if there is none to be had."""
+    cdef Py_ssize_t total = raw + 64 * count
+    cdef char* free_memory
     cdef int k
     for k in range(count):
         total += sizes[k]
@@ -172,11 +179,11 @@ cdef bint reserve(Workspace* work, Py_ssize_t raw, Py_ssize_t* sizes, int count)
     if work.memory == NULL:
         return False
     work.raw = work.memory
-    total = raw
+    free_memory = work.memory + raw
     for k in range(count):
-        total = (total + 63) & ~<Py_ssize_t>63
-        work.buffers[k] = work.memory + total
-        total += sizes[k]
+        free_memory += -<Py_ssize_t>free_memory & 63
+        work.buffers[k] = free_memory
+        free_memory += sizes[k]
     return True
 
 
@@ -216,8 +223,7 @@ cdef void run_rows(Job* job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t size = width(compute), n = job.n, group = count, rows, start
     cdef Py_ssize_t y_n = 1 if function.single_y else n, g_n = 1 if function.single_g else n
     cdef bint plain = storage == compute and job.mask.data == NULL
-    cdef bint beside = (plain and function.columns != NULL and job.x.row == size and job.x.item != size
-                        and job.rows >= 8 and n < 1 << 24)
+    cdef bint beside = plain and function.columns != NULL and stand_side_by_side(&job.x, job.rows, n, size)
     cdef bint columns = beside or (function.columns != NULL and n < SHORT)
     cdef bint x_direct = plain and (beside or job.x.item == size or n == 1)
     cdef bint g_direct = job.g.data == NULL or storage == compute and (job.g.item == size or g_n == 1)
@@ -227,8 +233,7 @@ cdef void run_rows(Job* job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     cdef Rows task
     cdef char* mask = NULL
     if columns:
-        # A panel is to stay in the second-level cache.
-        group = min(count, <Py_ssize_t>(PANEL if n * PANEL * size <= 1 << 18 else 64 // size))
+        group = min(count, <Py_ssize_t>PANEL)
     elif not (x_direct and g_direct and y_direct):
         group = min(count, max(16, GROUP // max(n, 1)))
     sizes[0] = 0 if x_direct else group * n * size
@@ -236,7 +241,7 @@ cdef void run_rows(Job* job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     sizes[2] = 0 if y_direct else group * y_n * size
     sizes[3] = 0 if job.mask.data == NULL else group * n
     if columns:
-        sizes[4] = n * size * ((group + 15) & ~<Py_ssize_t>15)
+        sizes[4] = panel_bytes(n, size)
     else:
         sizes[4] = batch_of(n) * n * size if job.streaming else 0
     if not reserve(&work, 0 if storage == compute else group * n * 2, sizes, MAX_OPERANDS):
@@ -532,6 +537,8 @@ cdef struct LossJob:
     char* spread             # what is subtracted from the gradient of all rows beside their label, or NULL
     char* spread_weight      # weight as float or double, for probabilities, or NULL
     double spread_sum, keep, floor, z_loss, factor
+    Py_ssize_t unit          # how many rows in order make one of the partial sums
+    double sums[SUMS]
     bint streaming, failed
 
 cdef inline Py_ssize_t label_at(char* p, int number) noexcept nogil:
@@ -569,8 +576,58 @@ cdef Py_ssize_t check_labels(LossJob* job, double* share) noexcept nogil:
         share[0] += 1 if job.weight == NULL else job.weight[label]
     return -1
 
-cdef double run_losses(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
-    """The sum of the losses of some rows, one after another."""
+cdef void take_value(LossJob* job, Py_ssize_t row, double value) noexcept nogil:
+    """The loss of one row: into its sum, and to where the losses are wanted."""
+    cdef float narrow_value = <float>value
+    job.sums[row // job.unit] += value
+    if job.values.data != NULL:
+        store(&job.values, row, 1, 1, job.storage, NULL, <char*>&value if job.storage == DOUBLE else <char*>&narrow_value)
+
+cdef void run_loss_columns(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    """The losses of some rows, side by side, where classes are the only target."""
+    cdef Storage storage = job.storage, compute = computed(storage)
+    cdef Py_ssize_t size = width(compute), n = job.n, start = first, r
+    cdef bint direct = storage == compute
+    cdef Py_ssize_t sizes[3]
+    cdef Workspace work
+    cdef CrossEntropyPanel task
+    sizes[0] = 0 if direct else PANEL * n * size
+    sizes[1] = 0 if direct or job.grad.data == NULL else PANEL * n * size
+    sizes[2] = panel_bytes(n, size)
+    if not reserve(&work, 0 if direct else PANEL * n * 2, sizes, 3):
+        job.failed = True
+        return
+    task.n = n
+    task.grad = NULL
+    task.logits_row = job.logits.row // size if direct else n
+    task.logits_item = job.logits.item // size if direct else 1
+    task.grad_row = job.grad.row // size if direct else n
+    task.grad_item = job.grad.item // size if direct else 1
+    task.z_loss = job.z_loss
+    task.factor = job.factor
+    task.scratch = work.buffers[2]
+    while start < first + count:
+        task.rows = min(<Py_ssize_t>PANEL, first + count - start, job.logits.inner - start % job.logits.inner)
+        task.logits = (address(&job.logits, start) if direct
+                       else load(&job.logits, start, task.rows, n, storage, work.raw, work.buffers[0]))
+        if job.grad.data != NULL:
+            task.grad = address(&job.grad, start) if direct else work.buffers[1]
+        for r in range(task.rows):
+            task.label[r] = label_at(address(&job.target, start + r), job.label_type)
+            if task.label[r] == job.ignore_index:
+                task.label[r] = -1
+            else:
+                task.share[r] = job.keep * (1 if job.weight == NULL else job.weight[task.label[r]])
+        cross_entropy_panel_kernels[<int>compute](&task)
+        for r in range(task.rows):
+            take_value(job, start + r, task.value[r])
+        if job.grad.data != NULL and not direct:
+            store(&job.grad, start, task.rows, n, storage, work.raw, task.grad)
+        start += task.rows
+    free(work.memory)
+
+cdef void run_loss_rows(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    """The same, row by row."""
     cdef Storage storage = job.storage, compute = computed(storage)
     cdef Py_ssize_t size = width(compute), n = job.n, batch = batch_of(n), group = count, rows, start = first, r, i, k, label
     cdef bint gradient = job.grad.data != NULL, probabilities = job.label_type < 0
@@ -587,7 +644,6 @@ cdef double run_losses(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcep
     cdef char* logits
     cdef char* grad = NULL
     cdef char* target = NULL
-    cdef double total = 0
     if not (logits_direct and target_direct and (grad_direct or not gradient)):
         group = min(count, max(16, GROUP // n))
     sizes[0] = 0 if logits_direct else group * n * size
@@ -597,7 +653,7 @@ cdef double run_losses(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcep
     sizes[4] = batch * n * size if job.streaming else 0
     if not reserve(&work, 0 if storage == compute else group * n * 2, sizes, 5):
         job.failed = True
-        return 0
+        return
     for k in range(batch):
         task = &tasks[k]
         task.n = n
@@ -630,7 +686,7 @@ cdef double run_losses(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcep
                 if label == job.ignore_index:
                     if gradient:
                         memset(grad + r * grad_row, 0, n * size)
-                    store_value(job, start + r, 0)
+                    take_value(job, start + r, 0)
                     label = -1
                 else:
                     task.label = label
@@ -645,8 +701,7 @@ cdef double run_losses(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcep
             if k == batch or r == rows - 1:
                 cross_entropy_kernels[<int>compute](tasks, k)
                 for i in range(k):
-                    total += tasks[i].value
-                    store_value(job, tasks[i].row, tasks[i].value)
+                    take_value(job, tasks[i].row, tasks[i].value)
                 k = 0
         if gradient and not grad_direct:
             store(&job.grad, start, rows, n, storage, work.raw, grad)
@@ -654,28 +709,25 @@ cdef double run_losses(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcep
     free(work.memory)
     if job.streaming:
         stream_fence()
-    return total
 
-cdef void store_value(LossJob* job, Py_ssize_t row, double value) noexcept nogil:
-    """The loss of one row, where they are wanted."""
-    cdef float narrow_value = <float>value
-    if job.values.data != NULL:
-        store(&job.values, row, 1, 1, job.storage, NULL, <char*>&value if job.storage == DOUBLE else <char*>&narrow_value)
-
-cdef double run_all_losses(LossJob* job) noexcept nogil:
+cdef double run_losses(LossJob* job) noexcept nogil:
     """The sum over all rows, whose order depends on nothing but the shape."""
-    cdef double[SUMS] sums
-    cdef Py_ssize_t size = width(job.storage), chunk, chunks, i
+    cdef Py_ssize_t size = width(job.storage), chunk, i
     cdef int threads = team(job.rows * job.n * (1.0 if size == 8 else 0.5))
     cdef double total = 0
-    job.streaming = (job.storage == computed(job.storage) and job.grad.data != NULL and job.grad.item == size
+    cdef bint columns = (job.label_type >= 0 and job.spread == NULL
+                         and (job.n < SHORT or size >= 4 and stand_side_by_side(&job.logits, job.logits.inner, job.n, size)))
+    job.streaming = (not columns and size >= 4 and job.grad.data != NULL and job.grad.item == size
                      and job.grad.data != job.logits.data and job.rows * job.n * size > streaming_from)
-    chunk = max((job.rows + SUMS - 1) // SUMS, GROUP // job.n, 1)
-    chunks = (job.rows + chunk - 1) // chunk
-    for i in prange(chunks, schedule="dynamic", num_threads=threads):
-        sums[i] = run_losses(job, i * chunk, min(chunk, job.rows - i * chunk))
-    for i in range(chunks):
-        total += sums[i]
+    job.unit = max((job.rows + SUMS - 1) // SUMS, GROUP // job.n, 1)
+    chunk = (PANEL + job.unit - 1) // job.unit * job.unit if columns else job.unit
+    for i in prange((job.rows + chunk - 1) // chunk, schedule="dynamic", num_threads=threads):
+        if columns:
+            run_loss_columns(job, i * chunk, min(chunk, job.rows - i * chunk))
+        else:
+            run_loss_rows(job, i * chunk, min(chunk, job.rows - i * chunk))
+    for i in range(SUMS):
+        total += job.sums[i]
     return total
 
 
@@ -772,7 +824,7 @@ def softmax_cross_entropy(np.ndarray logits, np.ndarray target, np.ndarray grad,
             raise IndexError(f"class {target.flat[bad]} at row {bad} is not one of the {job.n} classes")
     job.factor = 1 / share if mean and share != 0 else 1
     with nogil:
-        total = run_all_losses(&job)
+        total = run_losses(&job)
     if job.failed:
         raise MemoryError
     return total * job.factor
