@@ -6,10 +6,9 @@ Built once; the loops themselves come from the build for the best instruction se
 
 cimport cython
 from cpython.object cimport PyObject
-from cython.parallel cimport prange
 cimport numpy as np
 
-from .threads cimport team
+from .threads cimport share, team
 
 np.import_array()
 np.import_umath()
@@ -190,21 +189,24 @@ cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start
     if streaming:
         stream_fence()
 
+cdef struct Job:
+    Loop* loop
+    char** args
+    Py_ssize_t* steps
+    Store store
+
+cdef void run_piece(void* job, Py_ssize_t start, Py_ssize_t count) noexcept nogil:
+    run_chunk((<Job*>job).loop, (<Job*>job).args, (<Job*>job).steps, start, count, (<Job*>job).store)
+
 cdef void run(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t count) noexcept nogil:
     cdef int threads = team(count * loop.cost), last = loop.inputs + loop.parameters, k
-    cdef Py_ssize_t size = width(loop.storage), chunk, chunks, i
-    cdef Store store = STREAMING if steps[last] == size and count * size > streaming_from else PLAIN
+    cdef Py_ssize_t size = width(loop.storage)
+    cdef Job job = Job(loop, args, steps, STREAMING if steps[last] == size and count * size > streaming_from else PLAIN)
     for k in range(loop.inputs):
         if args[k] == args[last]:
-            store = PLAIN                                    # in place, the line is in the cache already
-    if threads == 1:
-        run_chunk(loop, args, steps, 0, count, store)
-        return
-    # Chunks are small enough that a late thread leaves its share to the others, and whole cache lines of any type.
-    chunk = min(max(count // (4 * threads), 4096), 65536) & ~<Py_ssize_t>63
-    chunks = (count + chunk - 1) // chunk
-    for i in prange(chunks, schedule="dynamic", num_threads=threads):
-        run_chunk(loop, args, steps, i * chunk, min(chunk, count - i * chunk), store)
+            job.store = PLAIN                                # in place, the line is in the cache already
+    # Whole cache lines of any type.
+    share(run_piece, &job, count, min(max(count // (4 * threads), 4096), 65536) & ~<Py_ssize_t>63, threads)
 
 cdef bint runs_into(char* a, Py_ssize_t a_step, char* b, Py_ssize_t b_step, Py_ssize_t count) noexcept nogil:
     """Whether two operands share memory other than element by element."""
@@ -463,16 +465,21 @@ def callable_like_builtin(type cls):
     return cls
 
 
+cdef void copy_piece(void* ends, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    stream((<char**>ends)[0] + first, (<char**>ends)[1] + first, count)
+    stream_fence()
+
+
 def stream_copy(np.ndarray target, np.ndarray source):
     """Copy with the stores that big outputs get, on as many threads: the bound for what memory allows."""
-    cdef Py_ssize_t size = np.PyArray_NBYTES(target), chunk = 1 << 18, i
-    cdef char* to = <char*>np.PyArray_DATA(target)
-    cdef char* origin = <char*>np.PyArray_DATA(source)
+    cdef Py_ssize_t size = np.PyArray_NBYTES(target)
+    cdef char* ends[2]
     if size != np.PyArray_NBYTES(source) or not IS_WRITEABLE_CONTIGUOUS(<PyObject*>target) or not IS_CONTIGUOUS(<PyObject*>source):
         raise ValueError("stream_copy takes two contiguous arrays of one size")
-    for i in prange((size + chunk - 1) // chunk, nogil=True, schedule="dynamic", num_threads=team(size * 0.1)):
-        stream(to + i * chunk, origin + i * chunk, min(chunk, size - i * chunk))
-        stream_fence()
+    ends[0] = <char*>np.PyArray_DATA(target)
+    ends[1] = <char*>np.PyArray_DATA(source)
+    with nogil:
+        share(copy_piece, ends, size, 1 << 18, team(size * 0.1))
 
 
 def supported_instruction_sets():

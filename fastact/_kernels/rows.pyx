@@ -4,13 +4,12 @@
 Built once; the kernels come from the build for the best instruction set, as addresses (see bind).
 """
 
-from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.stdlib cimport free, llabs, malloc
 from libc.string cimport memset, strlen
 cimport numpy as np
 
-from .threads cimport team
+from .threads cimport share, team
 
 np.import_array()
 np.import_umath()
@@ -217,7 +216,8 @@ cdef void apply_mask(char* mask, Py_ssize_t n, double value, Storage compute, ch
         for i in range(n):
             (<float*>buffer)[i] = (<float*>buffer)[i] if mask[i] else <float>value
 
-cdef void run_rows(Job* job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+cdef void run_rows(void* about, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    cdef Job* job = <Job*>about
     cdef Function* function = job.function
     cdef Storage storage = function.storage, compute = computed(storage)
     cdef Py_ssize_t size = width(compute), n = job.n, group = count, rows, start
@@ -301,7 +301,7 @@ cdef void fill_with_minus_infinity(Operand* y, Py_ssize_t rows, Storage storage)
         store(y, r, 1, 1, storage, NULL, <char*>&value if storage == DOUBLE else <char*>&narrow_value)
 
 cdef void run(Job* job) noexcept nogil:
-    cdef Py_ssize_t n = job.n, rows = job.rows, size = width(job.function.storage), chunk, i
+    cdef Py_ssize_t n = job.n, rows = job.rows, size = width(job.function.storage), chunk
     cdef int threads
     job.failed = False
     if n == 0 or rows == 0:
@@ -311,17 +311,13 @@ cdef void run(Job* job) noexcept nogil:
     threads = team(rows * n * job.function.cost)
     job.streaming = (size >= 4 and not job.function.single_y and job.y.item == size and job.x.data != job.y.data
                      and job.g.data != job.y.data and rows * n * size > streaming_from)
-    if threads == 1:
-        run_rows(job, 0, rows)
-        return
-    # Chunks are small enough that a late thread leaves its share to the others, and whole cache lines of columns.
+    # Chunks of whole cache lines of columns.
     chunk = max(1, min(rows // (4 * threads), (1 << 18) // n))
     if chunk > PANEL // 2:
         chunk = (chunk + PANEL - 1) & ~<Py_ssize_t>(PANEL - 1)
     elif job.x.item != size:
         chunk = (chunk + 15) & ~<Py_ssize_t>15
-    for i in prange((rows + chunk - 1) // chunk, schedule="dynamic", num_threads=threads):
-        run_rows(job, i * chunk, min(chunk, rows - i * chunk))
+    share(run_rows, job, rows, chunk, threads)
 
 cdef void gufunc_loop(char** args, const np.npy_intp* dimensions, const np.npy_intp* steps, void* data) noexcept nogil:
     cdef Function* function = <Function*>data
@@ -583,8 +579,9 @@ cdef void take_value(LossJob* job, Py_ssize_t row, double value) noexcept nogil:
     if job.values.data != NULL:
         store(&job.values, row, 1, 1, job.storage, NULL, <char*>&value if job.storage == DOUBLE else <char*>&narrow_value)
 
-cdef void run_loss_columns(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+cdef void run_loss_columns(void* about, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     """The losses of some rows, side by side, where classes are the only target."""
+    cdef LossJob* job = <LossJob*>about
     cdef Storage storage = job.storage, compute = computed(storage)
     cdef Py_ssize_t size = width(compute), n = job.n, start = first, r
     cdef bint direct = storage == compute
@@ -626,8 +623,9 @@ cdef void run_loss_columns(LossJob* job, Py_ssize_t first, Py_ssize_t count) noe
         start += task.rows
     free(work.memory)
 
-cdef void run_loss_rows(LossJob* job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+cdef void run_loss_rows(void* about, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     """The same, row by row."""
+    cdef LossJob* job = <LossJob*>about
     cdef Storage storage = job.storage, compute = computed(storage)
     cdef Py_ssize_t size = width(compute), n = job.n, batch = batch_of(n), group = count, rows, start = first, r, i, k, label
     cdef bint gradient = job.grad.data != NULL, probabilities = job.label_type < 0
@@ -721,11 +719,7 @@ cdef double run_losses(LossJob* job) noexcept nogil:
                      and job.grad.data != job.logits.data and job.rows * job.n * size > streaming_from)
     job.unit = max((job.rows + SUMS - 1) // SUMS, GROUP // job.n, 1)
     chunk = (PANEL + job.unit - 1) // job.unit * job.unit if columns else job.unit
-    for i in prange((job.rows + chunk - 1) // chunk, schedule="dynamic", num_threads=threads):
-        if columns:
-            run_loss_columns(job, i * chunk, min(chunk, job.rows - i * chunk))
-        else:
-            run_loss_rows(job, i * chunk, min(chunk, job.rows - i * chunk))
+    share(run_loss_columns if columns else run_loss_rows, job, job.rows, chunk, threads)
     for i in range(SUMS):
         total += job.sums[i]
     return total
