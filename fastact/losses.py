@@ -12,7 +12,55 @@ from .rowwise import knows_bfloat16
 
 __all__ = ["list_losses", "softmax_cross_entropy"]
 
+LOSSES = {}
+"""Every loss by its name, in the order of registration."""
 
+
+def register(loss):
+    """Decorator: enter a loss, which has a ``value_and_grad``, under its name."""
+    LOSSES[loss.__name__] = loss
+    return loss
+
+
+def list_losses() -> list[str]:
+    """The names of all losses."""
+    return list(LOSSES)
+
+
+def check_reduction(reduction):
+    """Raise ValueError unless it is one of the three."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
+
+
+def as_input(array):
+    """What a loss takes its gradient of: floating-point, native and aligned; integers follow the rule of np.exp."""
+    array = np.asarray(array)
+    knows_bfloat16()
+    if array.dtype.kind in "?biu":
+        array = array.astype(np.exp(np.empty(0, array.dtype)).dtype)
+    return plain(array)
+
+
+def plain(array):
+    """Native and aligned."""
+    return array if array.flags.aligned and array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def output_like(array, out, name):
+    """``out`` if it fits the array, a new one if it is None; ``name`` is what errors call it."""
+    if out is None:
+        return np.empty_like(array, subok=False)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name} must be an ndarray, not {type(out).__name__}")
+    if out.shape != array.shape or not out.flags.writeable:
+        raise ValueError(f"{name} must be a writeable array of shape {array.shape}")
+    if out.dtype != array.dtype:
+        raise TypeError(f"{name} must be of dtype {array.dtype}, not {out.dtype}")
+    return out
+
+
+@register
 def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0,
                           reduction="mean"):
     """Cross-entropy between a target distribution and the softmax of logits.
@@ -73,7 +121,7 @@ def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=
     >>> float(softmax_cross_entropy([[2.0, 1.0, 0.0]], [0]))
     0.4076059644443803
     """
-    return _reduce(_as_logits(logits), None, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction)
+    return _reduce(as_input(logits), None, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction)
 
 
 def _value_and_grad(logits, target, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0,
@@ -97,16 +145,8 @@ def _value_and_grad(logits, target, *, axis=-1, weight=None, ignore_index=-100, 
     >>> grad
     array([[-0.33475904,  0.24472847,  0.09003057]])
     """
-    logits = _as_logits(logits)
-    if grad_out is None:
-        grad_out = np.empty_like(logits, subok=False)
-    else:
-        if not isinstance(grad_out, np.ndarray):
-            raise TypeError(f"grad_out must be an ndarray, not {type(grad_out).__name__}")
-        if grad_out.shape != logits.shape or not grad_out.flags.writeable:
-            raise ValueError(f"grad_out must be a writeable array of shape {logits.shape}")
-        if grad_out.dtype != logits.dtype:
-            raise TypeError(f"grad_out must be of dtype {logits.dtype}, not {grad_out.dtype}")
+    logits = as_input(logits)
+    grad_out = output_like(logits, grad_out, "grad_out")
     value = _reduce(logits, grad_out, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction)
     return value, grad_out
 
@@ -115,39 +155,18 @@ _value_and_grad.__name__ = "value_and_grad"
 _value_and_grad.__qualname__ = "softmax_cross_entropy.value_and_grad"
 softmax_cross_entropy.value_and_grad = _value_and_grad
 
-_LOSSES = [softmax_cross_entropy]
-
-
-def list_losses() -> list[str]:
-    """The names of all losses."""
-    return [loss.__name__ for loss in _LOSSES]
-
-
-def _as_logits(logits):
-    logits = np.asarray(logits)
-    knows_bfloat16()
-    if logits.dtype.kind in "?biu":
-        logits = logits.astype(np.exp(np.empty(0, logits.dtype)).dtype)
-    return _plain(logits)
-
-
-def _plain(array):
-    """Native and aligned."""
-    return array if array.flags.aligned and array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
 
 def _reduce(logits, grad, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction):
     """The value; the gradient goes to grad unless that is None."""
     axis = operator.index(axis)
     if not -logits.ndim <= axis < logits.ndim:
         raise np.exceptions.AxisError(axis, logits.ndim)
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
+    check_reduction(reduction)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be between 0 and 1, not {label_smoothing}")
     if not 0 <= z_loss < math.inf:
         raise ValueError(f"z_loss must be a number and not negative, not {z_loss}")
-    target = _plain(np.asarray(target))
+    target = plain(np.asarray(target))
     probabilities = target.shape == logits.shape
     if axis not in (-1, logits.ndim - 1):
         logits, grad = (a if a is None else np.moveaxis(a, axis, -1) for a in (logits, grad))
