@@ -18,6 +18,8 @@ from fastact.table import ACTIVATIONS
 SIZES = (2**16, 2**20, 2**24)
 """Elements: in the second-level cache, in the last-level cache, in memory."""
 SHAPES = ((1024, 1000), (256, 32000), (4096, 4096), (4096, 64))
+FEATURES = 256
+"""Of the layer before a loss."""
 CALL_SIZE = 16
 TRAINING_ROWS, BATCH, LAYERS = 1792, 64, (64, 256, 10)
 """An epoch over as many rows as there are scanned digits, through one hidden layer."""
@@ -70,6 +72,13 @@ def with_classes(shape):
     return normal(shape, 0), np.random.default_rng(1).integers(shape[-1], size=shape[0]), np.empty(shape, np.float32)
 
 
+def linear_layer(shape):
+    """Rows and the weight of a layer that makes logits of that shape of them."""
+    rows, classes = shape
+    x, weight = normal((rows, FEATURES), 0), normal((classes, FEATURES), 1) / np.float32(FEATURES)
+    return x, weight, np.random.default_rng(1).integers(classes, size=rows), np.empty_like(x)
+
+
 def with_output(function, shape):
     """Arrays (grad_output, x, output, grad_input) of a backward function."""
     x = normal(shape, 0)
@@ -113,15 +122,25 @@ def rowwise(name):
     )
 
 
-def softmax_cross_entropy(rows, logits, target, _):
-    gradient = reference.ROWWISE["softmax"](logits[rows])
-    gradient[np.arange(len(gradient)), target[rows]] -= 1
-    return gradient / len(target)
+def loss(name, moved):
+    """The gradient with respect to rows, for a target of classes."""
+
+    def gradient(rows, x, target, _):
+        return reference.VALUE_AND_GRAD[name](x[rows], target[rows], reduction="sum")[1] / len(target)
+
+    return Case(name, "loss", moved, with_classes, gradient)
+
+
+def linear_gradient(rows, x, weight, target, _):
+    return reference.VALUE_AND_GRAD["linear_softmax_cross_entropy"](x[rows], weight, target[rows], reduction="sum")[1][0] / len(x)
 
 
 ELEMENTWISE = tuple(case for row in ACTIVATIONS for case in elementwise(row.name))
 ROWWISE = tuple(case for name in reference.ROWWISE for case in rowwise(name))
-LOSSES = (Case("softmax_cross_entropy", "loss", 2, with_classes, softmax_cross_entropy),)
+LOSSES = (
+    *(loss(name, 2) for name in ("softmax_cross_entropy", "softmax_focal")),
+    Case("linear_softmax_cross_entropy", "loss", 2, linear_layer, linear_gradient),
+)
 
 
 def training_rows():

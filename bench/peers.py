@@ -99,6 +99,25 @@ def torch_cross_entropy_out(logits, target, grad):
     aten._log_softmax_backward_data.out(d_log_p, log_p, -1, torch.float32, out=grad)
 
 
+def torch_softmax_focal(logits, target, _):
+    logits = logits.detach().requires_grad_()
+    log_p = torch.log_softmax(logits, -1).gather(-1, target[:, None])
+    return torch.autograd.grad(-((1 - log_p.exp()) ** 2 * log_p).mean(), logits)[0]
+
+
+def numpy_linear_cross_entropy(x, weight, target, dx):
+    """What a call in chunks must not take much longer than: the matrix products at once, and the fused loss between them."""
+    logits = x @ weight.T
+    fa.softmax_cross_entropy.value_and_grad(logits, target, grad_out=logits)
+    np.matmul(logits, weight, out=dx)
+    logits.T @ x  # noqa: B018
+
+
+def torch_linear_cross_entropy(x, weight, target, _):
+    x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
+    return torch.autograd.grad(torch.nn.functional.cross_entropy(x @ weight.T, target), (x, weight))[0]
+
+
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 ROWS = {
@@ -279,6 +298,8 @@ ROWS = {
         onnx=node("ReduceLogSumExp", np.array([-1]), keepdims=0),
     ),
     "softmax_cross_entropy": Row(torch=torch_cross_entropy, torch_out=torch_cross_entropy_out),
+    "softmax_focal": Row(torch=torch_softmax_focal),
+    "linear_softmax_cross_entropy": Row(numpy=numpy_linear_cross_entropy, torch=torch_linear_cross_entropy),
 }
 """What the other libraries call each function, or how it is made of a few of theirs."""
 
@@ -292,6 +313,8 @@ if missing := {case.function for case in ELEMENTWISE + ROWWISE + LOSSES}.union(f
 def bind_fastact(case, arrays):
     function = getattr(fa, case.function)
     *inputs, out = arrays
+    if case.function == "linear_softmax_cross_entropy":
+        return functools.partial(function.value_and_grad, *inputs, grad_out=(out, None, None))
     if case.kind == "loss":
         return functools.partial(function.value_and_grad, *inputs, grad_out=out)
     if case.name.endswith(".backward"):

@@ -27,7 +27,9 @@ except ImportError:
 from .activations import *  # noqa: E402, F403
 from .activations import Activation, list_activations
 from .backends import show_config
-from .losses import list_losses, softmax_cross_entropy
+from .linear import linear_softmax_cross_entropy
+from .losses import list_losses
+from .row_losses import softmax_cross_entropy, softmax_focal
 from .rowwise import log_softmax, logsumexp, softmax, softmin
 from .threads import get_num_threads, set_num_threads
 
@@ -35,6 +37,7 @@ __all__ = [
     *activations.__all__,  # noqa: F405
     "Activation",
     "get_num_threads",
+    "linear_softmax_cross_entropy",
     "list_activations",
     "list_losses",
     "log_softmax",
@@ -45,6 +48,7 @@ __all__ = [
     "show_config",
     "softmax",
     "softmax_cross_entropy",
+    "softmax_focal",
     "softmin",
 ]
 

@@ -7,12 +7,12 @@ import sys
 
 import numpy as np
 
-from ._kernels import rows
+from ._kernels import operands, rows
 from .backends import kernels, last_level_cache
 
 __all__ = ["log_softmax", "logsumexp", "softmax", "softmin"]
 
-rows.bind(kernels, last_level_cache)
+operands.bind(kernels, last_level_cache)
 
 
 def _row_function(name, kernel, **options):
@@ -253,5 +253,7 @@ def knows_bfloat16():
     """Give the gufuncs loops for bfloat16 once ml_dtypes has been imported, by whoever made such an array."""
     global _bfloat16_known
     if not _bfloat16_known and "ml_dtypes" in sys.modules:
-        rows.register_bfloat16(np.dtype(sys.modules["ml_dtypes"].bfloat16))
+        bfloat16 = np.dtype(sys.modules["ml_dtypes"].bfloat16)
+        operands.know_bfloat16(bfloat16)
+        rows.register_bfloat16(bfloat16.num)
         _bfloat16_known = True

@@ -135,7 +135,7 @@ class TestConfiguration:
 
     def test_doctests(self):
         """The examples of the row-wise functions and the losses."""
-        for module in ("rowwise", "losses"):
+        for module in ("rowwise", "row_losses", "linear"):
             module = importlib.import_module(f"fastact.{module}")
             failed, attempted = doctest.testmod(module)
             assert attempted and not failed

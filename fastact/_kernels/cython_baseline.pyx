@@ -1,6 +1,6 @@
 # cython: language_level=3, freethreading_compatible=True, boundscheck=False, wraparound=False, cdivision=True
 include "elementwise.pxi"
 include "rowwise.pxi"
-include "losses.pxi"
+include "row_losses.pxi"
 
-kernels = {**elementwise_kernels, **rowwise_kernels, **losses_kernels}
+kernels = {**elementwise_kernels, **rowwise_kernels, **row_losses_kernels}

@@ -334,4 +334,42 @@ def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=
     return value if reduction == "none" else np.sum(value) / (divisor or 1.0), np.moveaxis(grad, -1, axis)
 
 
-VALUE_AND_GRAD = {"softmax_cross_entropy": softmax_cross_entropy}
+def softmax_focal(logits, target, *, axis=-1, alpha=None, gamma=2.0, weight=None, ignore_index=-100, reduction="mean"):
+    """Value and gradient of -w alpha (1 - p)^gamma log(p), p the softmax at the class of the row."""
+    logits, target = np.moveaxis(np.asarray(logits, np.float64), axis, -1), np.asarray(target)
+    classes = logits.shape[-1]
+    weight = np.ones(classes) if weight is None else np.asarray(weight, np.float64)
+    alpha = np.broadcast_to(1.0 if alpha is None else alpha, classes)
+    counts = target != ignore_index
+    label = np.where(counts, target, 0)[..., None]
+    with np.errstate(all="ignore"):
+        log_p = log_softmax(logits)
+        u = np.take_along_axis(log_p, label, -1)
+        p, q = np.exp(u), -np.expm1(u)
+        share = (weight * alpha)[label]
+        value = -share * q**gamma * u
+        slope = share * q**gamma * (1 + gamma * np.where(p == 0, 0, p * np.where(q == 0, 1, -u / q)))
+        onehot = np.arange(classes) == label
+        grad = slope * np.where(onehot, -q, np.exp(log_p))
+    divisor = {"mean": np.sum(np.where(counts, weight[label[..., 0]], 0)), "sum": 1.0, "none": 1.0}[reduction] or 1.0
+    value = np.where(counts, value[..., 0], 0)
+    grad = np.moveaxis(np.where(counts[..., None], grad, 0), -1, axis) / divisor
+    return value if reduction == "none" else np.sum(value) / divisor, grad
+
+
+def linear_softmax_cross_entropy(x, weight, target, bias=None, *, class_weight=None, **options):
+    """Value and gradients (dx, dweight, dbias) of softmax_cross_entropy of x @ weight.T + bias."""
+    x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
+    counts = np.ones(x.shape[:-1], bool) if np.ndim(target) == x.ndim else np.asarray(target) != options.get("ignore_index", -100)
+    x = np.where(counts[..., None], x, 0)
+    logits = x @ weight.T + (0.0 if bias is None else np.asarray(bias, np.float64))
+    value, grad = softmax_cross_entropy(logits, target, weight=class_weight, **options)
+    rows = grad.reshape(-1, len(weight))
+    return value, (grad @ weight, rows.T @ x.reshape(-1, x.shape[-1]), None if bias is None else rows.sum(axis=0))
+
+
+VALUE_AND_GRAD = {
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "softmax_focal": softmax_focal,
+    "linear_softmax_cross_entropy": linear_softmax_cross_entropy,
+}

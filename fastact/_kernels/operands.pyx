@@ -1,0 +1,102 @@
+# cython: language_level=3, freethreading_compatible=True
+"""Rows in memory, whatever their strides and their type, and how they come into contiguous memory and back."""
+
+from libc.stdlib cimport llabs, malloc
+
+streaming_from = 1 << 62
+bfloat16_number = -1
+
+# Set by bind().
+cdef void (*widen[2])(const void*, float*, Py_ssize_t) noexcept nogil
+cdef void (*narrow[2])(const float*, void*, Py_ssize_t) noexcept nogil
+
+
+def bind(kernels, Py_ssize_t last_level_cache):
+    """Take the conversions from the chosen build and stream outputs that, with their input, exceed that cache."""
+    global streaming_from
+    widen[0] = <void (*)(const void*, float*, Py_ssize_t) noexcept nogil><size_t>kernels["widen_half"]
+    widen[1] = <void (*)(const void*, float*, Py_ssize_t) noexcept nogil><size_t>kernels["widen_bfloat"]
+    narrow[0] = <void (*)(const float*, void*, Py_ssize_t) noexcept nogil><size_t>kernels["narrow_half"]
+    narrow[1] = <void (*)(const float*, void*, Py_ssize_t) noexcept nogil><size_t>kernels["narrow_bfloat"]
+    streaming_from = last_level_cache // 2
+
+
+def know_bfloat16(dtype):
+    """Recognise ml_dtypes.bfloat16."""
+    global bfloat16_number
+    bfloat16_number = dtype.num
+
+
+ctypedef fused element:
+    unsigned char
+    unsigned short
+    unsigned int
+    unsigned long long
+
+cdef void copy_elements(element kind, char* source, Py_ssize_t row, Py_ssize_t item, char* target, Py_ssize_t target_row,
+                        Py_ssize_t target_item, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t r, i
+    if min(llabs(row), llabs(target_row)) < min(llabs(item), llabs(target_item)):
+        for i in range(n):
+            for r in range(rows):
+                (<element*>(target + r * target_row + i * target_item))[0] = (<element*>(source + r * row + i * item))[0]
+    else:
+        for r in range(rows):
+            for i in range(n):
+                (<element*>(target + r * target_row + i * target_item))[0] = (<element*>(source + r * row + i * item))[0]
+
+cdef void copy_rows(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t item, char* target, Py_ssize_t target_row,
+                    Py_ssize_t target_item, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    if size == 1:
+        copy_elements(<unsigned char>0, source, row, item, target, target_row, target_item, rows, n)
+    elif size == 2:
+        copy_elements(<unsigned short>0, source, row, item, target, target_row, target_item, rows, n)
+    elif size == 4:
+        copy_elements(<unsigned int>0, source, row, item, target, target_row, target_item, rows, n)
+    else:
+        copy_elements(<unsigned long long>0, source, row, item, target, target_row, target_item, rows, n)
+
+cdef char* load(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t n, Storage storage, char* raw, char* buffer) noexcept nogil:
+    """The rows contiguous and one after another in buffer, as float or double."""
+    cdef Py_ssize_t size = width(storage), row = operand.row, r
+    cdef char* source = address(operand, first)
+    if storage == computed(storage):
+        copy_rows(size, source, row, operand.item, buffer, n * size, size, rows, n)
+        return buffer
+    if operand.item != size and n > 1:
+        copy_rows(size, source, row, operand.item, raw, n * size, size, rows, n)
+        source = raw
+        row = n * size
+    for r in range(rows):
+        widen[storage - HALF](source + r * row, <float*>buffer + r * n, n)
+    return buffer
+
+cdef void store(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t n, Storage storage, char* raw, char* buffer) noexcept nogil:
+    cdef Py_ssize_t size = width(storage), r
+    cdef char* target = address(operand, first)
+    if storage == computed(storage):
+        copy_rows(size, buffer, n * size, size, target, operand.row, operand.item, rows, n)
+    elif operand.item == size or n == 1:
+        for r in range(rows):
+            narrow[storage - HALF](<float*>buffer + r * n, target + r * operand.row, n)
+    else:
+        narrow[storage - HALF](<float*>buffer, raw, rows * n)
+        copy_rows(size, raw, n * size, size, target, operand.row, operand.item, rows, n)
+
+cdef bint reserve(Workspace* work, Py_ssize_t raw, Py_ssize_t* sizes, int count) noexcept nogil:
+    """Memory for the raw rows and for each of the buffers, which start on cache lines; False if there is none to be had."""
+    cdef Py_ssize_t total = raw + 64 * count
+    cdef char* free_memory
+    cdef int k
+    for k in range(count):
+        total += sizes[k]
+    work.memory = <char*>malloc(total)
+    if work.memory == NULL:
+        return False
+    work.raw = work.memory
+    free_memory = work.memory + raw
+    for k in range(count):
+        free_memory += -<Py_ssize_t>free_memory & 63
+        work.buffers[k] = free_memory
+        free_memory += sizes[k]
+    return True

@@ -1,0 +1,268 @@
+"""Losses over rows: the value, and the value with its gradient in one pass."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+import numpy as np
+
+from ._kernels import row_losses
+from .backends import kernels
+from .losses import as_input, check_reduction, gradient_of, output_like, plain, register, rounded
+
+__all__ = ["softmax_cross_entropy", "softmax_focal"]
+
+row_losses.bind(kernels)
+
+
+@register
+def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0,
+                          reduction="mean"):
+    """Cross-entropy between a target distribution and the softmax of logits.
+
+    For each row, with q the target, w the weights and e the smoothing,
+    ``-sum(w ((1 - e) q + e / C) log_softmax(logits)) + z_loss logsumexp(logits)^2``.
+
+    Parameters
+    ----------
+    logits : array_like
+        One value for each of the C classes along ``axis``; float16, bfloat16, float32, float64, or integers, which
+        follow the rule of ``np.exp``.
+    target : array_like
+        Either classes, of any integer dtype and the shape of ``logits`` without the axis, or probabilities, of the
+        shape of ``logits``.
+    axis : int, default -1
+    weight : array_like of C numbers, optional
+        How much each class counts.
+    ignore_index : int, default -100
+        Rows of this class do not count: their loss and their gradient are 0.
+    label_smoothing : float, default 0
+        Between 0 and 1.
+    z_loss : float, default 0
+        Not negative.
+    reduction : {"mean", "sum", "none"}
+        The mean is over the rows that count, by the sum of the weights of their classes if there are weights; with
+        probabilities, over all rows. It is 0 if no row counts.
+
+    Returns
+    -------
+    scalar or ndarray
+        Of the dtype of ``logits``; for "none" an array of the losses of the rows. NaN where a row holds NaN or +inf or
+        nothing but -inf.
+
+    Raises
+    ------
+    IndexError
+        If a class does not exist.
+    ValueError
+        If shapes do not fit, or an option is not one of the above.
+    TypeError
+        If logits are complex or no numbers, or classes no integers.
+
+    See Also
+    --------
+    softmax_cross_entropy.value_and_grad
+
+    Notes
+    -----
+    The loss of a dominant class keeps its digits, as in `log_softmax`, and so does its gradient. Terms of probability 0
+    count nothing, even where the logit is -inf. Sums run in an order that depends on the shape alone.
+
+    Source: Goodfellow et al., Deep Learning, 2016, 6.2.2.3; label smoothing: Szegedy et al. 2015, arXiv:1512.00567;
+    z_loss: Chowdhery et al. 2022, arXiv:2204.02311.
+
+    Examples
+    --------
+    >>> float(softmax_cross_entropy([[2.0, 1.0, 0.0]], [0]))
+    0.4076059644443803
+    """
+    return _cross_entropy(as_input(logits), None, target, axis, reduction, weight=weight, ignore_index=ignore_index,
+                          label_smoothing=label_smoothing, z_loss=z_loss)
+
+
+@gradient_of(softmax_cross_entropy)
+def _value_and_grad(logits, target, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0,
+                    reduction="mean", grad_out=None):
+    """The loss and its gradient with respect to the logits, in one pass over memory.
+
+    Parameters are those of `softmax_cross_entropy`, and
+
+    grad_out : ndarray, optional
+        Receives the gradient: of the shape and dtype of ``logits``, which it may be.
+
+    Returns
+    -------
+    value : scalar or ndarray
+    grad : ndarray
+        ``grad_out`` if that was given; for ``reduction="none"`` the gradient of the sum.
+
+    Examples
+    --------
+    >>> value, grad = softmax_cross_entropy.value_and_grad([[2.0, 1.0, 0.0]], [0])
+    >>> grad
+    array([[-0.33475904,  0.24472847,  0.09003057]])
+    """
+    logits = as_input(logits)
+    grad = output_like(logits, grad_out, "grad_out")
+    value = _cross_entropy(logits, grad, target, axis, reduction, weight=weight, ignore_index=ignore_index,
+                           label_smoothing=label_smoothing, z_loss=z_loss)
+    return value, grad
+
+
+@register
+def softmax_focal(logits, target, *, axis=-1, alpha=None, gamma=2.0, weight=None, ignore_index=-100, reduction="mean"):
+    """Focal loss of the softmax of logits: cross-entropy that counts the less, the surer the right class is.
+
+    For each row, with p the softmax at the class t of the target, ``-w[t] alpha[t] (1 - p)^gamma log(p)``.
+
+    Parameters
+    ----------
+    logits, axis, ignore_index, reduction
+        As for `softmax_cross_entropy`.
+    target : array_like
+        Classes, of any integer dtype and the shape of ``logits`` without the axis.
+    alpha : float or array_like of C numbers, optional
+        A factor for all classes or one for each, which the mean does not divide by.
+    gamma : float, default 2
+        Not negative; 0 makes it the cross-entropy.
+    weight : array_like of C numbers, optional
+        How much each class counts; the mean divides by the sum over the rows that count.
+
+    Returns and errors are those of `softmax_cross_entropy`.
+
+    Notes
+    -----
+    Neither the value nor the gradient loses digits where p is close to 1 or to 0: 1 - p is the sum of the other terms.
+
+    Source: Lin et al. 2017, arXiv:1708.02002.
+
+    Examples
+    --------
+    >>> float(softmax_focal([[2.0, 1.0, 0.0]], [0]))
+    0.045677312366384...
+    """
+    return _cross_entropy(as_input(logits), None, target, axis, reduction, weight=weight, ignore_index=ignore_index,
+                          alpha=1.0 if alpha is None else alpha, gamma=gamma)
+
+
+@gradient_of(softmax_focal)
+def _focal_value_and_grad(logits, target, *, axis=-1, alpha=None, gamma=2.0, weight=None, ignore_index=-100,
+                          reduction="mean", grad_out=None):
+    """The loss and its gradient with respect to the logits, in one pass over memory.
+
+    Parameters are those of `softmax_focal`, and
+
+    grad_out : ndarray, optional
+        Receives the gradient: of the shape and dtype of ``logits``, which it may be.
+    """
+    logits = as_input(logits)
+    grad = output_like(logits, grad_out, "grad_out")
+    value = _cross_entropy(logits, grad, target, axis, reduction, weight=weight, ignore_index=ignore_index,
+                           alpha=1.0 if alpha is None else alpha, gamma=gamma)
+    return value, grad
+
+
+# What the losses share ------------------------------------------------------------------------------------------------
+
+
+def computed_in(dtype):
+    """The dtype in which the kernels compute."""
+    if dtype.name not in ("float16", "bfloat16", "float32", "float64"):
+        raise TypeError(f"losses are for real numbers of 16, 32 or 64 bits, not {dtype}")
+    return np.float64 if dtype == np.float64 else np.float32
+
+
+def class_numbers(numbers, classes, name="weight"):
+    """One number for each class, as float64."""
+    numbers = np.ascontiguousarray(numbers, np.float64)
+    if numbers.shape != (classes,):
+        raise ValueError(f"{name} has shape {numbers.shape}, not ({classes},)")
+    return numbers
+
+
+def classes_last(x, grad, target, axis, takes=("classes", "probabilities")):
+    """The arrays with the classes along the last axis, and which of the two target holds; it is checked."""
+    axis = operator.index(axis)
+    if not -x.ndim <= axis < x.ndim:
+        raise np.exceptions.AxisError(axis, x.ndim)
+    target = plain(np.asarray(target))
+    if axis not in (-1, x.ndim - 1):
+        if target.shape == x.shape:
+            target = np.moveaxis(target, axis, -1)
+        x, grad = (a if a is None else np.moveaxis(a, axis, -1) for a in (x, grad))
+    if x.shape[-1] == 0 and math.prod(x.shape[:-1]) > 0:
+        raise ValueError("there are rows but no classes")
+    return x, grad, *as_target(target, x.shape[:-1], x.shape[-1], x.dtype, takes)
+
+
+def as_target(target, rows, classes, dtype, takes=("classes", "probabilities")):
+    """Target, by its shape classes for the rows or probabilities, which become dtype; and which of the two."""
+    shapes = {"classes": rows, "probabilities": (*rows, classes)}
+    kind = next((kind for kind in takes if target.shape == shapes[kind]), None)
+    if kind is None:
+        wanted = " nor ".join(f"{shapes[kind]} for {kind}" for kind in takes)
+        raise ValueError(f"target has shape {target.shape}, which is {'neither' if len(takes) > 1 else 'not'} {wanted}")
+    if kind == "classes" and target.dtype.kind not in "iu":
+        raise TypeError(f"classes must be integers, not {target.dtype}")
+    if kind == "probabilities":
+        if target.dtype.kind in "cOSUMm":
+            raise TypeError(f"probabilities must be real numbers, not {target.dtype}")
+        target = target.astype(dtype, copy=False)
+    return target, kind
+
+
+def cross_entropy_terms(target, kind, classes, dtype, reduction, *, weight=None, ignore_index=-100, label_smoothing=0.0,
+                        z_loss=0.0, alpha=1.0, gamma=0.0):
+    """What the sum over the rows is multiplied by, and the options of the kernel, for logits that are computed in dtype."""
+    check_reduction(reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must be between 0 and 1, not {label_smoothing}")
+    for name, number in (("z_loss", z_loss), ("gamma", gamma)):
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{name} must be a number and not negative, not {number}")
+    weight = None if weight is None else class_numbers(weight, classes)
+    alpha = float(alpha) if np.ndim(alpha) == 0 else class_numbers(alpha, classes, "alpha")
+    ignore_index = operator.index(ignore_index)
+    keep, floor = 1.0 - label_smoothing, label_smoothing / max(classes, 1)
+    terms = dict(keep=keep, floor=floor, z_loss=z_loss, gamma=gamma, ignore_index=ignore_index)
+    if kind == "probabilities":
+        terms["spread_weight"] = None if weight is None else weight.astype(dtype)
+        total = target.size // max(classes, 1)
+    else:
+        total = row_losses.total_weight(np.ascontiguousarray(target), classes, ignore_index, weight)
+        shares = keep * alpha if weight is None else keep * alpha * weight
+        if np.ndim(shares):
+            terms["shares"] = shares
+        else:
+            terms["keep"] = shares
+        if label_smoothing > 0:
+            spread = np.full(classes, floor) if weight is None else floor * weight
+            terms |= {"spread": spread.astype(dtype), "spread_sum": spread.sum()}
+    return 1.0 / (total or 1.0) if reduction == "mean" else 1.0, terms
+
+
+def _cross_entropy(logits, grad, target, axis, reduction, **options):
+    """The value; the gradient goes to grad unless that is None."""
+    takes = ("classes",) if "gamma" in options else ("classes", "probabilities")
+    logits, grad, target, kind = classes_last(logits, grad, target, axis, takes)
+    factor, terms = cross_entropy_terms(target, kind, logits.shape[-1], computed_in(logits.dtype), reduction, **options)
+    return run(row_losses.softmax_cross_entropy, logits, grad, target, factor, reduction, **terms)
+
+
+def run(kernel, x, grad, target, factor, reduction, **terms):
+    """The value by a kernel over the last axis of x; the gradient goes to grad unless that is None."""
+    # The gradient may overwrite the input, row by row, but nothing else that is still to be read.
+    written = grad
+    if grad is not None and (not grad.flags.aligned or np.may_share_memory(grad, target)
+                             or np.may_share_memory(grad, x) and not row_losses.same_elements(grad, x)):  # fmt: skip
+        written = np.empty(x.shape, x.dtype)
+    values = np.empty(x.shape[:-1], x.dtype) if reduction == "none" else None
+    total = kernel(x, target, written, values, factor, **terms)
+    if total is None:
+        # More than two levels of strides over the rows: through copies.
+        written = grad if grad is None else np.empty(x.shape, x.dtype)
+        total = kernel(np.ascontiguousarray(x), np.ascontiguousarray(target), written, values, factor, **terms)
+    if written is not grad:
+        grad[...] = written
+    return values[()] if values is not None else rounded(total, x.dtype)
