@@ -121,6 +121,20 @@ log_softmax: _Rowwise
 softmin: _Rowwise
 logsumexp: _LogSumExp
 
+_Reduction = Literal["mean", "sum", "none"]
+
+class _OfRows(TypedDict, total=False):
+    axis: int
+    weight: ArrayLike | None
+    ignore_index: int
+    reduction: _Reduction
+
+class _CrossEntropy(TypedDict, total=False):
+    ignore_index: int
+    label_smoothing: float
+    z_loss: float
+    reduction: _Reduction
+
 class _SoftmaxCrossEntropy:
     def __call__(
         self,
@@ -129,10 +143,7 @@ class _SoftmaxCrossEntropy:
         *,
         axis: int = -1,
         weight: ArrayLike | None = None,
-        ignore_index: int = -100,
-        label_smoothing: float = 0.0,
-        z_loss: float = 0.0,
-        reduction: Literal["mean", "sum", "none"] = "mean",
+        **options: Unpack[_CrossEntropy],
     ) -> Any: ...
     def value_and_grad(
         self,
@@ -141,14 +152,53 @@ class _SoftmaxCrossEntropy:
         *,
         axis: int = -1,
         weight: ArrayLike | None = None,
-        ignore_index: int = -100,
-        label_smoothing: float = 0.0,
-        z_loss: float = 0.0,
-        reduction: Literal["mean", "sum", "none"] = "mean",
         grad_out: NDArray[Any] | None = None,
+        **options: Unpack[_CrossEntropy],
     ) -> tuple[Any, NDArray[Any]]: ...
 
+class _SoftmaxFocal:
+    def __call__(
+        self, logits: ArrayLike, target: ArrayLike, *, alpha: ArrayLike | None = None, gamma: float = 2.0, **options: Unpack[_OfRows]
+    ) -> Any: ...
+    def value_and_grad(
+        self,
+        logits: ArrayLike,
+        target: ArrayLike,
+        *,
+        alpha: ArrayLike | None = None,
+        gamma: float = 2.0,
+        grad_out: NDArray[Any] | None = None,
+        **options: Unpack[_OfRows],
+    ) -> tuple[Any, NDArray[Any]]: ...
+
+class _LinearSoftmaxCrossEntropy:
+    def __call__(
+        self,
+        x: ArrayLike,
+        weight: ArrayLike,
+        target: ArrayLike,
+        bias: ArrayLike | None = None,
+        *,
+        class_weight: ArrayLike | None = None,
+        chunk: int | None = None,
+        **options: Unpack[_CrossEntropy],
+    ) -> Any: ...
+    def value_and_grad(
+        self,
+        x: ArrayLike,
+        weight: ArrayLike,
+        target: ArrayLike,
+        bias: ArrayLike | None = None,
+        *,
+        class_weight: ArrayLike | None = None,
+        chunk: int | None = None,
+        grad_out: tuple[NDArray[Any] | None, ...] | None = None,
+        **options: Unpack[_CrossEntropy],
+    ) -> tuple[Any, tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]]: ...
+
 softmax_cross_entropy: _SoftmaxCrossEntropy
+softmax_focal: _SoftmaxFocal
+linear_softmax_cross_entropy: _LinearSoftmaxCrossEntropy
 
 def list_activations() -> list[str]: ...
 def list_losses() -> list[str]: ...
