@@ -53,7 +53,7 @@ def stamp_templates():
 def extensions():
     common = dict(include_dirs=[numpy.get_include(), str(KERNELS)],
                   define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
-                  depends=[str(KERNELS / "primitives.h"), str(KERNELS / "reductions.h")])
+                  depends=[str(header) for header in KERNELS.glob("*.h")])
     for name in INSTRUCTION_SETS if on_x86() else ["baseline"]:
         yield Extension(f"fastact._kernels.cython_{name}", [str(KERNELS / f"cython_{name}.pyx")],
                         extra_compile_args=ARITHMETIC + INSTRUCTION_SETS[name], **common)

@@ -11,13 +11,16 @@ import numpy as np
 mp.mp.dps = 60
 
 
-def fit(function, low, high, degree, dtype, scale):
-    """Coefficients, constant term first and in double (to be split in two), and log2 of the largest error."""
+def fit(function, low, high, degree, dtype, scale, given=()):
+    """Coefficients, constant term first and in double (to be split in two), and log2 of the largest error.
+
+    The first ones may be given.
+    """
     count = 3 * degree + 12
     nodes = [(low + high) / 2 + (high - low) / 2 * mp.cos(mp.pi * (k + mp.mpf(1) / 2) / count) for k in range(count)]
     values = [function(x) for x in nodes]
     unit = [scale(x, v) for x, v in zip(nodes, values)]
-    fixed = []
+    fixed = [mp.mpf(c) for c in given]
     while len(fixed) <= degree:
         first = len(fixed)
         rest = [v - sum(c * x**k for k, c in enumerate(fixed)) for v, x in zip(values, nodes)]

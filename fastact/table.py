@@ -22,6 +22,7 @@ class Row:
     (float32, float64) over the whole real line, subnormal results included, measured as ``tests/ulp.py`` says;
     for a derivative next to one of its zeros the error is counted in units of its largest term.
     ``integers``: "keep" or "clamp" (at 0) integer arrays, which else follow the rule of ``np.exp``.
+    ``by_hand``: ``avx512.h`` has loops for float32.
     ``cheap``: bound by memory rather than by arithmetic, which decides from what size threads pay.
     """
 
@@ -35,6 +36,7 @@ class Row:
     from_output: bool = False
     integers: str | None = None
     cheap: bool = False
+    by_hand: bool = False
     source: str = ""
 
 
@@ -43,9 +45,9 @@ HALF_ULP = 0.51
 
 ACTIVATIONS = (
     Row("identity", "Identity function.", "x", "1", integers="keep", from_output=True, cheap=True),
-    Row("sigmoid", "Logistic sigmoid.", "1 / (1 + exp(-x))", "s(x) s(-x)", (1, 1), (1, 1.25), from_output=True),
-    Row("tanh", "Hyperbolic tangent.", "(exp(2x) - 1) / (exp(2x) + 1)", "4 exp(2x) / (exp(2x) + 1)^2", (1, 1), (1, 1.25),
-        from_output=True),
+    Row("sigmoid", "Logistic sigmoid.", "1 / (1 + exp(-x))", "s(x) s(-x)", (1, 1), (1.25, 1.25), from_output=True, by_hand=True),
+    Row("tanh", "Hyperbolic tangent.", "(exp(2x) - 1) / (exp(2x) + 1)", "4 exp(2x) / (exp(2x) + 1)^2", (1, 1), (1.25, 1.25),
+        from_output=True, by_hand=True),
     Row("relu", "Rectified linear unit.", "max(x, 0)", "1 if x > 0 else 0", from_output=True, integers="clamp",
         cheap=True, source="Nair & Hinton 2010"),
     Row("relu6", "Rectified linear unit capped at 6.", "min(max(x, 0), 6)", "1 if 0 < x < 6 else 0", from_output=True,
@@ -65,13 +67,13 @@ ACTIVATIONS = (
         "1 if x > 0 else exp(x / alpha)", (1.5, 1.5), (1, 1.25), parameters=(("alpha", 1.0),), from_output=True,
         source="Barron 2017, arXiv:1704.07483"),
     Row("gelu", "Gaussian error linear unit, exact (the erf form).", "x Phi(x) = x erfc(-x / sqrt(2)) / 2",
-        "Phi(x) + x phi(x)", (2.5, 2), (4, 4), source="Hendrycks & Gimpel 2016, arXiv:1606.08415"),
+        "Phi(x) + x phi(x)", (2.5, 2), (4, 4), source="Hendrycks & Gimpel 2016, arXiv:1606.08415", by_hand=True),
     Row("gelu_tanh", "GELU in its tanh approximation.", "x (1 + tanh(u)) / 2, u = sqrt(2/pi) (x + 0.044715 x^3)",
         "s(2u) + 2 x u' s(2u) s(-2u)", (1.5, 1.25), (1, 1.25), source="Hendrycks & Gimpel 2016, arXiv:1606.08415"),
     Row("gelu_quick", "GELU in its sigmoid approximation.", "x s(1.702 x)", "s(z) (1 + z s(-z)), z = 1.702 x",
         (1.5, 1.25), (1, 1.25), source="Hendrycks & Gimpel 2016, arXiv:1606.08415"),
-    Row("silu", "Sigmoid linear unit.", "x s(x)", "s(x) (1 + x s(-x))", (1.25, 1.25), (1, 1.25),
-        source="Elfwing et al. 2017, arXiv:1702.03118"),
+    Row("silu", "Sigmoid linear unit.", "x s(x)", "s(x) (1 + x s(-x))", (1.25, 1.25), (2, 1.25),
+        source="Elfwing et al. 2017, arXiv:1702.03118", by_hand=True),
     Row("swish", "Sigmoid linear unit with a slope.", "x s(beta x)", "s(z) (1 + z s(-z)), z = beta x", (1, 1.25), (1, 1.25),
         parameters=(("beta", 1.0),), source="Ramachandran et al. 2017, arXiv:1710.05941"),
     Row("mish", "Mish.", "x tanh(log(1 + exp(x)))", "w + x (1 - w^2) s(x), w = tanh(log(1 + exp(x)))", (1, 1.25), (1, 1.25),
