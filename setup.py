@@ -57,7 +57,7 @@ def extensions():
     for name in INSTRUCTION_SETS if on_x86() else ["baseline"]:
         yield Extension(f"fastact._kernels.cython_{name}", [str(KERNELS / f"cython_{name}.pyx")],
                         extra_compile_args=ARITHMETIC + INSTRUCTION_SETS[name], **common)
-    for name in ("threads", "dispatch", "operands", "rows", "row_losses"):
+    for name in ("threads", "dispatch", "operands", "rows", "row_losses", "training"):
         yield Extension(f"fastact._kernels.{name}", [str(KERNELS / f"{name}.pyx")], extra_compile_args=["-O2"], **common)
 
 

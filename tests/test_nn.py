@@ -385,18 +385,19 @@ def test_in_place_where_the_output_is_enough():
     tanh, gelu = nn.Activation("tanh"), nn.Activation("gelu")
     model = nn.Sequential([nn.Dense(4, 5), tanh, nn.Dense(5, 5), gelu, nn.Dense(5, 2)])
     model.forward(np.ones((3, 4), np.float32))
-    assert np.shares_memory(model.layers[0].output, tanh.kept) and not hasattr(tanh, "output")
-    assert np.shares_memory(model.layers[2].output, gelu.kept) and not np.shares_memory(gelu.output, gelu.kept)
+    assert np.shares_memory(model.layers[0].buffers["output"], tanh.kept) and not tanh.buffers
+    assert np.shares_memory(model.layers[2].buffers["output"], gelu.kept)
+    assert not np.shares_memory(gelu.buffers["output"], gelu.kept)
 
 
 def test_buffers_grow_and_stay(rng):
     model = mlp(4, 8, 3)
     model.predict(rng.standard_normal((10, 4)))
-    buffer = model.layers[0].output
+    store = model.layers[0].stores["output"]
     model.predict(rng.standard_normal((5, 4)))
-    assert model.layers[0].output is buffer
+    assert model.layers[0].stores["output"] is store
     assert len(model.predict(rng.standard_normal((600, 4)))) == 600
-    assert len(model.layers[0].output) == 256
+    assert model.layers[0].stores["output"].size == 256 * 8
 
 
 def test_prediction_is_the_callers(rng):
@@ -494,5 +495,5 @@ def test_float32_throughout(rng):
     x, y = classes_and_points(rng)
     model = mlp(4, 8, 3)
     fit(trainer_for(model, "softmax_cross_entropy"), x.astype(np.float64), y, 1)
-    arrays = [model.parameters, model.gradients, model.layers[0].x, model.layers[0].output, model.predict(x)]
+    arrays = [model.parameters, model.gradients, model.layers[0].x, model.layers[0].buffers["output"], model.predict(x)]
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}

@@ -2,5 +2,7 @@
 include "elementwise.pxi"
 include "rowwise.pxi"
 include "row_losses.pxi"
+include "layers.pxi"
+include "optimizers.pxi"
 
-kernels = {**elementwise_kernels, **rowwise_kernels, **row_losses_kernels}
+kernels = {**elementwise_kernels, **rowwise_kernels, **row_losses_kernels, **layers_kernels, **optimizers_kernels}

@@ -6,8 +6,14 @@ import numpy as np
 
 import fastact as fa
 
-from .layers import Activation
+from .layers import Activation, Flatten
 from .names import find
+
+APPLIED_BY_LOSS = {"softmax_cross_entropy": ("softmax", "softmin"), "softmax_focal": ("softmax", "softmin"),
+                   "sigmoid_cross_entropy": ("sigmoid",), "sigmoid_focal": ("sigmoid",)}  # fmt: skip
+"""Losses that take logits, and the last layers that would apply the same once more."""
+BOUND = {"softmax": "the loss stays above log(1 + (classes - 1) / e), 1.461 for 10 classes, and the gradients are too small",
+         "sigmoid": "the loss stays above log(1 + 1 / e), 0.313, and the gradients are too small"}  # fmt: skip
 
 
 class CallableLoss:
@@ -15,6 +21,7 @@ class CallableLoss:
 
     def __init__(self, function):
         self.function = function
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
 
     def __call__(self, prediction, target):
         return self.function(prediction, target)[0]
@@ -23,21 +30,23 @@ class CallableLoss:
         value, gradient = self.function(prediction, target)
         if np.shape(gradient) != prediction.shape:
             raise ValueError(f"the loss returned a gradient of shape {np.shape(gradient)} for a prediction of shape "
-                             f"{prediction.shape}; the target has shape {target.shape}")
+                             f"{prediction.shape}; the target has shape {target.shape}")  # fmt: skip
         # Copied because the backward pass writes over it, and it may be an array that the function still needs.
         np.copyto(grad_out, gradient, casting="same_kind")
         return value, grad_out
 
 
 def as_loss(loss, model):
-    """The loss for training `model`, refused where the model already applies the softmax that is part of the loss."""
+    """The loss for training `model`, refused where the model already applies what is part of the loss."""
     loss = find("loss", loss, fa.list_losses())
-    last = model.layers[-1]
-    if loss is fa.softmax_cross_entropy and isinstance(last, Activation) and last.function in (fa.softmax, fa.softmin):
-        raise ValueError(
-            f"softmax_cross_entropy takes logits and applies softmax itself, but the model ends in {last!r}: with "
-            "softmax applied twice the loss stays above log(1 + (classes - 1) / e), 1.461 for 10 classes, and the "
-            "gradients are too small. Remove the last layer.")
+    last = next((layer for layer in reversed(model.layers) if not isinstance(layer, Flatten)), None)
+    name = getattr(loss, "__name__", "")
+    # By the object, too: a function of the user's own may have any name.
+    applied = APPLIED_BY_LOSS.get(name, ()) if getattr(fa, name, None) is loss else ()
+    if isinstance(last, Activation) and last.function.__name__ in applied:
+        twice = applied[0]
+        raise ValueError(f"{name} takes logits and applies {twice} itself, but the model ends in {last!r}: with {twice} applied "
+                         f"twice {BOUND[twice]}. Remove the last layer.")  # fmt: skip
     if hasattr(loss, "value_and_grad"):
         return loss
     if callable(loss):

@@ -4,47 +4,81 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import struct
+import zipfile
+import zlib
 
 import numpy as np
 
-from .layers import Activation, Dense, PReLU
-
-LAYERS = {layer.__name__: layer for layer in (Dense, Activation, PReLU)}
+from .layers import LAYERS
 
 
 class Sequential:
     """Layers in a row.
 
     All learned parameters live in one vector and their gradients in another, and each layer holds views of them: an
-    optimizer takes one step over one array. The buffers between the layers grow to the largest batch seen and stay, so
-    a model serves one Python thread at a time; a copy (``copy.deepcopy``) has its own.
+    optimizer takes one step over one array. The buffers between the layers grow to the largest batch seen and stay, so a
+    model serves one Python thread at a time; a copy (``copy.deepcopy``) has its own.
 
     Parameters
     ----------
     layers : sequence of layers
-        The first one is a `Dense`.
+    input_shape : tuple, optional
+        Shape of one row, such as (32, 32, 3) for images; None stands for any length. Needed where the first layer does not
+        tell, as `Dense`, `Embedding` and the recurrent layers do.
     seed : int, numpy.random.Generator or None
-        For the initial weights: the same seed gives the same weights, None different ones each time.
+        For the initial weights and for dropout: the same seed gives the same, None different ones each time.
+    dtype : {float32, float64}
+        Of the parameters and of everything that is computed.
 
     Attributes
     ----------
     layers : list
-    parameters, gradients : ndarray of float32, one-dimensional
+    parameters, gradients : ndarray, one-dimensional
+    spans : list of (begin, end, decays)
+        Where in the vector the parameters lie that weight decay takes hold of, and where the others.
+
+    Raises
+    ------
+    ValueError
+        If a layer does not fit behind the one before.
     """
 
-    def __init__(self, layers, *, seed=0):
+    def __init__(self, layers, *, input_shape=None, seed=0, dtype=np.float32):
+        self.connect(layers, input_shape, dtype)
+        self.initialise(seed)
+
+    def connect(self, layers, input_shape, dtype):
+        """Put the layers in a row and give them their parameters, which are not drawn yet."""
         self.layers = list(layers)
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise ValueError(f"a model computes in float32 or float64, not in {self.dtype}")
         if not self.layers:
             raise ValueError("a model needs at least one layer")
         if len(set(self.layers)) < len(self.layers) or any(hasattr(layer, "parameters") for layer in self.layers):
             raise ValueError("a layer has one place in one model: make a new object for each place")
+        shape = self.layers[0].input_shape if input_shape is None else tuple(input_shape)
         for previous, layer in zip([None, *self.layers], self.layers):
-            layer.connect(previous)
-        self.inputs, self.outputs = self.layers[0].inputs, self.layers[-1].outputs
-        self.rows = 0
+            layer.dtype = self.dtype
+            layer.connect(previous, shape)
+            shape = layer.output_shape
+        self.input_shape, self.output_shape = self.layers[0].input_shape, shape
+        self.share_out_parameters()
 
+    def initialise(self, seed=0):
+        """Draw all parameters anew."""
+        rng = np.random.default_rng(seed)
+        for position, layer in enumerate(self.layers):
+            behind = (other for other in self.layers[position + 1 :] if not other.transparent)
+            layer.initialise(rng, next(behind, None))
+
+    def share_out_parameters(self):
+        """Make the two vectors, and for each layer its views of them."""
         count = sum(math.prod(shape) for layer in self.layers for shape in layer.shapes.values())
-        self.parameters, self.gradients = np.zeros((2, count), np.float32)
+        self.parameters, self.gradients = np.zeros((2, count), self.dtype)
+        self.spans = []
         end = 0
         for layer in self.layers:
             layer.parameters, layer.gradients = {}, {}
@@ -52,30 +86,42 @@ class Sequential:
                 begin, end = end, end + math.prod(shape)
                 layer.parameters[name] = self.parameters[begin:end].reshape(shape)
                 layer.gradients[name] = self.gradients[begin:end].reshape(shape)
+                decays = name in layer.decaying
+                if self.spans and self.spans[-1][2] == decays:
+                    begin = self.spans.pop()[0]
+                self.spans.append((begin, end, decays))
 
-        rng = np.random.default_rng(seed)
-        for layer, following in zip(self.layers, [*self.layers[1:], None]):
-            layer.initialise(rng, following)
+    inputs = property(lambda self: self.input_shape[-1], doc="Features of a row before the first layer.")
+    outputs = property(lambda self: self.output_shape[-1], doc="Features of a row after the last one.")
 
     def as_input(self, x):
-        """`x` as the C-contiguous float32 array of shape (rows, inputs) that the layers take."""
-        x = np.ascontiguousarray(x, np.float32)
-        if x.ndim != 2 or x.shape[1] != self.inputs:
-            raise ValueError(f"the model takes an array of shape (rows, {self.inputs}), not {x.shape}")
+        """`x` as the C-contiguous array that the layers take: of the model's dtype, or of int64 where numbers are looked up.
+
+        Raises
+        ------
+        ValueError
+            If the shape does not fit.
+        TypeError
+            If integers are wanted and `x` has others.
+        """
+        x = np.asarray(x)
+        if self.layers[0].takes_integers:
+            if x.dtype.kind not in "iu":
+                raise TypeError(f"{self.layers[0]!r} takes integers, not {x.dtype}")
+            x = np.ascontiguousarray(x, np.int64)
+        else:
+            x = np.ascontiguousarray(x, self.dtype)
+        if x.ndim != 1 + len(self.input_shape) or any(
+            n not in (None, m) for n, m in zip(self.input_shape, x.shape[1:])
+        ):
+            wanted = ", ".join("any" if n is None else str(n) for n in self.input_shape)
+            raise ValueError(f"the model takes an array of shape (rows, {wanted}), not {x.shape}")
         return x
 
-    def reserve(self, rows):
-        """Make sure that the buffers hold `rows` rows."""
-        if rows > self.rows:
-            for layer in self.layers:
-                layer.allocate(rows)
-            self.rows = rows
-
-    def forward(self, x):
+    def forward(self, x, training=False):
         """Output for one batch from `as_input`: a view of a buffer, valid until the next call."""
-        self.reserve(len(x))
         for layer in self.layers:
-            x = layer.forward(x)
+            x = layer.forward(x, training)
         return x
 
     def backward(self, grad_output):
@@ -88,58 +134,131 @@ class Sequential:
 
         Parameters
         ----------
-        x : array_like of shape (rows, inputs)
+        x : array_like of shape (rows, *input_shape)
 
         Returns
         -------
-        ndarray of float32, shape (rows, outputs)
+        ndarray of shape (rows, *output_shape)
         """
-        x = self.as_input(x)
-        output = np.empty((len(x), self.outputs), np.float32)
+        if not (isinstance(x, np.ndarray) and x.ndim == 1 + len(self.input_shape)):
+            x = self.as_input(x)
+        if not len(x):
+            return np.empty((0, *self.output_shape_for(self.as_input(x))), self.dtype)
+        output = None
         for begin in range(0, len(x), batch_size):
             rows = slice(begin, begin + batch_size)
-            output[rows] = self.forward(x[rows])
+            part = self.forward(self.as_input(x[rows]))  # so that an array larger than memory is converted in parts
+            if output is None:
+                output = np.empty((len(x), *part.shape[1:]), self.dtype)
+            output[rows] = part
         return output
 
+    def output_shape_for(self, x):
+        """Shape of a row of the output, lengths that were open taken from `x`."""
+        return tuple(x.shape[1] if n is None else n for n in self.output_shape)
+
+    def state(self):
+        """Copies of everything that training changes: the parameters, and by position and name the states of the layers."""
+        return {name: array.copy() for name, array in self._changing().items()}
+
+    def set_state(self, state):
+        """Take over what `state` returned. Raises ValueError where it belongs to another model."""
+        mine = self._changing()
+        if mine.keys() != state.keys():
+            raise ValueError(f"saved are {', '.join(sorted(state))}; the model has {', '.join(sorted(mine))}")
+        for name, array in mine.items():
+            if array.shape != state[name].shape or array.dtype != state[name].dtype:
+                raise ValueError(f"saved are {name} of {state[name].dtype} and shape {state[name].shape}; {self!r} has "
+                                 f"{array.dtype} and {array.shape}")  # fmt: skip
+        for name, array in mine.items():
+            array[...] = state[name]
+
+    def _changing(self):
+        states = {
+            f"{position}.{name}": array
+            for position, layer in enumerate(self.layers)
+            for name, array in layer.states.items()
+        }
+        return {"parameters": self.parameters, **states}
+
     def configuration(self):
-        """The layers as (class name, positional, keyword arguments), in types that JSON has."""
-        return [[type(layer).__name__, *layer.arguments()] for layer in self.layers]
+        """The layers, as (class name, positional, keyword arguments), and the input's shape, in types that JSON has."""
+        return {"layers": [[type(layer).__name__, *layer.arguments()] for layer in self.layers],
+                "input_shape": list(self.input_shape)}  # fmt: skip
 
     def save(self, path):
-        """Write layers and parameters to a .npz file, for `load`."""
-        with open(path, "wb") as file:
-            np.savez(file, layers=json.dumps(self.configuration()), parameters=self.parameters)
+        """Write architecture, parameters and states to a .npz file, for `load`."""
+        write(path, self.configuration(), self.state())
 
     def __repr__(self):
         return f"Sequential([{', '.join(map(repr, self.layers))}])"
 
     def __reduce__(self):
         # By its parts: a plain copy would hold views that are no longer views of one vector.
-        return restore, (self.configuration(), self.parameters.copy())
+        return restore, (self.configuration(), self.state())
+
+
+def restore(configuration, state):
+    """The model with this configuration and these arrays; ValueError if they make none."""
+    try:
+        described, shape = configuration["layers"], configuration.get("input_shape")
+        unknown = {name for name, _, _ in described} - set(LAYERS)
+        if unknown:
+            raise ValueError(f"unknown layers {sorted(unknown)}; this version has {sorted(LAYERS)}")
+        model = Sequential.__new__(Sequential)  # drawing the parameters would be wasted
+        model.connect(
+            [LAYERS[name](*args, **kwargs) for name, args, kwargs in described], shape, state["parameters"].dtype
+        )
+        model.set_state(state)
+    except (KeyError, TypeError, AttributeError, MemoryError, OverflowError) as error:
+        raise ValueError(f"this does not describe a model: {error!r}") from error
+    return model
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+DESCRIPTIONS = ("layers", "input_shape", "trainer")
+"""What is JSON in a file; all else are arrays."""
+BROKEN = (ValueError, OSError, EOFError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, SyntaxError, MemoryError,
+          OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, struct.error)  # fmt: skip
+"""What NumPy, zipfile and json are known to raise on files that are not theirs."""
 
 
 def load(path):
-    """The `Sequential` that ``model.save(path)`` wrote. The file is data only: nothing in it is executed.
+    """The `Sequential` that ``model.save(path)`` wrote, or the one in a checkpoint.
+
+    The file is data only: nothing in it is executed.
 
     Raises
     ------
     ValueError
-        If the file is no saved model.
+        If the file is broken, or no saved model.
     """
-    with np.load(path, allow_pickle=False) as file:
-        missing = {"layers", "parameters"} - set(file)
-        if missing:
-            raise ValueError(f"{path} is no saved model: it lacks {' and '.join(sorted(missing))}")
-        return restore(json.loads(str(file["layers"])), file["parameters"])
+    descriptions, arrays = read(path)
+    try:
+        return restore(descriptions, {name: array for name, array in arrays.items() if not name.startswith("trainer.")})
+    except ValueError as error:
+        raise ValueError(f"{path} is no model that can be loaded: {error}") from error
 
 
-def restore(configuration, parameters):
-    """The model with this configuration and these parameters."""
-    unknown = {name for name, *_ in configuration} - set(LAYERS)
-    if unknown:
-        raise ValueError(f"unknown layers {sorted(unknown)}; this version has {sorted(LAYERS)}")
-    model = Sequential([LAYERS[name](*args, **kwargs) for name, args, kwargs in configuration])
-    if parameters.shape != model.parameters.shape:
-        raise ValueError(f"{model!r} has {model.parameters.size} parameters, but {parameters.size} were saved")
-    model.parameters[...] = parameters
-    return model
+def write(path, descriptions, arrays):
+    """A .npz file of descriptions and arrays; moved into place when it is whole."""
+    temporary = f"{os.fspath(path)}.part"
+    with open(temporary, "wb") as file:
+        np.savez(file, **{name: json.dumps(value) for name, value in descriptions.items()}, **arrays)
+    os.replace(temporary, path)
+
+
+def read(path):
+    """Descriptions and arrays of a file that `write` wrote; ValueError if it is none."""
+    with open(path, "rb") as opened:
+        try:
+            with np.load(opened, allow_pickle=False) as file:
+                content = {name: file[name] for name in file}
+            missing = {"layers", "parameters"} - set(content)
+            if missing:
+                raise ValueError(f"it lacks {' and '.join(sorted(missing))}")
+            descriptions = {name: json.loads(str(content.pop(name))) for name in DESCRIPTIONS if name in content}
+        except BROKEN as error:
+            raise ValueError(f"{path} is broken, or no saved model: {error}") from error
+    return descriptions, content

@@ -8,11 +8,18 @@ import fastact as fa
 
 
 def find(kind, function, names):
-    """The function called `function`, which must be one of `names`; anything but a string comes back as it is."""
+    """The function of fastact called `function`, which must be one of `names`; anything but a string comes back as it is."""
+    return (
+        find_in(kind, function, {name: getattr(fa, name) for name in names}) if isinstance(function, str) else function
+    )
+
+
+def find_in(kind, function, functions):
+    """The same from a dict of functions."""
     if not isinstance(function, str):
         return function
-    if function in names:
-        return getattr(fa, function)
-    near = difflib.get_close_matches(function, names, n=4, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+    if function in functions:
+        return functions[function]
+    near = difflib.get_close_matches(function, functions, n=4, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(functions)}"
     raise ValueError(f"unknown {kind} {function!r}; {hint}")

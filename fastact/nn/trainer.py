@@ -1,4 +1,4 @@
-"""Trainer: mini-batches, epochs, history."""
+"""Trainer: mini-batches, epochs, history, checkpoints."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import math
 
 import numpy as np
 
+from . import kernels
 from .callbacks import ProgressBar
+from .data import DataLoader, Dataset
+from .history import PROBE_ROWS, History, Meter, as_metrics
 from .losses import as_loss
-
-
-class History(dict):
-    """Values per epoch by name: ``loss``, and where they apply ``accuracy``, ``val_loss``, ``val_accuracy``."""
-
-    def record(self, **values):
-        for name, value in values.items():
-            self.setdefault(name, []).append(value)
+from .model import read, write
 
 
 class Trainer:
-    """Fits a model to data by mini-batches, in float32.
+    """Fits a model to data by mini-batches.
 
     Parameters
     ----------
@@ -27,37 +23,64 @@ class Trainer:
     loss : str or callable
         The name of a loss of fastact, such as ``"softmax_cross_entropy"``, or a function (prediction, target) ->
         (value, gradient), where the value is a mean over the rows and the gradient has the shape of the prediction.
-    optimizer : SGD, Adam or an object with their methods
+    optimizer : Optimizer or an object with its methods
     clip_norm : float, optional
         Gradients whose norm, over all parameters together, is larger are scaled down to it.
+    clip_value : float, optional
+        Gradients are cut to [-clip_value, clip_value], after clip_norm.
+    metrics : sequence of str or callable
+        "accuracy", "mean_absolute_error", "mean_squared_error", or functions (prediction, target) -> mean over the rows. By
+        default accuracy for integer classes.
     seed : int, numpy.random.Generator or None
         For the order of the rows; with the model's seed it determines the whole run.
+    comm : mpi4py communicator, optional
+        Of processes that run the same program on the same data: each takes its share of every batch, and the mean of the
+        gradients is everybody's. What one process computes, they compute, to rounding; but BatchNorm takes its statistics
+        from the share of one process, and dropout drops something else.
+
+    Attributes
+    ----------
+    epochs : int
+        How many have been trained.
+    history : History
+        Of all of them.
 
     Raises
     ------
     ValueError
-        For an unknown loss, and for a model that ends in the softmax which softmax_cross_entropy applies itself.
+        For an unknown loss, and for a model that ends in the softmax or sigmoid which the loss applies itself.
     """
 
-    def __init__(self, model, loss, optimizer, *, clip_norm=None, seed=0):
-        if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(f"clip_norm must be positive, not {clip_norm!r}")
-        self.model, self.loss, self.optimizer, self.clip_norm = model, as_loss(loss, model), optimizer, clip_norm
+    def __init__(self, model, loss, optimizer, *, clip_norm=None, clip_value=None, metrics=(), seed=0, comm=None):
+        for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, not {value!r}")
+        self.model, self.loss, self.optimizer = model, as_loss(loss, model), optimizer
+        self.clip_norm, self.clip_value, self.metrics, self.comm = clip_norm, clip_value, tuple(metrics), comm
         self.state = optimizer.start(model.parameters)
         self.rng = np.random.default_rng(seed)
+        self.split_seed = int(self.rng.integers(2**63))
+        self.epochs, self.history = 0, History()
+        self.rank, self.processes = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
+        self.is_first_process = self.rank == 0
 
-    def fit(self, x, y, epochs=1, batch_size=32, *, validation=None, callbacks=(), verbose=True):
+    def fit(
+        self, x, y=None, epochs=1, batch_size=32, *, validation=None, validation_split=None, callbacks=(), verbose=True
+    ):
         """Train for some epochs, each of which visits every row once in a new random order.
 
         Parameters
         ----------
-        x : array_like of shape (rows, inputs)
+        x : array_like of shape (rows, *input_shape), Dataset or DataLoader
+            A DataLoader has its own batch size, and shuffles or not.
         y : array_like of length rows
-            Integer classes, or whatever else the loss takes.
+            Integer classes, or whatever else the loss takes. None if `x` holds both.
         epochs, batch_size : int
             The last batch of an epoch may be smaller.
-        validation : (x, y), optional
+        validation : (x, y), Dataset or DataLoader, optional
             Evaluated after each epoch.
+        validation_split : float, optional
+            Instead: the share of the rows, chosen by the seed, that is kept out of training for it.
         callbacks : sequence of Callback
         verbose : bool
             Whether to show a progress bar (needs tqdm).
@@ -65,116 +88,254 @@ class Trainer:
         Returns
         -------
         History
+            Of these epochs.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is NaN or infinite; the message names the layer that made it first.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size!r}")
-        x, y = self._data(x, y)
-        validation = validation and self._data(*validation)
-        batch_size = min(batch_size, len(x))
-        order = np.arange(len(x))
-        x_batch, y_batch = (np.empty((batch_size, *array.shape[1:]), array.dtype) for array in (x, y))
-        # The gradient of the loss replaces the prediction unless the last layer needs its output in the backward pass.
-        model = self.model
-        gradient = np.empty((batch_size, model.outputs), np.float32) if model.layers[-1].needs_output else None
-        meter = Meter(model, y, batch_size)
+        if validation_split is not None:
+            x, y, validation = self._split(x, y, validation, validation_split)
+        loader = self._loader(x, y, batch_size, shuffle=True)
+        validation = None if validation is None else self._loader(*_pair(validation), 256, shuffle=False)
+        self.meter = Meter(as_metrics(self.metrics, self.model, loader.dataset.y))
+        probe = self.model.as_input(loader.dataset.x[:PROBE_ROWS])
         history = History()
-        callbacks = [*callbacks, *([ProgressBar()] if verbose else [])]
+        callbacks = [*callbacks, *([ProgressBar()] if verbose and self.is_first_process else [])]
+        self._same_start()
 
         for callback in callbacks:
-            callback.on_fit_begin(self, epochs, math.ceil(len(x) / batch_size))
-        for _ in range(epochs):
-            self.rng.shuffle(order)
-            meter.reset()
-            for begin in range(0, len(x), batch_size):
-                rows = order[begin : begin + batch_size]
-                # Indices of our own making need no check, and mode="raise" would buffer the output.
-                self._step(np.take(x, rows, axis=0, out=x_batch[: len(rows)], mode="clip"),
-                           np.take(y, rows, axis=0, out=y_batch[: len(rows)], mode="clip"), gradient, meter)
-                for callback in callbacks:
-                    callback.on_batch_end(self)
-            history.record(**meter.means())
-            if validation:
-                history.record(**{f"val_{name}": value for name, value in self._evaluate(*validation).items()})
-            if any([callback.on_epoch_end(self, history) for callback in callbacks]):
-                break
-        for callback in callbacks:
-            callback.on_fit_end(self)
+            callback.on_fit_begin(self, epochs, len(loader))
+        try:
+            for _ in range(epochs):
+                self.meter.reset()
+                for x_batch, y_batch in loader.batches(self.rng, self.rank, self.processes):
+                    self._step(self.model.as_input(x_batch), self._target(y_batch))
+                    for callback in callbacks:
+                        callback.on_batch_end(self)
+                epoch = History()
+                epoch.record(**self.meter.means())
+                if validation is not None:
+                    epoch.record(**{f"val_{name}": value for name, value in self._evaluate(validation).items()})
+                epoch.record_layers(self.model, probe)
+                history.extend(epoch)
+                self.history.extend(epoch)
+                self.epochs += 1
+                if any([callback.on_epoch_end(self, history) for callback in callbacks]):
+                    break
+        finally:
+            for callback in callbacks:
+                callback.on_fit_end(self)
         return history
 
-    def evaluate(self, x, y):
-        """Mean loss over the rows and, for integer classes, the share of rows that are classified rightly.
+    def evaluate(self, x, y=None):
+        """Means over the rows of the loss and the metrics.
 
         Returns
         -------
         dict
-            With keys ``loss`` and, for integer classes, ``accuracy``.
+            With keys ``loss`` and the names of the metrics; ``accuracy`` for integer classes.
         """
-        return self._evaluate(*self._data(x, y))
+        return self._evaluate(self._loader(x, y, 256, shuffle=False))
 
     def predict(self, x):
         """Same as ``model.predict(x)``."""
         return self.model.predict(x)
 
-    def _data(self, x, y):
-        x, y = self.model.as_input(x), np.ascontiguousarray(y)
-        if y.dtype.kind == "f":
-            y = y.astype(np.float32, copy=False)
-        if len(x) != len(y) or not len(x):
-            raise ValueError(f"there are {len(x)} rows of x and {len(y)} of y")
-        return x, y
+    def save(self, path):
+        """Write a checkpoint: the model, the optimizer's state, the random generator and the history."""
+        arrays = {f"trainer.{name}": value for name, value in self.state.items() if isinstance(value, np.ndarray)}
+        numbers = {name: value for name, value in self.state.items() if not isinstance(value, np.ndarray)}
+        about = {"optimizer": type(self.optimizer).__name__, "numbers": numbers, "epochs": self.epochs,
+                 "rng": _plain(self.rng.bit_generator.state), "split_seed": self.split_seed,
+                 "history": [dict(self.history), self.history.gradient_norms, self.history.dead_units]}  # fmt: skip
+        write(path, {**self.model.configuration(), "trainer": about}, {**self.model.state(), **arrays})
 
-    def _step(self, x, y, gradient, meter):
-        model = self.model
-        prediction = model.forward(x)
-        hits = meter.hits(prediction, y)
-        grad_out = prediction if gradient is None else gradient[: len(x)]
-        value, grad_output = self.loss.value_and_grad(prediction, y, grad_out=grad_out)
-        meter.add(value, hits, len(x))
-        model.backward(grad_output)
+    def resume(self, path):
+        """Go on where the trainer stood that wrote this checkpoint: what follows has the bits that it would have had.
+
+        The model must have the same layers, and the optimizer be of the same kind; its settings are those of this trainer.
+        Callbacks begin anew.
+
+        Raises
+        ------
+        ValueError
+            If the file is broken, or a checkpoint of something else; nothing has been changed then.
+        """
+        about, arrays = read(path)
+        if "trainer" not in about:
+            raise ValueError(f"{path} is a saved model, not a checkpoint: use nn.load")
+        if about != {**_through_json(self.model.configuration()), "trainer": about["trainer"]}:
+            raise ValueError(f"{path} is a checkpoint of another model, {about['layers']}")
+        about, kind = about["trainer"], type(self.optimizer).__name__
+        memory = {name.removeprefix("trainer."): array for name, array in arrays.items() if name.startswith("trainer.")}
+        expected = {name: value.shape for name, value in self.state.items() if isinstance(value, np.ndarray)}
+        if about["optimizer"] != kind or {name: array.shape for name, array in memory.items()} != expected:
+            raise ValueError(f"{path} was written with {about['optimizer']}, and this trainer has {self.optimizer!r}")
+        try:
+            rng = np.random.Generator(getattr(np.random, about["rng"]["bit_generator"])())
+            rng.bit_generator.state = _arrays(about["rng"])
+            values = History(*about["history"])
+            numbers, epochs, split_seed = dict(about["numbers"]), int(about["epochs"]), int(about["split_seed"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} is a broken checkpoint: {error}") from error
+        self.model.set_state({name: array for name, array in arrays.items() if not name.startswith("trainer.")})
+        self.state = {**numbers, **memory}
+        self.rng, self.history, self.epochs, self.split_seed = rng, values, epochs, split_seed
+
+    # --- Data ---------------------------------------------------------------------------------------------------------
+
+    def _loader(self, x, y, batch_size, shuffle):
+        if isinstance(x, DataLoader):
+            return x
+        if not isinstance(x, Dataset):
+            # What is in memory is converted once, what is on disk batch by batch.
+            x = x if isinstance(x, np.memmap) else self.model.as_input(x)
+            y = y if isinstance(y, np.memmap) else self._target(np.ascontiguousarray(y))
+            x = Dataset(x, y)
+        return DataLoader(x, batch_size, shuffle=shuffle)
+
+    def _target(self, y):
+        return y.astype(self.model.dtype, copy=False) if y.dtype.kind == "f" else y
+
+    def _split(self, x, y, validation, share):
+        if validation is not None:
+            raise ValueError("give either validation or validation_split")
+        if isinstance(x, (Dataset, DataLoader)):
+            raise ValueError("validation_split is for arrays; give a dataset of its own as validation")
+        if not 0 < share < 1:
+            raise ValueError(f"validation_split must lie between 0 and 1, not {share!r}")
+        x, y = np.asarray(x), np.asarray(y)
+        order = np.random.default_rng(self.split_seed).permutation(len(x))
+        kept = math.ceil(len(x) * share)
+        return x[order[kept:]], y[order[kept:]], (x[order[:kept]], y[order[:kept]])
+
+    # --- Steps --------------------------------------------------------------------------------------------------------
+
+    def _step(self, x, y):
+        model, rows = self.model, len(x)
+        if rows:
+            prediction = model.forward(x, training=True)
+            measured = self.meter.measure(prediction, y)
+            # The gradient replaces the prediction unless the last layer needs its output in the backward pass.
+            last = model.layers[-1]
+            grad_out = last.buffer("loss gradient", prediction.shape) if last.needs_output else prediction
+            value, grad_output = self.loss.value_and_grad(prediction, y, grad_out=grad_out)
+            value = float(value)
+        else:  # a process whose share of a small batch is empty
+            value, measured = 0.0, [0.0] * len(self.meter.metrics)
+        if self.comm is None:
+            self._check(value, x)
+            model.backward(grad_output)
+            self.meter.add(value, measured, rows)
+        else:
+            self._check(value, x, sums := self._sum(np.array([rows, value * rows, *np.multiply(measured, rows)])))
+            if rows:
+                model.backward(grad_output)
+                model.gradients *= model.dtype.type(rows / sums[0])
+            else:
+                model.gradients[...] = 0
+            self.comm.Allreduce(_in_place(), model.gradients)
+            self.meter.totals += sums
+        self.optimizer.step(model.parameters, model.gradients, self.state, **self._step_options())
+
+    def _step_options(self):
+        """What the step does on the way; nothing for an optimizer that knows nothing of it."""
+        options = {}
         if self.clip_norm is not None:
-            clip(model.gradients, self.clip_norm)
-        self.optimizer.step(model.parameters, model.gradients, self.state)
+            length = math.sqrt(kernels.sum_of_squares(self.model.gradients))
+            if not math.isfinite(length):
+                self._stop_at_gradients()
+            options["scale"] = min(1.0, self.clip_norm / length) if length else 1.0
+        if self.clip_value is not None:
+            options["limit"] = self.clip_value
+        if getattr(self.optimizer, "weight_decay", 0):
+            options["spans"] = self.model.spans
+        return options
 
-    def _evaluate(self, x, y, batch_size=256):
-        meter = Meter(self.model, y, batch_size)
-        for begin in range(0, len(x), batch_size):
-            rows = slice(begin, begin + batch_size)
-            prediction = self.model.forward(x[rows])
-            meter.add(self.loss(prediction, y[rows]), meter.hits(prediction, y[rows]), len(prediction))
+    def _evaluate(self, loader):
+        meter = Meter(as_metrics(self.metrics, self.model, loader.dataset.y))
+        for x, y in loader.batches(self.rng) if not loader.shuffle else DataLoader(loader.dataset, loader.batch_size):
+            x, y = self.model.as_input(x), self._target(y)
+            prediction = self.model.forward(x)
+            meter.add(float(self.loss(prediction, y)), meter.measure(prediction, y), len(x))
         return meter.means()
 
+    # --- Not a number -------------------------------------------------------------------------------------------------
 
-class Meter:
-    """Means of the loss and, for integer classes, of the hits over the rows seen."""
+    def _check(self, value, x, sums=None):
+        """Raise FloatingPointError if the loss, here or in another process, is not finite."""
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value} in epoch {self.epochs + 1}: {self._culprit(x)}")
+        if sums is not None and not math.isfinite(sums[1]):
+            raise FloatingPointError(f"the loss of another process is not finite in epoch {self.epochs + 1}")
 
-    def __init__(self, model, y, batch_size):
-        self.has_classes = y.ndim == 1 and y.dtype.kind in "iu" and model.outputs > 1
-        self.classes, self.equal = np.empty(batch_size, np.intp), np.empty(batch_size, bool)
-        self.reset()
+    def _culprit(self, x):
+        """Where the first NaN or infinity comes from."""
+        if not np.isfinite(x).all():
+            return "the input has NaN or infinity"
+        for position, layer in enumerate(self.model.layers):
+            for name, parameter in layer.parameters.items():
+                if not np.isfinite(parameter).all():
+                    return (f"the {name} of layer {position}, {layer!r}, has NaN or infinity after the last step; a smaller learning "
+                            "rate or clip_norm may help")  # fmt: skip
+            x = layer.forward(x, True)
+            if not np.isfinite(x).all():
+                return f"the first layer whose output has NaN or infinity is number {position}, {layer!r}"
+        return f"the output of the model is finite, so the loss, {getattr(self.loss, '__name__', self.loss)}, made it"
 
-    def reset(self):
-        self.rows = self.loss = self.right = 0
+    def _stop_at_gradients(self):
+        for position, layer in reversed(list(enumerate(self.model.layers))):
+            for name, gradient in layer.gradients.items():
+                if not np.isfinite(gradient).all():
+                    raise FloatingPointError(f"the gradient of the {name} of layer {position}, {layer!r}, has NaN or infinity in "
+                                             f"epoch {self.epochs + 1}")  # fmt: skip
+        raise FloatingPointError(f"the norm of the gradients overflows in epoch {self.epochs + 1}")
 
-    def hits(self, prediction, y):
-        if not self.has_classes:
-            return 0
-        classes = np.argmax(prediction, axis=1, out=self.classes[: len(y)])
-        return np.count_nonzero(np.equal(classes, y, out=self.equal[: len(y)]))
+    # --- Several processes --------------------------------------------------------------------------------------------
 
-    def add(self, value, hits, rows):
-        self.loss += float(value) * rows
-        self.right += hits
-        self.rows += rows
+    def _same_start(self):
+        """Everybody goes on from what the first process has."""
+        if self.comm is not None:
+            state = self.comm.bcast(self.model.state() if self.is_first_process else None, root=0)
+            self.model.set_state(state)
+            self.rng = self.comm.bcast(self.rng, root=0)
 
-    def means(self):
-        means = {"loss": self.loss / self.rows}
-        if self.has_classes:
-            means["accuracy"] = self.right / self.rows
-        return means
+    def _sum(self, numbers):
+        self.comm.Allreduce(_in_place(), numbers)
+        return numbers
 
 
-def clip(gradients, norm):
-    """Scale a vector down to the given norm where it is longer."""
-    length = math.sqrt(np.dot(gradients, gradients))
-    if length > norm:
-        gradients *= norm / length
+def _in_place():
+    from mpi4py import MPI
+
+    return MPI.IN_PLACE
+
+
+def _pair(data):
+    return (data, None) if isinstance(data, (Dataset, DataLoader)) else data
+
+
+def _plain(value):
+    """Of a random generator's state, what JSON has."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return {"array": value.tolist(), "dtype": value.dtype.name} if isinstance(value, np.ndarray) else value
+
+
+def _arrays(value):
+    """The reverse."""
+    if isinstance(value, dict):
+        if value.keys() == {"array", "dtype"}:
+            return np.array(value["array"], value["dtype"])
+        return {name: _arrays(item) for name, item in value.items()}
+    return value
+
+
+def _through_json(value):
+    import json
+
+    return json.loads(json.dumps(value))

@@ -1,0 +1,123 @@
+"""Data: rows in arrays, also those larger than memory, in mini-batches; and scaling."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .layers.base import positive
+
+
+class Dataset:
+    """Rows of inputs and their targets.
+
+    A ``np.memmap`` stays on disk: a batch reads the rows it needs, and only those are converted.
+
+    Parameters
+    ----------
+    x, y : array_like of the same length
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, or there are no rows.
+    """
+
+    def __init__(self, x, y):
+        self.x, self.y = (array if isinstance(array, np.ndarray) else np.asarray(array) for array in (x, y))
+        lengths = [len(array) if array.ndim else 0 for array in (self.x, self.y)]
+        if lengths[0] != lengths[1] or not lengths[0]:
+            raise ValueError(f"there are {lengths[0]} rows of x and {lengths[1]} of y")
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, rows):
+        """Inputs and targets of some rows."""
+        return self.x[rows], self.y[rows]
+
+
+class DataLoader:
+    """Mini-batches of a dataset: iterating gives pairs (x, y), the last of which may be smaller.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    batch_size : int
+    shuffle : bool
+        Whether each pass has a new random order.
+    seed : int, numpy.random.Generator or None
+        For that order; `Trainer.fit` uses the trainer's own generator instead, so that a resumed run goes on as it would
+        have.
+
+    Notes
+    -----
+    A shuffled batch is gathered in buffers that the next one overwrites: copy what is to be kept.
+    """
+
+    def __init__(self, dataset, batch_size=32, *, shuffle=False, seed=0):
+        positive(batch_size=batch_size)
+        self.dataset, self.batch_size, self.shuffle = dataset, min(batch_size, len(dataset)), shuffle
+        self.rng = np.random.default_rng(seed)
+        self.order = None
+
+    def __len__(self):
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self):
+        return self.batches(self.rng)
+
+    def batches(self, rng, rank=0, size=1):
+        """The same in an order drawn from `rng`; of each batch, the share of process `rank` of `size`."""
+        rows, x, y = len(self.dataset), self.dataset.x, self.dataset.y
+        if self.shuffle:
+            if self.order is None:
+                self.order = np.empty(rows, np.intp)
+                self.buffers = [np.empty((self.batch_size, *array.shape[1:]), array.dtype) for array in (x, y)]
+            self.order[:] = np.arange(rows)
+            rng.shuffle(self.order)
+        for begin in range(0, rows, self.batch_size):
+            count = min(self.batch_size, rows - begin)
+            part = slice(begin + count * rank // size, begin + count * (rank + 1) // size)
+            if self.shuffle:
+                chosen = self.order[part]
+                # Indices of our own making need no check, and mode="raise" would buffer the output.
+                yield tuple(np.take(array, chosen, axis=0, out=buffer[: len(chosen)], mode="clip")
+                            for array, buffer in zip((x, y), self.buffers))  # fmt: skip
+            else:
+                yield x[part], y[part]
+
+
+class Scaler:
+    """Base of the scalers: ``fit`` learns from training data what ``transform`` then does to all data."""
+
+    def fit_transform(self, x):
+        """``fit(x).transform(x)``"""
+        return self.fit(x).transform(x)
+
+
+class ZScore(Scaler):
+    """Each feature to mean 0 and standard deviation 1 over the rows; constant features to 0."""
+
+    def fit(self, x):
+        x = np.asarray(x)
+        self.mean = x.mean(axis=0, dtype=np.float64)
+        deviation = x.std(axis=0, dtype=np.float64)
+        self.deviation = np.where(deviation > 0, deviation, 1)
+        return self
+
+    def transform(self, x):
+        return (x - self.mean) / self.deviation
+
+
+class MinMax(Scaler):
+    """Each feature to [0, 1] over the rows; constant features to 0."""
+
+    def fit(self, x):
+        x = np.asarray(x, np.float64)
+        self.lowest = x.min(axis=0)
+        span = x.max(axis=0) - self.lowest
+        self.span = np.where(span > 0, span, 1)
+        return self
+
+    def transform(self, x):
+        return (x - self.lowest) / self.span
