@@ -118,6 +118,14 @@ def torch_linear_cross_entropy(x, weight, target, _):
     return torch.autograd.grad(torch.nn.functional.cross_entropy(x @ weight.T, target), (x, weight))[0]
 
 
+def numpy_sparsemax(x, y):
+    """By sorting, as the paper does."""
+    ordered = -np.sort(-x, axis=-1)
+    sums = np.cumsum(ordered, axis=-1) - 1
+    size = np.count_nonzero(ordered * np.arange(1, x.shape[-1] + 1) > sums, axis=-1, keepdims=True)
+    np.maximum(np.subtract(x, np.take_along_axis(sums, size - 1, -1) / size, out=y, casting="same_kind"), 0, out=y)
+
+
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 ROWS = {
@@ -297,6 +305,7 @@ ROWS = {
         torch=lambda x, y: torch.logsumexp(x, -1, out=y),
         onnx=node("ReduceLogSumExp", np.array([-1]), keepdims=0),
     ),
+    "sparsemax": Row(numpy=numpy_sparsemax),
     "softmax_cross_entropy": Row(torch=torch_cross_entropy, torch_out=torch_cross_entropy_out),
     "softmax_focal": Row(torch=torch_softmax_focal),
     "linear_softmax_cross_entropy": Row(numpy=numpy_linear_cross_entropy, torch=torch_linear_cross_entropy),

@@ -30,13 +30,14 @@ from .backends import show_config
 from .linear import linear_softmax_cross_entropy
 from .losses import list_losses
 from .row_losses import softmax_cross_entropy, softmax_focal
-from .rowwise import log_softmax, logsumexp, softmax, softmin
+from .rowwise import gumbel_softmax, log_softmax, logsumexp, softmax, softmin, sparsemax
 from .threads import get_num_threads, set_num_threads
 
 __all__ = [
     *activations.__all__,  # noqa: F405
     "Activation",
     "get_num_threads",
+    "gumbel_softmax",
     "linear_softmax_cross_entropy",
     "list_activations",
     "list_losses",
@@ -50,6 +51,7 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_focal",
     "softmin",
+    "sparsemax",
 ]
 
 

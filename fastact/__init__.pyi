@@ -107,6 +107,27 @@ class _Rowwise:
         self, grad_output: ArrayLike, *, output: ArrayLike, axis: int = -1, temperature: float = 1.0, out: _Out = None
     ) -> Any: ...
 
+class _Softmax(_Rowwise):
+    def jacobian(self, x: ArrayLike, axis: int = -1, *, temperature: float = 1.0) -> NDArray[Any]: ...
+
+class _Sparsemax:
+    gufunc: np.ufunc
+    def __call__(self, x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None, out: _Out = None) -> Any: ...
+    def backward(self, grad_output: ArrayLike, *, output: ArrayLike, axis: int = -1, out: _Out = None) -> Any: ...
+
+class _GumbelSoftmax:
+    def __call__(
+        self,
+        x: ArrayLike,
+        tau: float = 1.0,
+        hard: bool = False,
+        axis: int = -1,
+        rng: np.random.Generator | int | None = None,
+    ) -> Any: ...
+    def backward(
+        self, grad_output: ArrayLike, *, output: ArrayLike, tau: float = 1.0, axis: int = -1, out: _Out = None
+    ) -> Any: ...
+
 class _LogSumExp:
     gufunc: np.ufunc
     def __call__(
@@ -116,10 +137,12 @@ class _LogSumExp:
         self, grad_output: ArrayLike, x: ArrayLike, axis: int = -1, *, temperature: float = 1.0, out: _Out = None
     ) -> Any: ...
 
-softmax: _Rowwise
+softmax: _Softmax
 log_softmax: _Rowwise
 softmin: _Rowwise
 logsumexp: _LogSumExp
+sparsemax: _Sparsemax
+gumbel_softmax: _GumbelSoftmax
 
 _Reduction = Literal["mean", "sum", "none"]
 

@@ -1,4 +1,4 @@
-"""Softmax, log_softmax, softmin and logsumexp along any axis, with their backward passes."""
+"""Softmax and its relatives along any axis, with their backward passes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import operator
 import sys
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from ._kernels import operands, rows
 from .backends import kernels, last_level_cache
 
-__all__ = ["log_softmax", "logsumexp", "softmax", "softmin"]
+__all__ = ["gumbel_softmax", "log_softmax", "logsumexp", "softmax", "softmin", "sparsemax"]
+
+NOISE_BLOCK = 1 << 14
+"""How many random numbers are drawn at a time: they stay in the cache."""
 
 operands.bind(kernels, last_level_cache)
 
@@ -28,6 +32,8 @@ _LOGSUMEXP = _row_function("logsumexp", "logsumexp", result="()")
 _SOFTMAX_BACKWARD = _row_function("softmax_backward", "softmax_backward", grad="(n)", with_mask=False)
 _SOFTMIN_BACKWARD = _row_function("softmin_backward", "softmax_backward", grad="(n)", with_mask=False, negated=True)
 _LOG_SOFTMAX_BACKWARD = _row_function("log_softmax_backward", "log_softmax_backward", grad="(n)", with_mask=False)
+_SPARSEMAX = _row_function("sparsemax", "sparsemax", cost=3.0)
+_SPARSEMAX_BACKWARD = _row_function("sparsemax_backward", "sparsemax_backward", grad="(n)", with_mask=False)
 _LOGSUMEXP_BACKWARD = _row_function("logsumexp_backward", "softmax", grad="()")
 
 
@@ -139,6 +145,96 @@ def logsumexp(x, axis=-1, keepdims=False, *, where=None, temperature=1.0, out=No
     return np.expand_dims(y, axis) if keepdims and np.ndim(x) else y
 
 
+def sparsemax(x, axis=-1, *, where=None, out=None):
+    """Sparsemax along an axis: of all probabilities the nearest to x, ``max(x - t, 0)`` with the t that makes their sum 1.
+
+    Parameters, dtypes and errors are those of `softmax`; elements that do not count are 0.
+
+    Returns
+    -------
+    ndarray
+        Of the shape and dtype of ``x``; many elements are exactly 0. A row that holds NaN or +inf, or nothing but -inf,
+        is NaN.
+
+    Notes
+    -----
+    t is exact to a rounding in float64: found by Newton's method, with bisection where that takes long, so that a row of
+    n elements takes O(n) operations for each digit at worst. No element is off by more than 2 units in the last place of
+    the largest of the row.
+
+    Source: Martins and Astudillo 2016, arXiv:1602.02068.
+
+    Examples
+    --------
+    >>> sparsemax([1.0, 0.5, -1.0])
+    array([0.75, 0.25, 0.  ])
+    """
+    return _call(_SPARSEMAX, x, None, axis, where, 1.0, out)
+
+
+def gumbel_softmax(x, tau=1.0, hard=False, axis=-1, rng=None):
+    """A random sample of the classes whose logits are x, made smooth: ``softmax((x + noise) / tau)``.
+
+    Its largest element is at each place as often as `softmax` says.
+
+    Parameters
+    ----------
+    x : array_like
+        Logits; dtypes as for `softmax`.
+    tau : float, default 1
+        The temperature, positive; the closer to 0, the closer to one-hot.
+    hard : bool, default False
+        Whether to return the one-hot array of the largest element instead, of the first among equals.
+    axis : int, default -1
+    rng : numpy.random.Generator or what `numpy.random.default_rng` takes, optional
+        The same seed gives the same sample, hard or not.
+
+    Returns
+    -------
+    ndarray
+        Of the shape and dtype of ``x``. A row that holds NaN or +inf, or nothing but -inf, is NaN.
+
+    Notes
+    -----
+    The noise is minus the logarithm of an exponential variate, drawn in float64 for every dtype and always finite.
+
+    The gradient with respect to x is that of the smooth sample. For the straight-through estimator, which takes the hard
+    sample forward and the smooth one's gradient back, draw both from one seed::
+
+        hard = gumbel_softmax(x, tau, hard=True, rng=seed)
+        soft = gumbel_softmax(x, tau, rng=seed)
+        grad_x = gumbel_softmax.backward(grad_hard, output=soft, tau=tau)
+
+    Source: Jang et al. 2016, arXiv:1611.01144; Maddison et al. 2016, arXiv:1611.00712.
+
+    Examples
+    --------
+    >>> gumbel_softmax([[2.0, 1.0, 0.0]], hard=True, rng=0)
+    array([[0., 0., 1.]])
+    """
+    x = np.asarray(x)
+    tau = _positive(tau, "tau")
+    axis = normalize_axis_index(axis, max(x.ndim, 1))
+    dtype = softmax(np.empty(0, x.dtype)).dtype
+    noisy = x.astype(np.float64 if dtype == np.float64 else np.float32, order="C")
+    rng = np.random.default_rng(rng)
+    flat = noisy.reshape(-1)
+    with np.errstate(all="ignore"):
+        for start in range(0, flat.size, NOISE_BLOCK):
+            noise = rng.standard_exponential(min(NOISE_BLOCK, flat.size - start))
+            flat[start : start + noise.size] -= np.log(np.maximum(noise, np.finfo(float).tiny))
+    rows = np.atleast_1d(noisy)
+    largest = np.argmax(rows, axis, keepdims=True) if hard and rows.size else None
+    softmax(rows, axis, temperature=tau, out=rows)
+    if largest is not None:
+        # Of a row of NaN everything stays NaN.
+        at_largest = np.take_along_axis(rows, largest, axis)
+        rows[...] = np.where(np.isnan(at_largest), at_largest, 0)
+        np.put_along_axis(rows, largest, np.where(np.isnan(at_largest), at_largest, 1), axis)
+    with np.errstate(all="ignore"):
+        return noisy.astype(dtype, copy=False)[()]
+
+
 def _softmax_backward(grad_output, *, output, axis=-1, temperature=1.0, out=None):
     """The gradient of `softmax` from its output y: ``y (g - sum(y g)) / T``.
 
@@ -157,6 +253,56 @@ def _softmax_backward(grad_output, *, output, axis=-1, temperature=1.0, out=None
         If the shapes differ, and as `softmax` does.
     """
     return _call(_SOFTMAX_BACKWARD, output, grad_output, axis, None, temperature, out)
+
+
+def _softmax_jacobian(x, axis=-1, *, temperature=1.0):
+    """The derivatives of every element of `softmax` with respect to every element of its row: ``(diag(p) - p p^T) / T``.
+
+    For looking at: the backward pass does without it.
+
+    Parameters are those of `softmax`.
+
+    Returns
+    -------
+    ndarray
+        Of shape (..., n, n), the axes of x without ``axis`` and twice its length, and of the dtype of softmax's result.
+
+    Notes
+    -----
+    p (1 - p) on the diagonal is p times the sum of the others, which keeps its digits where p is close to 1.
+
+    Examples
+    --------
+    >>> softmax.jacobian([0.0, 0.0])
+    array([[ 0.25, -0.25],
+           [-0.25,  0.25]])
+    """
+    x = np.asarray(x)
+    dtype = softmax(np.empty(0, x.dtype)).dtype
+    p = np.atleast_1d(softmax(x.astype(np.float64 if dtype == np.float64 else np.float32), axis, temperature=temperature))
+    p = np.moveaxis(p, axis, -1)
+    with np.errstate(all="ignore"):
+        jacobian = p[..., :, None] * -p[..., None, :]
+        diagonal = np.einsum("...ii->...i", jacobian)
+        diagonal[...] = 0
+        diagonal[...] = 0 - jacobian.sum(axis=-1)
+        return np.divide(jacobian, temperature, out=jacobian).astype(dtype, copy=False)
+
+
+def _gumbel_softmax_backward(grad_output, *, output, tau=1.0, axis=-1, out=None):
+    """The gradient of the smooth `gumbel_softmax` from its output y: ``y (g - sum(y g)) / tau``.
+
+    Parameters and errors are those of ``softmax.backward``, with ``tau`` for the temperature.
+    """
+    return _softmax_backward(grad_output, output=output, axis=axis, temperature=_positive(tau, "tau"), out=out)
+
+
+def _sparsemax_backward(grad_output, *, output, axis=-1, out=None):
+    """The gradient of `sparsemax` from its output: g less its mean over the elements that are not 0, and 0 at the others.
+
+    Parameters and errors are those of ``softmax.backward``.
+    """
+    return _call(_SPARSEMAX_BACKWARD, output, grad_output, axis, None, 1.0, out)
 
 
 def _log_softmax_backward(grad_output, *, output, axis=-1, temperature=1.0, out=None):
@@ -193,16 +339,23 @@ def _logsumexp_backward(grad_output, x, axis=-1, *, where=None, temperature=1.0,
     return _call(_LOGSUMEXP_BACKWARD, x, grad_output, axis, where, temperature, out)
 
 
+def _method_of(function, name, method):
+    method.__name__ = name
+    method.__qualname__ = f"{function.__name__}.{name}"
+    setattr(function, name, method)
+
+
 for _function, _forward, _backward in (
     (softmax, _SOFTMAX, _softmax_backward),
     (log_softmax, _LOG_SOFTMAX, _log_softmax_backward),
     (softmin, _SOFTMIN, _softmin_backward),
     (logsumexp, _LOGSUMEXP, _logsumexp_backward),
+    (sparsemax, _SPARSEMAX, _sparsemax_backward),
 ):
-    _backward.__name__ = "backward"
-    _backward.__qualname__ = f"{_function.__name__}.backward"
     _function.gufunc = _forward.gufunc
-    _function.backward = _backward
+    _method_of(_function, "backward", _backward)
+_method_of(gumbel_softmax, "backward", _gumbel_softmax_backward)
+_method_of(softmax, "jacobian", _softmax_jacobian)
 
 
 def _call(function, x, grad, axis, where, temperature, out):
@@ -212,9 +365,7 @@ def _call(function, x, grad, axis, where, temperature, out):
         if y is not None:
             return y
     axis = operator.index(axis)
-    temperature = float(temperature)
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, not {temperature}")
+    temperature = _positive(temperature, "temperature")
     x = _operand(x)
     grad = grad if grad is None else _operand(grad)
     if function.grad_is_row and grad.shape != x.shape:
@@ -233,6 +384,13 @@ def _call(function, x, grad, axis, where, temperature, out):
         operands.append(temperature)
     with np.errstate(all="ignore"):  # a cast to a narrower out may overflow, as it should
         return gufunc(*operands, axis=axis, out=out)
+
+
+def _positive(number, name):
+    number = float(number)
+    if not number > 0:
+        raise ValueError(f"{name} must be positive, not {number}")
+    return number
 
 
 def _mask(where, x):

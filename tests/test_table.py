@@ -82,7 +82,7 @@ class TestEveryRowHas:
 
 
 def test_every_row_wise_function_and_loss_has_a_reference_and_a_benchmark(bench):
-    rowwise = ["softmax", "log_softmax", "softmin", "logsumexp"]
+    rowwise = ["softmax", "log_softmax", "softmin", "logsumexp", "sparsemax"]
     assert sorted(reference.ROWWISE) == sorted(reference.ROWWISE_BACKWARD) == sorted(rowwise)
     assert sorted(reference.VALUE_AND_GRAD) == sorted(fa.list_losses())
     cases = bench("cases")

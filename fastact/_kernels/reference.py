@@ -271,6 +271,25 @@ def logsumexp_backward(grad_output, x, axis=-1):
     return np.expand_dims(grad_output, axis) * softmax(x, axis)
 
 
+def sparsemax(x, axis=-1, *, where=None):
+    x = np.moveaxis(x, axis, -1)
+    if where is not None:
+        where = np.moveaxis(np.broadcast_to(where, np.moveaxis(x, -1, axis).shape), axis, -1)
+        x = np.where(where, x, -np.inf)
+    x = x - np.max(x, axis=-1, keepdims=True)
+    ordered = -np.sort(-x, axis=-1)
+    sums = np.cumsum(ordered, axis=-1) - 1
+    size = np.sum(ordered * np.arange(1, x.shape[-1] + 1) > sums, axis=-1, keepdims=True)
+    y = np.maximum(x - np.take_along_axis(sums, np.maximum(size, 1) - 1, -1) / size, 0)
+    return np.moveaxis(y if where is None else np.where(where, y, 0), -1, axis)
+
+
+def sparsemax_backward(grad_output, y, axis=-1):
+    support = y != 0
+    mean = np.sum(np.where(support, grad_output, 0), axis=axis, keepdims=True) / np.sum(support, axis=axis, keepdims=True)
+    return np.where(support, grad_output - mean, 0)
+
+
 def rowwise(inputs, functions):
     """The functions with their first ``inputs`` arguments in float64, a 0-d array as a row of one, and no warning."""
 
@@ -293,6 +312,7 @@ ROWWISE = rowwise(1, {
     "log_softmax": log_softmax,
     "softmin": lambda x, axis=-1, **options: softmax(-x, axis, **options),
     "logsumexp": logsumexp,
+    "sparsemax": sparsemax,
 })
 
 ROWWISE_BACKWARD = rowwise(2, {
@@ -300,6 +320,7 @@ ROWWISE_BACKWARD = rowwise(2, {
     "log_softmax": log_softmax_backward,
     "softmin": lambda grad_output, y, axis=-1: -softmax_backward(grad_output, y, axis),
     "logsumexp": logsumexp_backward,
+    "sparsemax": sparsemax_backward,
 })
 
 
