@@ -1,21 +1,17 @@
 """Builds the kernels: one source, stamped from fastact/table.py, compiled once per instruction set.
 
-FASTACT_NO_OPENMP=1 builds without threads, as happens by itself where the compiler has no OpenMP.
+FASTACT_NO_THREADS=1 builds without threads, as happens by itself where there are no POSIX threads.
 """
 
 import os
 import platform
 import runpy
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
 from Cython.Tempita import Template
 from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 KERNELS = Path("fastact", "_kernels")
@@ -51,42 +47,17 @@ def stamp_templates():
 
 
 def extensions():
+    threads = ["-pthread"] if os.name == "posix" and not os.environ.get("FASTACT_NO_THREADS") else ["-DFASTACT_SERIAL"]
     common = dict(include_dirs=[numpy.get_include(), str(KERNELS)],
                   define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
                   depends=[str(header) for header in KERNELS.glob("*.h")])
     for name in INSTRUCTION_SETS if on_x86() else ["baseline"]:
         yield Extension(f"fastact._kernels.cython_{name}", [str(KERNELS / f"cython_{name}.pyx")],
                         extra_compile_args=ARITHMETIC + INSTRUCTION_SETS[name], **common)
-    for name in ("threads", "dispatch", "operands", "rows", "row_losses", "training"):
-        yield Extension(f"fastact._kernels.{name}", [str(KERNELS / f"{name}.pyx")], extra_compile_args=["-O2"], **common)
-
-
-class Build(build_ext):
-    """Adds OpenMP to the modules that start threads, where a test program with it compiles, links and runs."""
-
-    def build_extensions(self):
-        flags = self.openmp_flags()
-        for extension in self.extensions:
-            if "cython_" not in extension.name:
-                extension.extra_compile_args += flags
-                extension.extra_link_args += flags
-        super().build_extensions()
-
-    def openmp_flags(self):
-        if os.environ.get("FASTACT_NO_OPENMP"):
-            return []
-        program = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "probe.c")
-            source.write_text(program)
-            try:
-                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=["-fopenmp"])
-                self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=["-fopenmp"])
-                subprocess.run([str(Path(folder, "probe"))], check=True)
-            except Exception as problem:  # whatever the toolchain throws: the package works without threads
-                print(f"fastact: built without OpenMP, functions will use one thread ({problem})", file=sys.stderr)
-                return []
-        return ["-fopenmp"]
+    for source in sorted(KERNELS.glob("*.pyx")):
+        if not source.name.startswith("cython_"):
+            yield Extension(f"fastact._kernels.{source.stem}", [str(source)], extra_compile_args=["-O2", *threads],
+                            extra_link_args=threads, **common)
 
 
 stamp_templates()
@@ -94,6 +65,5 @@ setup(
     ext_modules=cythonize(list(extensions()), build_dir="build", include_path=[".", str(GENERATED)], nthreads=0,
                           compiler_directives={"language_level": 3, "freethreading_compatible": True, "boundscheck": False,
                                                "wraparound": False, "cdivision": True}),
-    cmdclass={"build_ext": Build},
     options={"build_ext": {"parallel": os.cpu_count()}},
 )

@@ -1,13 +1,11 @@
 """What a second thread costs and from what size it pays: the measurements behind GRAIN in fastact/_kernels/threads.pyx.
 
-First an OpenMP region that does nothing, entered again at once (its threads still spin) and after a pause (they sleep).
-Then functions on one thread and on all, in both states.
+Functions on one thread and on all, called again at once (the others still wait awake) and after a pause (they sleep).
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import functools
 import statistics
 import time
@@ -37,12 +35,6 @@ def median_microseconds(call, pause):
     return 1e6 * statistics.median(times)
 
 
-def empty_region(threads):
-    """A call that enters and leaves an OpenMP region of GCC's runtime, in which each thread calls labs()."""
-    nothing = ctypes.cast(ctypes.CDLL(None).labs, ctypes.c_void_p)
-    return functools.partial(ctypes.CDLL("libgomp.so.1").GOMP_parallel, nothing, None, threads, 0)
-
-
 def comparison(calls, pause):
     """Cells for one thread, all threads and their ratio."""
     microseconds = []
@@ -61,10 +53,8 @@ def main():
     arguments = parser.parse_args()
     threads = arguments.threads
 
-    one, many = empty_region(1), empty_region(threads)
     print(f"microseconds on 1 thread and on {threads}")
     print(f"{'':20}{'at once':>26}{'after a pause':>30}")
-    print(f"{'empty region':20}" + "".join(comparison([(1, one), (threads, many)], pause) for pause in PAUSES))
     for name in arguments.functions:
         for size in arguments.sizes:
             x = normal((size,), 0)

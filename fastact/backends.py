@@ -48,7 +48,7 @@ def config() -> dict[str, object]:
         "instruction_set": instruction_set,
         "instruction_sets_supported": dispatch.supported_instruction_sets(),
         "threads": threads.get_num_threads(),
-        "openmp": bool(_threads.openmp_threads()),
+        "threading": _threads.can_be_shared(),
         "last_level_cache": last_level_cache,
     }
 
@@ -57,7 +57,7 @@ def show_config() -> None:
     """Print which kernels run, on how many threads, and what they were built with."""
     about = config()
     about["instruction_sets_supported"] = ", ".join(about["instruction_sets_supported"])
-    about["openmp"] = "yes" if about["openmp"] else "no: the package was built without it, so every function uses one thread"
+    about["threading"] = "POSIX threads" if about["threading"] else "none: the package was built without, so every function uses one thread"
     about["last_level_cache"] = f"{about['last_level_cache'] / 2**20:.0f} MiB"
     for key, value in about.items():
         print(f"{key.replace('_', ' '):28} {value}")

@@ -11,7 +11,7 @@ def set_num_threads(n: int) -> None:
     """Let the kernels use at most ``n`` threads.
 
     Small arrays use fewer. The default is ``FASTACT_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the CPUs that this
-    process may run on; 1 where the package was built without OpenMP, and in a child process after a fork.
+    process may run on; 1 where the package was built without threads, and in a child process after a fork.
 
     Raises
     ------
@@ -20,7 +20,7 @@ def set_num_threads(n: int) -> None:
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"the number of threads must be a positive integer, not {n!r}")
-    _threads.set_limit(n if _threads.openmp_threads() else 1)
+    _threads.set_limit(n if _threads.can_be_shared() else 1)
 
 
 def get_num_threads() -> int:
@@ -38,5 +38,5 @@ def _default() -> int:
 
 set_num_threads(_default())
 if hasattr(os, "register_at_fork"):
-    # The OpenMP runtime's threads do not survive a fork, and waiting for them would hang the child.
+    # Children tend to be many, one for each CPU.
     os.register_at_fork(after_in_child=lambda: _threads.set_limit(1))
