@@ -1,0 +1,461 @@
+"""The elementwise kernels that Numba compiles, and their ufuncs: strides, half types, threads, streaming stores.
+
+What dispatch.pyx is to the compiled kernels. One loop serves all ufuncs; the kernel for a function and a type is compiled
+when an array of that type first arrives.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+
+import numba
+import numpy as np
+from numba import carray, types
+
+from . import numba_scalar
+from .numba_intrinsics import (
+    as_kernel,
+    at,
+    call,
+    compiled,
+    fence,
+    float_to_half,
+    half_to_float,
+    has,
+    load,
+    machine,
+    stack,
+    store,
+    stream_line,
+)
+from .numba_threads import share, team
+from .ufuncs import make_ufunc, register_loop
+
+BLOCK = 512  # elements of a stack buffer
+OPERANDS = 5  # at most two inputs, two parameters, one output
+HALVES, BUFFERS, POINTERS, JOB = 2 * BLOCK, OPERANDS * BLOCK * 8, 4 * 8, 4 * 8  # bytes on the stack
+
+# How numbers are stored. Integers of one size are all the same to the few functions that keep them.
+FLOAT, DOUBLE, HALF, BFLOAT, INT8, INT16, INT32, INT64 = range(8)
+COMPUTED = {FLOAT: np.float32, DOUBLE: np.float64, HALF: np.float32, BFLOAT: np.float32,
+            INT8: np.int8, INT16: np.int16, INT32: np.int32, INT64: np.int64}  # fmt: skip
+STORAGE_OF_INTEGERS = {1: INT8, 2: INT16, 4: INT32, 8: INT64}
+
+# A loop as the compiled code sees it: words of memory.
+KERNEL, INPUTS, PARAMETERS, STORAGE, COST, NUMBER, STREAMING_FROM = range(0, 56, 8)
+# How results get to memory: straight, past the cache, or (where they overlap an input) a block at a time after it is read.
+PLAIN, STREAMING, BUFFERED = range(3)
+
+streaming_from = 1 << 62
+
+
+@functools.cache
+def formulas(T):
+    """numba_scalar's formulas for this CPU; for an integer type, those that keep integers."""
+    if np.issubdtype(T, np.integer):
+        zero = T(0)
+        return {"identity": compiled(lambda x: x), "relu": compiled(lambda x: zero if x < zero else x)}
+    return numba_scalar.formulas(T, machine(T))
+
+
+# --- Half types -------------------------------------------------------------------------------------------------------
+
+
+def conversions():
+    """Between float32 and, as their bits, float16 and bfloat16; see primitives.h."""
+    bits, from_bits = machine(np.float32).bits, machine(np.float32).from_bits
+    i32 = np.int32
+    rebias, tiny = np.float32(2.0**112), np.float32(0.5)
+
+    @compiled
+    def from_half(h):
+        h = i32(h)
+        rest = i32((h & i32(0x7FFF)) << i32(13))
+        scaled = bits(from_bits(rest) * rebias)
+        special = i32(rest | i32(0x7F800000))
+        magnitude = special if (h & i32(0x7C00)) == i32(0x7C00) else scaled
+        return from_bits(i32(magnitude | i32((h & i32(0x8000)) << i32(16))))
+
+    @compiled
+    def to_half(x):
+        whole = bits(x)
+        sign = (whole >> i32(16)) & i32(0x8000)
+        a = i32(whole & i32(0x7FFFFFFF))
+        normal = i32((a - i32(0x38000000) + i32(0xFFF) + ((a >> i32(13)) & i32(1))) >> i32(13))
+        subnormal = i32(bits(from_bits(a) + tiny) - i32(0x3F000000))
+        h = subnormal if a < i32(0x38800000) else (i32(0x7C00) if a >= i32(0x47800000) else normal)
+        h = i32(i32(0x7E00) | ((a >> i32(13)) & i32(0x3FF))) if a > i32(0x7F800000) else h
+        return np.uint16(h | sign)
+
+    @compiled
+    def from_bfloat(h):
+        return from_bits(i32(i32(h) << i32(16)))
+
+    @compiled
+    def to_bfloat(x):
+        whole = bits(x)
+        a = i32(whole & i32(0x7FFFFFFF))
+        upper = (whole >> i32(16)) & i32(0xFFFF)
+        rounded = i32((a + i32(0x7FFF) + (upper & i32(1))) >> i32(16)) | (upper & i32(0x8000))
+        return np.uint16(upper | i32(0x40) if a > i32(0x7F800000) else rounded)
+
+    if has("f16c"):
+        return half_to_float, float_to_half, from_bfloat, to_bfloat
+    return from_half, to_half, from_bfloat, to_bfloat
+
+
+def mapping(function):
+    """A loop of a function of one number over contiguous arrays."""
+
+    @numba.njit(error_model="numpy", nogil=True)
+    def kernel(x, y):
+        as_kernel()
+        for i in range(len(y)):
+            y[i] = function(x[i])
+
+    return kernel
+
+
+widen_half, narrow_half, widen_bfloat, narrow_bfloat = (mapping(function) for function in conversions())
+
+
+@compiled
+def width(storage):
+    if storage == DOUBLE or storage == INT64:
+        return 8
+    if storage == FLOAT or storage == INT32:
+        return 4
+    return 1 if storage == INT8 else 2
+
+
+@compiled
+def copy_strided(size, source, source_step, target, target_step, count):
+    if size == 8:
+        for i in range(count):
+            store(np.int64, target + i * target_step, load(np.int64, source + i * source_step))
+    elif size == 4:
+        for i in range(count):
+            store(np.int32, target + i * target_step, load(np.int32, source + i * source_step))
+    elif size == 2:
+        for i in range(count):
+            store(np.int16, target + i * target_step, load(np.int16, source + i * source_step))
+    else:
+        for i in range(count):
+            store(np.int8, target + i * target_step, load(np.int8, source + i * source_step))
+
+
+@compiled
+def stream(target, source, size):
+    """Copy to memory past the cache; fence() before anyone else reads."""
+    head = min(-target & 63, size)
+    copy_strided(1, source, 1, target, 1, head)
+    lines = (size - head) // 64
+    for i in range(lines):
+        stream_line(target + head + 64 * i, source + head + 64 * i)
+    done = head + 64 * lines
+    copy_strided(1, source + done, 1, target + done, 1, size - done)
+
+
+@numba.njit(error_model="numpy", nogil=True)
+def gather(storage, source, step, count, buffer):
+    """The address of the elements as contiguous numbers to compute with: where they are if that is what they are, or in buffer."""
+    size = width(storage)
+    half = storage == HALF or storage == BFLOAT
+    if step == size and not half:
+        return source
+    if not half:
+        copy_strided(size, source, step, buffer, size, count)
+        return buffer
+    halves = stack(HALVES)
+    if step != 2 or source & 1:
+        copy_strided(2, source, step, halves, 2, count)
+        source = halves
+    if storage == HALF:
+        widen_half(carray(at(source), (count,), np.uint16), carray(at(buffer), (count,), np.float32))
+    else:
+        widen_bfloat(carray(at(source), (count,), np.uint16), carray(at(buffer), (count,), np.float32))
+    return buffer
+
+
+@numba.njit(error_model="numpy", nogil=True)
+def scatter(storage, buffer, target, step, count, streaming):
+    size = width(storage)
+    halves = stack(HALVES)
+    if storage == HALF:
+        narrow_half(carray(at(buffer), (count,), np.float32), carray(at(halves), (count,), np.uint16))
+        buffer = halves
+    elif storage == BFLOAT:
+        narrow_bfloat(carray(at(buffer), (count,), np.float32), carray(at(halves), (count,), np.uint16))
+        buffer = halves
+    if streaming:
+        stream(target, buffer, count * size)
+    else:
+        copy_strided(size, buffer, size, target, step, count)
+
+
+# --- Loops over chunks ------------------------------------------------------------------------------------------------
+
+
+@compiled
+def word(address, index):
+    return load(np.int64, address + 8 * index)
+
+
+@numba.njit(error_model="numpy", nogil=True)
+def run_chunk(loop, args, steps, start, count, mode):
+    kernel = load(np.int64, loop + KERNEL)
+    inputs = load(np.int64, loop + INPUTS)
+    storage = load(np.int64, loop + STORAGE)
+    last = inputs + load(np.int64, loop + PARAMETERS)
+    half = storage == HALF or storage == BFLOAT
+    computed = FLOAT if half else storage
+    size = width(computed)
+    buffers = stack(BUFFERS)
+    where = stack(POINTERS)
+    for k in range(4):
+        store(np.int64, where + 8 * k, 0)
+    direct = not half and word(steps, last) == size and mode == PLAIN
+    single = True
+    for k in range(inputs):
+        direct = direct and word(steps, k) == size
+    for k in range(inputs, last):
+        single = single and word(steps, k) == 0
+    for k in range(inputs, last):
+        direct = direct and (single or word(steps, k) == size)
+    y_step = word(steps, last)
+    done = 0
+    while done < count:
+        y = word(args, last) + (start + done) * y_step
+        block = count if direct else min(count - done, BLOCK)
+        if mode == STREAMING and y & 63:
+            block = min(block, (64 - (y & 63)) // y_step)  # whole cache lines from here on
+        for k in range(last):
+            step = word(steps, k)
+            source = word(args, k) + (start + done) * step
+            buffer = buffers + k * BLOCK * 8
+            if k < inputs:
+                x = source if direct else gather(storage, source, step, block, buffer)
+                store(np.int64, where + 8 * k, x)
+            else:
+                x = source if direct or single else gather(computed, source, step, block, buffer)
+                store(np.int64, where + 8 * (2 + k - inputs), x)
+        result = y if direct else buffers + (OPERANDS - 1) * BLOCK * 8
+        call(kernel, (word(where, 0), word(where, 1), word(where, 2), word(where, 3), result, block, np.int64(single)))
+        if not direct:
+            scatter(storage, result, y, y_step, block, mode == STREAMING)
+        done += block
+    if mode == STREAMING:
+        fence()
+
+
+@numba.cfunc(types.void(types.intp, types.intp, types.intp))
+def run_piece(job, first, count):
+    run_chunk(word(job, 0), word(job, 1), word(job, 2), first, count, word(job, 3))
+
+
+RUN_PIECE = run_piece.address
+
+
+@compiled
+def runs_into(a, a_step, b, b_step, count):
+    """Whether two operands share memory other than element by element."""
+    a_reach, b_reach = a_step * (count - 1), b_step * (count - 1)
+    if a == b and a_step == b_step:
+        return False
+    return a + min(a_reach, 0) < b + max(b_reach, 0) + 8 and b + min(b_reach, 0) < a + max(a_reach, 0) + 8
+
+
+def _c_function(name):
+    """The address of a function of the C library."""
+    library = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+
+
+CLEAR_STATUS = _c_function("feclearexcept")
+ALL_EXCEPTIONS = 0x3F  # on every processor; what one does not have it ignores
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int64)
+def _compile(number):
+    """Called by a loop, without the GIL until here, that has no kernel yet."""
+    try:
+        _loops[number].compile()
+    except BaseException as problem:  # Ctrl-C, no memory: to be raised where the ufunc was called, as soon as it returns
+        raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        raise_in(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(type(problem)))
+
+
+COMPILE = ctypes.cast(_compile, ctypes.c_void_p).value
+
+
+@numba.cfunc(types.void(types.intp, types.intp, types.intp, types.intp))
+def ufunc_loop(args, dimensions, steps, loop):
+    """NumPy relies on loops to run in order where the output overlaps an input that it follows."""
+    if load(np.int64, loop + KERNEL) == 0:
+        call(COMPILE, (load(np.int64, loop + NUMBER),))
+        if load(np.int64, loop + KERNEL) == 0:
+            return
+    count = word(dimensions, 0)
+    storage = load(np.int64, loop + STORAGE)
+    inputs = load(np.int64, loop + INPUTS)
+    last = inputs + load(np.int64, loop + PARAMETERS)
+    y, y_step, size = word(args, last), word(steps, last), width(storage)
+    overlapping = False
+    mode = STREAMING if y_step == size and count * size > load(np.int64, loop + STREAMING_FROM) and y % size == 0 else PLAIN
+    for k in range(last):
+        overlapping = overlapping or runs_into(word(args, k), word(steps, k), y, y_step, count)
+        if k < inputs and word(args, k) == y:
+            mode = PLAIN  # in place, the line is in the cache already
+    if overlapping:
+        run_chunk(loop, args, steps, 0, count, BUFFERED)
+    else:
+        threads = team(count * load(np.int64, loop + COST))
+        if threads == 1:
+            run_chunk(loop, args, steps, 0, count, mode)
+        else:
+            job = stack(JOB)
+            store(np.int64, job, loop)
+            store(np.int64, job + 8, args)
+            store(np.int64, job + 16, steps)
+            store(np.int64, job + 24, mode)
+            # Whole cache lines of any type.
+            share(RUN_PIECE, job, count, min(max(count // (4 * threads), 4096), 65536) & ~63, threads)
+    call(CLEAR_STATUS, (ALL_EXCEPTIONS,))
+
+
+# --- Kernels and ufuncs -----------------------------------------------------------------------------------------------
+
+
+def _element(formula, backward, parameters):
+    """formula, or its product with a gradient, as a function of two inputs and two parameters, whatever it needs."""
+    if backward:
+        return compiled((
+            lambda a, b, p, q: a * formula(b),
+            lambda a, b, p, q: a * formula(b, p),
+            lambda a, b, p, q: a * formula(b, p, q),
+        )[parameters])  # fmt: skip
+    return compiled((
+        lambda a, b, p, q: formula(a),
+        lambda a, b, p, q: formula(a, p),
+        lambda a, b, p, q: formula(a, p, q),
+    )[parameters])  # fmt: skip
+
+
+def chunk_kernel(element, T, parameters):
+    """The loop of an element over contiguous arrays, parameters being single numbers or arrays; a C function."""
+    varying = parameters > 0
+
+    @numba.njit(error_model="numpy", nogil=True)
+    def kernel(a, b, p, q, y, single):
+        as_kernel()
+        if varying and not single:
+            for i in range(len(y)):
+                y[i] = element(a[i], b[i], p[i], q[i])
+        else:
+            p0, q0 = p[0], q[0]
+            for i in range(len(y)):
+                y[i] = element(a[i], b[i], p0, q0)
+
+    @numba.cfunc(types.void(*[types.intp] * 7))
+    def chunk(a, b, p, q, y, n, single):
+        kernel(carray(at(a), (n,), T), carray(at(b), (n,), T), carray(at(p), (n,), T), carray(at(q), (n,), T),
+               carray(at(y), (n,), T), single)  # fmt: skip
+
+    return chunk
+
+
+class _Loop:
+    """One loop of a ufunc: the words that the compiled code reads, and how to make its kernel."""
+
+    def __init__(self, formula, backward, inputs, parameters, storage, cost):
+        self.make = formula, backward, parameters
+        self.storage = storage
+        self.words = np.zeros(8, np.int64)
+        picoseconds = cost * (2000 if storage == DOUBLE else 1000)
+        for offset, value in ((INPUTS, inputs), (PARAMETERS, parameters), (STORAGE, storage), (COST, picoseconds),
+                              (NUMBER, len(_loops)), (STREAMING_FROM, streaming_from)):  # fmt: skip
+            self.words[offset // 8] = value
+        _loops.append(self)
+
+    def compile(self):
+        with _compiling:
+            if self.words[KERNEL // 8] == 0:
+                formula, backward, parameters = self.make
+                T = COMPUTED[self.storage]
+                self.kernel = _kernel(formula, T, backward, parameters)
+                self.words[KERNEL // 8] = self.kernel.address
+
+
+_loops: list[_Loop] = []
+_compiling = threading.RLock()
+
+
+@functools.cache
+def _kernel(formula, T, backward, parameters):
+    return chunk_kernel(_element(formula(T), backward, parameters), T, parameters)
+
+
+class Ufunc:
+    """What makes a ufunc of a formula: ``formula(T)`` is its compiled function of a number and the parameters.
+
+    With ``backward`` the ufunc takes a gradient first and multiplies by it. ``integers`` "keep" or "clamp" gives loops
+    for them, for which ``formula`` is asked with integer types. ``cost`` is nanoseconds an element.
+    """
+
+    def __init__(self, name, doc, formula, *, backward=False, parameters=0, cost, integers=None):
+        inputs = 1 + backward
+        self.codes = lambda dtype: [dtype.num] * inputs + [_parameter_type(dtype).num] * parameters + [dtype.num]
+        self.loops = {}
+
+        def loop(storage, formula=formula):
+            if (storage, formula) not in self.loops:
+                self.loops[storage, formula] = _Loop(formula, backward, inputs, parameters, storage, cost)
+            return self.loops[storage, formula].words.ctypes.data
+
+        kinds, data = [], []
+        for code in "bBhHiIlLqQ" if integers else "":
+            dtype = np.dtype(code)
+            kinds.append(self.codes(dtype))
+            clamps = integers == "clamp" and dtype.kind == "i"
+            data.append(loop(STORAGE_OF_INTEGERS[dtype.itemsize], formula if clamps else _kept))
+        for code, storage in (("e", HALF), ("f", FLOAT), ("d", DOUBLE)):
+            kinds.append(self.codes(np.dtype(code)))
+            data.append(loop(storage))
+        self.bfloat_loop = loop(BFLOAT)
+        self.ufunc = make_ufunc(name, doc, ufunc_loop.address, kinds, data)
+        if _bfloat16 is not None:
+            self.learn(_bfloat16)
+        _ufuncs.append(self)
+
+    def learn(self, bfloat16):
+        register_loop(self.ufunc, bfloat16, ufunc_loop.address, self.codes(bfloat16), self.bfloat_loop)
+
+    def warm_up(self, dtype):
+        """Compile the kernel for a dtype."""
+        for (storage, formula), loop in self.loops.items():
+            if COMPUTED[storage] == dtype:
+                loop.compile()
+
+
+def _parameter_type(dtype):
+    # The parameters of half types are float: rounding 0.01 to ten bits would be felt in the result.
+    return np.dtype(np.float32) if dtype.itemsize == 2 and dtype.kind not in "iu" else dtype
+
+
+def _kept(T):
+    return formulas(T)["identity"]
+
+
+_ufuncs: list[Ufunc] = []
+_bfloat16 = None
+
+
+def register_bfloat16(dtype):
+    """Give every ufunc a loop for ml_dtypes.bfloat16."""
+    global _bfloat16
+    _bfloat16 = dtype
+    for ufunc in _ufuncs:
+        ufunc.learn(dtype)

@@ -1,0 +1,270 @@
+"""What Numba's Python cannot say, as LLVM instructions: fused operations, bit casts, memory by address, atomics, calls by address."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import llvmlite.binding
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from .numba_scalar import split_fused
+
+WORD = ir.IntType(64)
+# No exceptions: they would keep a loop from being vectorised. The formulas are written to be inlined.
+OPTIONS = {"error_model": "numpy", "nogil": True, "forceinline": True}
+VECTOR_BITS = 512  # LLVM would rather use half of what some CPUs have; what they do not have is never used
+
+
+def compiled(function):
+    """A function for use inside kernels."""
+    return numba.njit(**OPTIONS)(function)
+
+
+# --- The machine of numba_scalar.py -----------------------------------------------------------------------------------
+
+INTEGERS = {types.float32: types.int32, types.float64: types.int64}
+FLOATS = {integer: kind for kind, integer in INTEGERS.items()}
+
+
+@intrinsic
+def fma(typing, a, b, c):
+    return a(a, a, a), lambda context, builder, signature, args: builder.fma(*args)
+
+
+@intrinsic
+def bits(typing, x):
+    target = INTEGERS[x]
+    return target(x), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_value_type(target))
+
+
+@intrinsic
+def from_bits(typing, x):
+    target = FLOATS[x]
+    return target(x), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_value_type(target))
+
+
+def has(feature):
+    """Whether kernels may use instructions ("fma" or "f16c") that LLVM would else make slow calls of."""
+    features = config.CPU_FEATURES
+    if features is None:
+        features = llvmlite.binding.get_host_cpu_features().flatten()
+    return f"+{feature}," in f"{features}," or llvmlite.binding.get_process_triple().startswith(("aarch64", "arm64"))
+
+
+@intrinsic
+def half_to_float(typing, h):
+    def generate(context, builder, signature, args):
+        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.uint16), generate
+
+
+@intrinsic
+def float_to_half(typing, x):
+    def generate(context, builder, signature, args):
+        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32), generate
+
+
+def machine(T):
+    """What numba_scalar.formulas needs for kernels on this CPU."""
+    if has("fma"):
+        muladd = fused = fma
+    else:
+
+        @compiled
+        def muladd(a, b, c):
+            return a * b + c
+
+        if T is np.float32:
+
+            @compiled
+            def fused(a, b, c):
+                return np.float32(np.float64(a) * np.float64(b) + np.float64(c))
+
+        else:
+            fused = compiled(split_fused(T, bits, from_bits))
+    return SimpleNamespace(compiled=compiled, muladd=muladd, fused=fused, bits=bits, from_bits=from_bits)
+
+
+# --- Kernels ----------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def as_kernel(typing):
+    """To be called first in a loop over arrays that are the same or do not overlap: they may then be vectorised."""
+
+    def generate(context, builder, signature, args):
+        function = builder.function
+        function.attributes.add("noinline")
+        # llvmlite knows attributes that are single words only.
+        set.add(function.attributes, f'"prefer-vector-width"="{VECTOR_BITS}"')
+        for argument in function.args:
+            if argument.type.is_pointer:
+                argument.add_attribute("noalias")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+# --- Memory -----------------------------------------------------------------------------------------------------------
+
+
+def pointer(builder, address, kind):
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+@intrinsic
+def at(typing, address):
+    """An address as the pointer that numba.carray takes."""
+    return types.voidptr(types.intp), lambda context, builder, signature, args: pointer(builder, args[0], ir.IntType(8))
+
+
+@intrinsic
+def load(typing, kind, address):
+    """The number of that type at an address, which need not be a multiple of its size."""
+    number = kind.dtype
+
+    def generate(context, builder, signature, args):
+        value = builder.load(pointer(builder, args[1], context.get_value_type(number)))
+        value.align = 1
+        return value
+
+    return number(kind, types.intp), generate
+
+
+@intrinsic
+def store(typing, kind, address, value):
+    number = kind.dtype
+
+    def generate(context, builder, signature, args):
+        builder.store(args[2], pointer(builder, args[1], context.get_value_type(number)), align=1)
+        return context.get_dummy_value()
+
+    return types.void(kind, types.intp, number), generate
+
+
+@intrinsic(prefer_literal=True)
+def stack(typing, size):
+    """The address of that many bytes for as long as the function runs, a multiple of 64."""
+    count = size.literal_value
+
+    def generate(context, builder, signature, args):
+        with builder.goto_entry_block():
+            memory = builder.alloca(ir.ArrayType(ir.IntType(8), count))
+            memory.align = 64
+        return builder.ptrtoint(memory, WORD)
+
+    return types.intp(size), generate
+
+
+@intrinsic
+def stream_line(typing, target, source):
+    """Copy 64 bytes to a multiple of 64, past the cache."""
+    vector = ir.VectorType(ir.FloatType(), 16)
+
+    def generate(context, builder, signature, args):
+        value = builder.load(pointer(builder, args[1], vector))
+        value.align = 4
+        saved = builder.store(value, pointer(builder, args[0], vector), align=64)
+        saved.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
+
+
+@intrinsic
+def fence(typing):
+    def generate(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+# --- Atomic words -----------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def atomic_load(typing, address):
+    def generate(context, builder, signature, args):
+        return builder.load_atomic(pointer(builder, args[0], WORD), "seq_cst", 8)
+
+    return types.intp(types.intp), generate
+
+
+@intrinsic
+def atomic_store(typing, address, value):
+    def generate(context, builder, signature, args):
+        builder.store_atomic(args[1], pointer(builder, args[0], WORD), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
+
+
+@intrinsic
+def atomic_add(typing, address, value):
+    """The word before."""
+
+    def generate(context, builder, signature, args):
+        return builder.atomic_rmw("add", pointer(builder, args[0], WORD), args[1], "seq_cst")
+
+    return types.intp(types.intp, types.intp), generate
+
+
+@intrinsic
+def atomic_exchange(typing, address, value):
+    """The word before."""
+
+    def generate(context, builder, signature, args):
+        return builder.atomic_rmw("xchg", pointer(builder, args[0], WORD), args[1], "seq_cst")
+
+    return types.intp(types.intp, types.intp), generate
+
+
+@intrinsic
+def pause(typing):
+    """A moment's wait that leaves the core to its other thread."""
+    on_x86 = llvmlite.binding.get_process_triple().startswith(("x86_64", "i686"))
+
+    def generate(context, builder, signature, args):
+        if on_x86:
+            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause")
+            builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+# --- Calls ------------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def call(typing, address, arguments):
+    """Call a C function that takes 64-bit integers and returns nothing that matters."""
+
+    def generate(context, builder, signature, args):
+        words = cgutils.unpack_tuple(builder, args[1])
+        function = ir.FunctionType(ir.VoidType(), [WORD] * len(words))
+        builder.call(builder.inttoptr(args[0], function.as_pointer()), words)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, arguments), generate
+
+
+@intrinsic
+def call_for_int(typing, address, arguments):
+    """The same for one that returns a C int."""
+
+    def generate(context, builder, signature, args):
+        words = cgutils.unpack_tuple(builder, args[1])
+        function = ir.FunctionType(ir.IntType(32), [WORD] * len(words))
+        return builder.sext(builder.call(builder.inttoptr(args[0], function.as_pointer()), words), WORD)
+
+    return types.intp(types.intp, arguments), generate

@@ -1,0 +1,185 @@
+"""A team of threads for kernels that Numba compiled.
+
+Not Numba's own threading layers: one of them ends the process when two Python threads use it at once, another when a
+forked child does. Here the workers are Python threads that run a compiled loop without the GIL. A call that finds the
+team at work does its own work alone, and nobody waits for a worker that has not begun. The children of a fork start
+without workers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import threading
+
+import numba
+import numpy as np
+from numba import types
+
+from .numba_intrinsics import (
+    atomic_add,
+    atomic_exchange,
+    atomic_load,
+    atomic_store,
+    call,
+    call_for_int,
+    compiled,
+    load,
+    pause,
+    store,
+)
+
+GRAIN = 5_000_000
+"""Picoseconds that each thread is to have to do: several times what it takes to wake one."""
+SPIN = 1000
+"""How many pauses a worker waits for more work before it sleeps, and a caller for the last piece before it does."""
+MAX_WORKERS = 255
+
+# The team's words, those that different threads write at once on cache lines of their own.
+BUSY, STATE, GENERATION, NEXT = 0, 64, 128, 192
+WORK, JOB, TOTAL, CHUNK, ALLOWED, LIMIT, WORKERS, STOP = range(256, 320, 8)
+WORKER, ASLEEP, LOCK = 320, 0, 8  # from WORKER on a cache line for each of them
+OPEN = 1 << 32  # in STATE: there is work; the rest of it counts the workers inside
+
+
+def _aligned_words(count):
+    memory = np.zeros(count + 8, np.int64)
+    return memory[(-memory.ctypes.data % 64) // 8 :][:count]
+
+
+_memory = _aligned_words((WORKER + 64 * MAX_WORKERS) // 8)
+TEAM = _memory.ctypes.data
+_threads: list[threading.Thread] = []
+
+# CPython's own locks, which need no GIL and are the same on every system.
+_allocate_lock = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyThread_allocate_lock", ctypes.pythonapi))
+_acquire_lock = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)(("PyThread_acquire_lock", ctypes.pythonapi))
+ACQUIRE, RELEASE, ACQUIRE_TIMED = (ctypes.cast(getattr(ctypes.pythonapi, f"PyThread_{name}"), ctypes.c_void_p).value
+                                   for name in ("acquire_lock", "release_lock", "acquire_lock_timed"))  # fmt: skip
+
+
+def _closed_lock():
+    lock = _allocate_lock()
+    _acquire_lock(lock, 0)
+    return lock
+
+
+CLOSED = _closed_lock()
+
+
+@compiled
+def take_pieces():
+    chunk = load(np.int64, TEAM + CHUNK)
+    total = load(np.int64, TEAM + TOTAL)
+    while True:
+        first = atomic_add(TEAM + NEXT, chunk)
+        if first >= total:
+            return
+        call(load(np.int64, TEAM + WORK), (load(np.int64, TEAM + JOB), first, min(chunk, total - first)))
+
+
+@compiled
+def wake(number):
+    worker = TEAM + WORKER + 64 * number
+    if atomic_exchange(worker + ASLEEP, 0) == 1:
+        call(RELEASE, (load(np.int64, worker + LOCK),))
+
+
+@compiled
+def share(work, job, total, chunk, threads):
+    """work(job, first, count) for chunks of 0...total, by as many threads; late ones take less."""
+    threads = min(threads, load(np.int64, TEAM + WORKERS) + 1)
+    if threads < 2 or total <= chunk or atomic_exchange(TEAM + BUSY, 1) == 1:
+        call(work, (job, 0, total))
+        return
+    store(np.int64, TEAM + WORK, work)
+    store(np.int64, TEAM + JOB, job)
+    store(np.int64, TEAM + TOTAL, total)
+    store(np.int64, TEAM + CHUNK, chunk)
+    store(np.int64, TEAM + ALLOWED, threads - 1)
+    atomic_store(TEAM + NEXT, 0)
+    atomic_add(TEAM + STATE, OPEN)
+    atomic_add(TEAM + GENERATION, 1)
+    for number in range(threads - 1):
+        wake(number)
+    take_pieces()
+    atomic_add(TEAM + STATE, -OPEN)
+    spins = 0
+    while atomic_load(TEAM + STATE) != 0:
+        pause()
+        spins += 1
+        if spins > SPIN:
+            call_for_int(ACQUIRE_TIMED, (CLOSED, 50, 0))  # 50 microseconds
+    atomic_store(TEAM + BUSY, 0)
+
+
+@compiled
+def team(picoseconds):
+    """Threads for work that takes one thread about that long."""
+    return max(1, min(picoseconds // GRAIN, load(np.int64, TEAM + LIMIT)))
+
+
+def _work(number):
+    worker = TEAM + WORKER + 64 * number
+    seen = 0
+    while True:
+        spins = 0
+        while atomic_load(TEAM + GENERATION) == seen:
+            pause()
+            spins += 1
+            if spins > SPIN:
+                atomic_store(worker + ASLEEP, 1)
+                # Whoever resets ASLEEP decides: a caller, who then opens the lock, or this worker, who need not sleep.
+                if atomic_load(TEAM + GENERATION) == seen or atomic_exchange(worker + ASLEEP, 0) == 0:
+                    call_for_int(ACQUIRE, (load(np.int64, worker + LOCK), 1))
+                spins = 0
+        seen = atomic_load(TEAM + GENERATION)
+        if atomic_load(TEAM + STOP) == 1:
+            return
+        state = atomic_add(TEAM + STATE, 1)
+        if state >= OPEN and state - OPEN < load(np.int64, TEAM + ALLOWED):
+            take_pieces()
+        atomic_add(TEAM + STATE, -1)
+
+
+def _dismiss(count):
+    atomic_store(TEAM + STOP, 1)
+    atomic_add(TEAM + GENERATION, 1)
+    for number in range(count):
+        wake(number)
+
+
+def set_limit(n):
+    """Let the kernels use at most that many threads, of which the caller's is one."""
+    _memory[LIMIT // 8] = n
+    wanted = min(n - 1, MAX_WORKERS)
+    if len(_threads) >= wanted:
+        return
+    work, dismiss = (numba.njit(types.void(types.intp), nogil=True)(function) for function in (_work, _dismiss))
+    if not _threads:
+        # Nobody may run compiled code when it is freed.
+        atexit.register(_stop, dismiss)
+    for number in range(len(_threads), wanted):
+        _memory[(WORKER + 64 * number + LOCK) // 8] = _closed_lock()
+        thread = threading.Thread(target=work, args=(number,), name=f"fastact-{number}", daemon=True)
+        thread.start()
+        _threads.append(thread)
+    _memory[WORKERS // 8] = len(_threads)
+
+
+def _stop(dismiss):
+    dismiss(len(_threads))
+    for thread in _threads:
+        thread.join()
+
+
+def _forget():
+    """In a fork's child there are no workers, and those that its parent's memory tells of must not be waited for."""
+    _memory[:] = 0
+    _memory[LIMIT // 8] = 1
+    _threads.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
