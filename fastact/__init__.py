@@ -26,7 +26,7 @@ except ImportError:
 
 from .activations import *  # noqa: E402, F403
 from .activations import Activation, list_activations
-from .backends import show_config
+from .backends import get_backend, set_backend, show_config, use_backend, warmup
 from .linear import linear_softmax_cross_entropy
 from .losses import list_losses
 from .row_losses import softmax_cross_entropy, softmax_focal
@@ -36,6 +36,7 @@ from .threads import get_num_threads, set_num_threads
 __all__ = [
     *activations.__all__,  # noqa: F405
     "Activation",
+    "get_backend",
     "get_num_threads",
     "gumbel_softmax",
     "linear_softmax_cross_entropy",
@@ -45,6 +46,7 @@ __all__ = [
     "logsumexp",
     "nn",
     "plot",
+    "set_backend",
     "set_num_threads",
     "show_config",
     "softmax",
@@ -52,6 +54,8 @@ __all__ = [
     "softmax_focal",
     "softmin",
     "sparsemax",
+    "use_backend",
+    "warmup",
 ]
 
 

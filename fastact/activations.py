@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-import sys
 
 import numpy as np
 
-from ._kernels import dispatch
-from .backends import kernels
+from . import backends
+from .backends import kernels, learn_bfloat16
 from .table import ACTIVATIONS, HALF_ULP, Row
+
+if backends.dispatch is not None:
+    from ._kernels.dispatch import Elementwise, callable_like_builtin
+else:
+
+    def callable_like_builtin(cls):
+        """Nothing is compiled: Python's way of calling will do."""
+        return cls
+
+    class Elementwise:
+        """The way in where nothing is compiled: all calls go to ``general``."""
+
+        def __init__(self, name, doc, kernels, inputs, parameters, cost, general, integers=None):
+            self.general = general
+
+        def __call__(self, *args, **kwargs):
+            return self.general(*args, **kwargs)
+
 
 NANOSECONDS = {True: 0.05, False: 0.25}
 """What an element of a cheap function costs, and of another: measured at 64 K elements, only the order matters."""
@@ -68,14 +86,15 @@ Notes
 {notes} NaN gives NaN, infinities the limit; no floating-point warning.{source}"""
 
 
-@dispatch.callable_like_builtin
-class _Function(dispatch.Elementwise):
+@callable_like_builtin
+class _Function(Elementwise):
     """One elementwise callable: an activation, its derivative, or one of its backward passes."""
 
     def __init__(self, row: Row, kind: str, inputs: tuple[str, ...], doc: str):
         self.row = row
         self.kind = kind
         self.inputs = inputs
+        self._defaults = tuple(default for _, default in row.parameters)
         self.__name__ = row.name if kind == "forward" else f"{row.name}.{kind}"
         self.__qualname__ = self.__name__
         self.__module__ = "fastact"
@@ -84,7 +103,7 @@ class _Function(dispatch.Elementwise):
         super().__init__(
             self.__name__.replace(".", "_"),
             doc,
-            {dtype: kernels[f"{row.name}_{kind}_{dtype}"] for dtype in ("float", "double")},
+            kernels and {dtype: kernels[f"{row.name}_{kind}_{dtype}"] for dtype in ("float", "double")},
             len(inputs),
             row.parameters,
             NANOSECONDS[row.cheap],
@@ -106,6 +125,9 @@ class _Function(dispatch.Elementwise):
 
     def _general(self, *args, **kwargs):
         """Anything that NumPy understands, through the ufunc."""
+        if not kwargs and len(args) == len(self.inputs) and type(args[-1]) is np.ndarray and args[-1].dtype.char in "fd":
+            if None not in self._defaults:
+                return self.ufunc(*args, *self._defaults)
         operands = list(args[: len(self.inputs)])
         if len(operands) < len(self.inputs):
             raise TypeError(f"{self.__name__}() needs {' and '.join(self.inputs)}")
@@ -132,7 +154,7 @@ class _Function(dispatch.Elementwise):
         for name in kwargs:
             if name != "out" and name not in UFUNC_KEYWORDS:
                 raise TypeError(f"{self.__name__}() got an unexpected keyword argument {name!r}")
-        _learn_bfloat16()
+        learn_bfloat16()
         if self.row.parameters and kwargs.get("dtype") is not None:
             dtype = np.dtype(kwargs.pop("dtype"))
             parameter = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
@@ -142,10 +164,28 @@ class _Function(dispatch.Elementwise):
         with np.errstate(all="ignore"):  # a cast to a narrower type may overflow, as it should
             return self.ufunc(*operands, **kwargs)
 
+    @property
+    def ufunc(self):
+        """The np.ufunc of the backend that runs."""
+        return self._numba.ufunc if backends.active == "numba" else super().ufunc
+
+    @functools.cached_property
+    def _numba(self):
+        row, kernels = self.row, backends.numba_kernels()
+        suffix = {"forward": "", "backward_from_output": "_derivative_from_output"}.get(self.kind, "_derivative")
+        return kernels.Ufunc(self.__name__.replace(".", "_"), self.__doc__, lambda T: kernels.formulas(T)[row.name + suffix],
+                             backward=self.kind.startswith("backward"), parameters=len(row.parameters),
+                             cost=NANOSECONDS[row.cheap], integers=row.integers if self.kind == "forward" else None)  # fmt: skip
+
     nin = property(lambda self: self.ufunc.nin)
     types = property(lambda self: self.ufunc.types)
     name = property(lambda self: self.row.name)
     parameters = property(lambda self: dict(self.row.parameters))
+
+    def compile(self, dtypes):
+        """Have Numba compile what these dtypes need (see `fastact.warmup`)."""
+        for dtype in dtypes:
+            self._numba.compile(dtype)
 
     def __repr__(self):
         return f"<fastact function {self.__name__!r}>"
@@ -154,7 +194,7 @@ class _Function(dispatch.Elementwise):
         return getattr, (globals()[self.row.name], self.kind)
 
 
-@dispatch.callable_like_builtin
+@callable_like_builtin
 class _Backward(_Function):
     """grad_output times the derivative, at the input or, with ``output=``, at what the saved output tells of it."""
 
@@ -168,6 +208,11 @@ class _Backward(_Function):
         parameters = [p.replace(default=None) if k > 0 and p.default is p.empty else p
                       for k, p in enumerate(signature.parameters.values())]
         return signature.replace(parameters=parameters + [inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default=None)])
+
+    def compile(self, dtypes):
+        super().compile(dtypes)
+        if self.row.from_output:
+            self._from_output.compile(dtypes)
 
     def _general(self, *args, output=None, **kwargs):
         if output is None:
@@ -195,6 +240,9 @@ class _PreluBackward:
     def __reduce__(self):
         return getattr, (prelu, "backward")  # noqa: F821
 
+    def compile(self, dtypes):
+        self._grad_input.compile(dtypes)
+
     def __call__(self, grad_output, x=None, weight=None, **kwargs):
         if x is None or weight is None:
             return self._grad_input(grad_output, x, weight, **kwargs)  # which says what is missing
@@ -207,7 +255,7 @@ class _PreluBackward:
             return grad_input, terms.sum(axis=axes).reshape(shape).astype(grad_input.dtype)
 
 
-@dispatch.callable_like_builtin
+@callable_like_builtin
 class Activation(_Function):
     """An activation function: a NumPy ufunc with a faster way in, a derivative and a backward pass.
 
@@ -235,21 +283,14 @@ class Activation(_Function):
     def __reduce__(self):
         return self.__name__
 
+    def compile(self, dtypes):
+        for function in (super(), self.derivative, self.backward):
+            function.compile(dtypes)
+
 
 def list_activations() -> list[str]:
     """The names of all elementwise activations."""
     return [row.name for row in ACTIVATIONS]
-
-
-_bfloat16_known = False
-
-
-def _learn_bfloat16() -> None:
-    """Give the ufuncs their loops for bfloat16 once ml_dtypes has been imported, by whoever made an array of it."""
-    global _bfloat16_known
-    if not _bfloat16_known and "ml_dtypes" in sys.modules:
-        dispatch.register_bfloat16(np.dtype(sys.modules["ml_dtypes"].bfloat16))
-        _bfloat16_known = True
 
 
 for _row in ACTIVATIONS:

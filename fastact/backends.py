@@ -1,19 +1,29 @@
-"""Which kernels run."""
+"""Which kernels run: those compiled with the package, or those that Numba compiles when they are first used."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from . import threads
-from ._kernels import dispatch
-from ._kernels import threads as _threads
 
 DEFAULT_LAST_LEVEL_CACHE = 32 << 20
 """Bytes, where the operating system does not tell."""
+
+try:
+    from ._kernels import dispatch, operands, rows
+    from ._kernels import threads as _threads
+except ImportError as _problem:
+    dispatch = operands = rows = None
+    missing = str(_problem)
+    """Why there are no compiled kernels."""
 
 
 def _load():
@@ -32,32 +42,177 @@ def _last_level_cache() -> int:
         return DEFAULT_LAST_LEVEL_CACHE
 
 
-instruction_set, kernels = _load()
 last_level_cache = _last_level_cache()
-dispatch.bind(kernels, last_level_cache)
+instruction_set, kernels = None, None
+if dispatch is not None:
+    instruction_set, kernels = _load()
+    dispatch.bind(kernels, last_level_cache)
+    operands.bind(kernels, last_level_cache)
+    threads.govern("cython", _threads.set_limit, threaded=bool(_threads.can_be_shared()))
+
+
+# --- The choice -------------------------------------------------------------------------------------------------------
+
+
+def available() -> list[str]:
+    """The backends that can run here, best first."""
+    compiled = ["cython"] if dispatch is not None else []
+    return compiled + (["numba"] if importlib.util.find_spec("numba") else [])
+
+
+def get_backend() -> str:
+    """The backend that runs: "cython" or "numba"."""
+    return active
+
+
+def set_backend(name: str) -> None:
+    """Choose the kernels, for all threads.
+
+    Parameters
+    ----------
+    name : {"auto", "cython", "numba"}
+        "cython" are those compiled with the package; "numba" those that Numba compiles when they are first used, one
+        function and dtype at a time; "auto" the former if there are any. At the start it is ``FASTACT_BACKEND``, or else
+        "auto".
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
+    ImportError
+        If it cannot run here, because the package was built without it or Numba is not installed.
+    """
+    global active
+    if name not in ("auto", "cython", "numba"):
+        raise ValueError(f"the backend must be 'auto', 'cython' or 'numba', not {name!r}")
+    there = available()
+    if name == "auto" and there:
+        name = there[0]
+    if name not in there:
+        about = f"; {missing}" if dispatch is None else ""
+        raise ImportError(f"the backend {name!r} is not to be had here, only {' and '.join(there) or 'none'}{about}")
+    active = name
+    threads.serve(name)
+    if dispatch is not None:
+        dispatch.open_fast_lanes(name == "cython")
+
+
+@contextlib.contextmanager
+def use_backend(name: str):
+    """Choose the kernels, as `set_backend` does, for the length of a ``with`` block."""
+    before = active
+    set_backend(name)
+    try:
+        yield
+    finally:
+        set_backend(before)
+
+
+def _start():
+    wanted = os.environ.get("FASTACT_BACKEND") or "auto"
+    try:
+        set_backend(wanted)
+    except ValueError as error:
+        raise ImportError(f"FASTACT_BACKEND={wanted!r}: {error}") from None
+
+
+active = ""
+_start()
+
+
+@functools.cache
+def numba_kernels():
+    """The module of Numba's kernels, made when it is first needed."""
+    from ._kernels import numba_cpu, numba_threads
+
+    numba_cpu.bind(last_level_cache)
+    threads.govern("numba", numba_threads.set_limit, threaded=True)
+    return numba_cpu
+
+
+def warmup(*functions, dtypes=("float32", "float64")) -> None:
+    """Compile kernels now that would else be compiled when they are first used; nothing for the backend "cython".
+
+    Parameters
+    ----------
+    *functions
+        Names, or functions such as ``fa.gelu``, which brings its derivative and backward, and ``fa.gelu.derivative``, which
+        brings itself. Without any, all that there are.
+    dtypes : sequence of dtypes, default float32 and float64
+        The half types compute in float32.
+
+    Raises
+    ------
+    ValueError
+        If there is no function of a name.
+    TypeError
+        If something else than a function of this package is given, or a dtype is not floating-point.
+    """
+    package = importlib.import_module(__package__)
+    dtypes = [np.dtype(dtype) for dtype in dtypes]
+    for dtype in dtypes:
+        if dtype.name not in ("float16", "bfloat16", "float32", "float64"):
+            raise TypeError(f"there are no kernels for {dtype}")
+    everything = [name for name in package.__all__ if hasattr(getattr(package, name), "compile")]
+    for function in functions or everything:
+        if isinstance(function, str):
+            if function not in everything:
+                raise ValueError(f"there is no function {function!r}; there are {', '.join(everything)}")
+            function = getattr(package, function)
+        if not hasattr(function, "compile"):
+            raise TypeError(f"{function!r} is not a function of {__package__}")
+        if active == "numba":
+            function.compile(dtypes)
+
+
+# --- bfloat16 ---------------------------------------------------------------------------------------------------------
+
+_bfloat16_known: set[str] = set()
+
+
+def learn_bfloat16() -> None:
+    """Give the ufuncs their loops for bfloat16 once ml_dtypes has been imported, by whoever made an array of it."""
+    if active not in _bfloat16_known and "ml_dtypes" in sys.modules:
+        dtype = np.dtype(sys.modules["ml_dtypes"].bfloat16)
+        if active == "numba":
+            numba_kernels().register_bfloat16(dtype)
+        if dispatch is not None and not _bfloat16_known:
+            dispatch.register_bfloat16(dtype)
+            operands.know_bfloat16(dtype)
+            rows.register_bfloat16(dtype.num)
+        _bfloat16_known.add(active)
+
+
+# --- What runs --------------------------------------------------------------------------------------------------------
 
 
 def config() -> dict[str, object]:
     """What runs: backend, instruction set, threads, versions."""
     from . import __version__
 
-    return {
-        "fastact": __version__,
-        "numpy": np.__version__,
-        "backend": "cython",
-        "instruction_set": instruction_set,
-        "instruction_sets_supported": dispatch.supported_instruction_sets(),
-        "threads": threads.get_num_threads(),
-        "threading": _threads.can_be_shared(),
-        "last_level_cache": last_level_cache,
-    }
+    about = {"fastact": __version__, "numpy": np.__version__, "backend": active}
+    if dispatch is None:
+        about["no_compiled_kernels"] = missing
+    if active == "numba":
+        import llvmlite.binding
+        import numba
+
+        about["numba"] = numba.__version__
+        about["instruction_set"] = numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
+        threading = "fastact's own, running Numba's code"
+    else:
+        about["instruction_set"] = instruction_set
+        about["instruction_sets_supported"] = dispatch.supported_instruction_sets()
+        threading = "POSIX threads" if _threads.can_be_shared() else ""
+    return {**about, "threads": threads.get_num_threads(), "threading": threading, "last_level_cache": last_level_cache}
 
 
 def show_config() -> None:
     """Print which kernels run, on how many threads, and what they were built with."""
     about = config()
-    about["instruction_sets_supported"] = ", ".join(about["instruction_sets_supported"])
-    about["threading"] = "POSIX threads" if about["threading"] else "none: the package was built without, so every function uses one thread"
+    if active == "cython":
+        about["instruction_sets_supported"] = ", ".join(about["instruction_sets_supported"])
+    about["threading"] = about["threading"] or "none: the package was built without, so every function uses one thread"
     about["last_level_cache"] = f"{about['last_level_cache'] / 2**20:.0f} MiB"
     for key, value in about.items():
         print(f"{key.replace('_', ' '):28} {value}")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import operator
-import sys
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ._kernels import operands, rows
-from .backends import kernels, last_level_cache
+from ._kernels import rows
+from .backends import kernels
+from .backends import learn_bfloat16 as knows_bfloat16
 
 __all__ = ["gumbel_softmax", "log_softmax", "logsumexp", "softmax", "softmin", "sparsemax"]
 
 NOISE_BLOCK = 1 << 14
 """How many random numbers are drawn at a time: they stay in the cache."""
-
-operands.bind(kernels, last_level_cache)
 
 
 def _row_function(name, kernel, **options):
@@ -402,16 +400,3 @@ def _mask(where, x):
 
 def _operand(x):
     return x if hasattr(type(x), "__array_ufunc__") else np.asarray(x)
-
-
-_bfloat16_known = False
-
-
-def knows_bfloat16():
-    """Give the gufuncs loops for bfloat16 once ml_dtypes has been imported, by whoever made such an array."""
-    global _bfloat16_known
-    if not _bfloat16_known and "ml_dtypes" in sys.modules:
-        bfloat16 = np.dtype(sys.modules["ml_dtypes"].bfloat16)
-        operands.know_bfloat16(bfloat16)
-        rows.register_bfloat16(bfloat16.num)
-        _bfloat16_known = True

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
-from ._kernels import threads as _threads
+_limit = 1
+_threaded = True
+_backends: dict[str, tuple[Callable[[int], None], bool]] = {}
 
 
 def set_num_threads(n: int) -> None:
@@ -18,14 +21,29 @@ def set_num_threads(n: int) -> None:
     ValueError
         If ``n`` is not a positive integer.
     """
+    global _limit
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"the number of threads must be a positive integer, not {n!r}")
-    _threads.set_limit(n if _threads.can_be_shared() else 1)
+    _limit = n
+    for set_limit, threaded in _backends.values():
+        set_limit(n if threaded else 1)
 
 
 def get_num_threads() -> int:
     """The most threads that the kernels use."""
-    return _threads.get_limit()
+    return _limit if _threaded else 1
+
+
+def govern(backend: str, set_limit: Callable[[int], None], threaded: bool) -> None:
+    """Tell a backend's kernels about the limit from now on; one that has no threads gets 1."""
+    _backends[backend] = set_limit, threaded
+    set_limit(_limit if threaded else 1)
+
+
+def serve(backend: str) -> None:
+    """Speak for the backend that runs."""
+    global _threaded
+    _threaded = backend not in _backends or _backends[backend][1]
 
 
 def _default() -> int:
@@ -39,4 +57,4 @@ def _default() -> int:
 set_num_threads(_default())
 if hasattr(os, "register_at_fork"):
     # Children tend to be many, one for each CPU.
-    os.register_at_fork(after_in_child=lambda: _threads.set_limit(1))
+    os.register_at_fork(after_in_child=lambda: set_num_threads(1))

@@ -262,6 +262,7 @@ cdef class Elementwise:
 
     ``kernels`` maps "float" and "double" to the addresses of chunk loops of ``inputs`` arrays and as many parameters
     as there are (name, default) pairs in ``parameters`` (None: no default). ``integers`` "keep" or "clamp" gives loops for them.
+    Without kernels there is the second lane only, and no ufunc.
     """
     cdef vectorcall_function call
     cdef Loop loops[4]
@@ -274,9 +275,11 @@ cdef class Elementwise:
     def __init__(self, str name, str doc, kernels, int inputs, parameters, double cost, general, integers=None):
         cdef int k, nin = inputs + len(parameters)
         cdef Storage storage
-        self.call = fast_call
+        self.call = fast_call if lanes_are_open and kernels is not None else general_call
         self.general = general
         self.names = tuple([parameter for parameter, _ in parameters])
+        if kernels is None:
+            return
         for k, (_, default) in enumerate(parameters):
             self.optional[k] = default is not None
             self.values[k] = default or 0.0
@@ -318,6 +321,7 @@ cdef class Elementwise:
 
 
 cdef list every_elementwise = []
+cdef bint lanes_are_open = True
 
 cdef extern from "<stdlib.h>" nogil:
     void* malloc(size_t)
@@ -448,6 +452,18 @@ cdef object fast_call(object function, PyObject** args, size_t nargsf, PyObject*
         with nogil:
             run(loop, pointers, steps, size)
     return result
+
+
+cdef object general_call(object function, PyObject** args, size_t nargsf, PyObject* keywords):
+    return PyObject_Vectorcall(<PyObject*>(<Elementwise>function).general, args, nargsf, keywords)
+
+
+def open_fast_lanes(bint open):
+    """Whether calls may go straight to these kernels, or all go to general(), which may have others."""
+    global lanes_are_open
+    lanes_are_open = open
+    for entry in every_elementwise:
+        (<Elementwise>entry[0]).call = fast_call if open else general_call
 
 
 # Letting other threads in costs about 50 ns, a tenth of the work from here on.

@@ -6,6 +6,7 @@ when an array of that type first arrives.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import functools
 import os
@@ -17,6 +18,7 @@ from numba import carray, types
 
 from . import numba_scalar
 from .numba_intrinsics import (
+    array_loop,
     as_kernel,
     at,
     call,
@@ -27,6 +29,7 @@ from .numba_intrinsics import (
     has,
     load,
     machine,
+    routine,
     stack,
     store,
     stream_line,
@@ -59,6 +62,12 @@ def formulas(T):
         zero = T(0)
         return {"identity": compiled(lambda x: x), "relu": compiled(lambda x: zero if x < zero else x)}
     return numba_scalar.formulas(T, machine(T))
+
+
+def bind(last_level_cache):
+    """Stream outputs that, with their input, exceed that cache."""
+    global streaming_from
+    streaming_from = last_level_cache // 2
 
 
 # --- Half types -------------------------------------------------------------------------------------------------------
@@ -110,7 +119,7 @@ def conversions():
 def mapping(function):
     """A loop of a function of one number over contiguous arrays."""
 
-    @numba.njit(error_model="numpy", nogil=True)
+    @array_loop
     def kernel(x, y):
         as_kernel()
         for i in range(len(y)):
@@ -122,8 +131,8 @@ def mapping(function):
 widen_half, narrow_half, widen_bfloat, narrow_bfloat = (mapping(function) for function in conversions())
 
 
-@compiled
-def width(storage):
+@routine
+def width(storage) -> int:
     if storage == DOUBLE or storage == INT64:
         return 8
     if storage == FLOAT or storage == INT32:
@@ -131,7 +140,7 @@ def width(storage):
     return 1 if storage == INT8 else 2
 
 
-@compiled
+@routine
 def copy_strided(size, source, source_step, target, target_step, count):
     if size == 8:
         for i in range(count):
@@ -147,7 +156,7 @@ def copy_strided(size, source, source_step, target, target_step, count):
             store(np.int8, target + i * target_step, load(np.int8, source + i * source_step))
 
 
-@compiled
+@routine
 def stream(target, source, size):
     """Copy to memory past the cache; fence() before anyone else reads."""
     head = min(-target & 63, size)
@@ -159,8 +168,8 @@ def stream(target, source, size):
     copy_strided(1, source + done, 1, target + done, 1, size - done)
 
 
-@numba.njit(error_model="numpy", nogil=True)
-def gather(storage, source, step, count, buffer):
+@routine
+def gather(storage, source, step, count, buffer) -> int:
     """The address of the elements as contiguous numbers to compute with: where they are if that is what they are, or in buffer."""
     size = width(storage)
     half = storage == HALF or storage == BFLOAT
@@ -180,15 +189,19 @@ def gather(storage, source, step, count, buffer):
     return buffer
 
 
-@numba.njit(error_model="numpy", nogil=True)
+@routine
 def scatter(storage, buffer, target, step, count, streaming):
     size = width(storage)
     halves = stack(HALVES)
-    if storage == HALF:
-        narrow_half(carray(at(buffer), (count,), np.float32), carray(at(halves), (count,), np.uint16))
-        buffer = halves
-    elif storage == BFLOAT:
-        narrow_bfloat(carray(at(buffer), (count,), np.float32), carray(at(halves), (count,), np.uint16))
+    if storage == HALF or storage == BFLOAT:
+        direct = step == 2 and not streaming and target & 1 == 0
+        narrow = target if direct else halves
+        if storage == HALF:
+            narrow_half(carray(at(buffer), (count,), np.float32), carray(at(narrow), (count,), np.uint16))
+        else:
+            narrow_bfloat(carray(at(buffer), (count,), np.float32), carray(at(narrow), (count,), np.uint16))
+        if direct:
+            return
         buffer = halves
     if streaming:
         stream(target, buffer, count * size)
@@ -199,17 +212,17 @@ def scatter(storage, buffer, target, step, count, streaming):
 # --- Loops over chunks ------------------------------------------------------------------------------------------------
 
 
-@compiled
-def word(address, index):
+@routine
+def word(address, index) -> int:
     return load(np.int64, address + 8 * index)
 
 
-@numba.njit(error_model="numpy", nogil=True)
-def run_chunk(loop, args, steps, start, count, mode):
-    kernel = load(np.int64, loop + KERNEL)
-    inputs = load(np.int64, loop + INPUTS)
-    storage = load(np.int64, loop + STORAGE)
-    last = inputs + load(np.int64, loop + PARAMETERS)
+@routine
+def run_chunk(about, args, steps, start, count, mode):
+    kernel = load(np.int64, about + KERNEL)
+    inputs = load(np.int64, about + INPUTS)
+    storage = load(np.int64, about + STORAGE)
+    last = inputs + load(np.int64, about + PARAMETERS)
     half = storage == HALF or storage == BFLOAT
     computed = FLOAT if half else storage
     size = width(computed)
@@ -259,8 +272,8 @@ def run_piece(job, first, count):
 RUN_PIECE = run_piece.address
 
 
-@compiled
-def runs_into(a, a_step, b, b_step, count):
+@routine
+def runs_into(a, a_step, b, b_step, count) -> int:
     """Whether two operands share memory other than element by element."""
     a_reach, b_reach = a_step * (count - 1), b_step * (count - 1)
     if a == b and a_step == b_step:
@@ -280,44 +293,52 @@ ALL_EXCEPTIONS = 0x3F  # on every processor; what one does not have it ignores
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int64)
 def _compile(number):
-    """Called by a loop, without the GIL until here, that has no kernel yet."""
-    try:
-        _loops[number].compile()
-    except BaseException as problem:  # Ctrl-C, no memory: to be raised where the ufunc was called, as soon as it returns
-        raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
-        raise_in(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(type(problem)))
+    """Called by a loop, without the GIL until here, that has no kernel yet and cannot do without."""
+    interrupted = False
+    while True:
+        try:
+            _loops[number].compile()
+            break
+        except KeyboardInterrupt:
+            interrupted = True
+        except BaseException as problem:  # raised where the ufunc was called, soon after it returns
+            raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+            raise_in(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(type(problem)))
+            raise
+    if interrupted:
+        _thread.interrupt_main()
 
 
 COMPILE = ctypes.cast(_compile, ctypes.c_void_p).value
 
 
 @numba.cfunc(types.void(types.intp, types.intp, types.intp, types.intp))
-def ufunc_loop(args, dimensions, steps, loop):
+def ufunc_loop(args, dimensions, steps, about):
     """NumPy relies on loops to run in order where the output overlaps an input that it follows."""
-    if load(np.int64, loop + KERNEL) == 0:
-        call(COMPILE, (load(np.int64, loop + NUMBER),))
-        if load(np.int64, loop + KERNEL) == 0:
+    if load(np.int64, about + KERNEL) == 0:
+        call(COMPILE, (load(np.int64, about + NUMBER),))
+        if load(np.int64, about + KERNEL) == 0:
             return
     count = word(dimensions, 0)
-    storage = load(np.int64, loop + STORAGE)
-    inputs = load(np.int64, loop + INPUTS)
-    last = inputs + load(np.int64, loop + PARAMETERS)
+    storage = load(np.int64, about + STORAGE)
+    inputs = load(np.int64, about + INPUTS)
+    last = inputs + load(np.int64, about + PARAMETERS)
     y, y_step, size = word(args, last), word(steps, last), width(storage)
     overlapping = False
-    mode = STREAMING if y_step == size and count * size > load(np.int64, loop + STREAMING_FROM) and y % size == 0 else PLAIN
+    mode = STREAMING if y_step == size and count * size > load(np.int64, about + STREAMING_FROM) and y % size == 0 else PLAIN
     for k in range(last):
         overlapping = overlapping or runs_into(word(args, k), word(steps, k), y, y_step, count)
         if k < inputs and word(args, k) == y:
             mode = PLAIN  # in place, the line is in the cache already
     if overlapping:
-        run_chunk(loop, args, steps, 0, count, BUFFERED)
+        run_chunk(about, args, steps, 0, count, BUFFERED)
     else:
-        threads = team(count * load(np.int64, loop + COST))
+        threads = team(count * load(np.int64, about + COST))
         if threads == 1:
-            run_chunk(loop, args, steps, 0, count, mode)
+            run_chunk(about, args, steps, 0, count, mode)
         else:
             job = stack(JOB)
-            store(np.int64, job, loop)
+            store(np.int64, job, about)
             store(np.int64, job + 8, args)
             store(np.int64, job + 16, steps)
             store(np.int64, job + 24, mode)
@@ -348,7 +369,7 @@ def chunk_kernel(element, T, parameters):
     """The loop of an element over contiguous arrays, parameters being single numbers or arrays; a C function."""
     varying = parameters > 0
 
-    @numba.njit(error_model="numpy", nogil=True)
+    @array_loop
     def kernel(a, b, p, q, y, single):
         as_kernel()
         if varying and not single:
@@ -410,7 +431,7 @@ class Ufunc:
         self.codes = lambda dtype: [dtype.num] * inputs + [_parameter_type(dtype).num] * parameters + [dtype.num]
         self.loops = {}
 
-        def loop(storage, formula=formula):
+        def words(storage, formula=formula):
             if (storage, formula) not in self.loops:
                 self.loops[storage, formula] = _Loop(formula, backward, inputs, parameters, storage, cost)
             return self.loops[storage, formula].words.ctypes.data
@@ -420,23 +441,23 @@ class Ufunc:
             dtype = np.dtype(code)
             kinds.append(self.codes(dtype))
             clamps = integers == "clamp" and dtype.kind == "i"
-            data.append(loop(STORAGE_OF_INTEGERS[dtype.itemsize], formula if clamps else _kept))
+            data.append(words(STORAGE_OF_INTEGERS[dtype.itemsize], formula if clamps else _kept))
         for code, storage in (("e", HALF), ("f", FLOAT), ("d", DOUBLE)):
             kinds.append(self.codes(np.dtype(code)))
-            data.append(loop(storage))
-        self.bfloat_loop = loop(BFLOAT)
+            data.append(words(storage))
+        self.bfloat_words = words(BFLOAT)
         self.ufunc = make_ufunc(name, doc, ufunc_loop.address, kinds, data)
         if _bfloat16 is not None:
             self.learn(_bfloat16)
         _ufuncs.append(self)
 
     def learn(self, bfloat16):
-        register_loop(self.ufunc, bfloat16, ufunc_loop.address, self.codes(bfloat16), self.bfloat_loop)
+        register_loop(self.ufunc, bfloat16, ufunc_loop.address, self.codes(bfloat16), self.bfloat_words)
 
-    def warm_up(self, dtype):
-        """Compile the kernel for a dtype."""
-        for (storage, formula), loop in self.loops.items():
-            if COMPUTED[storage] == dtype:
+    def compile(self, dtype):
+        """Compile the kernel that arrays of a dtype need, now."""
+        for (storage, _), loop in self.loops.items():
+            if COMPUTED[storage] == (np.float32 if dtype.itemsize == 2 else dtype.type):
                 loop.compile()
 
 

@@ -15,13 +15,25 @@ from numba.extending import intrinsic
 from .numba_scalar import split_fused
 
 WORD = ir.IntType(64)
-# No exceptions: they would keep a loop from being vectorised. The formulas are written to be inlined.
-OPTIONS = {"error_model": "numpy", "nogil": True, "forceinline": True}
+# No exceptions: they would keep a loop from being vectorised. And nothing that only Python would need to call it.
+OPTIONS = {"error_model": "numpy", "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 VECTOR_BITS = 512  # LLVM would rather use half of what some CPUs have; what they do not have is never used
 
 
 def compiled(function):
-    """A function for use inside kernels."""
+    """A function for use inside kernels, and inlined there."""
+    return numba.njit(**OPTIONS, forceinline=True)(function)
+
+
+def routine(function):
+    """A function of words, and of one result if it is annotated so, that is compiled once, here and now."""
+    returns = "return" in function.__annotations__
+    words = [types.intp] * function.__code__.co_argcount
+    return numba.njit((types.intp if returns else types.void)(*words), **OPTIONS)(function)
+
+
+def array_loop(function):
+    """A loop over arrays, for use inside kernels; it must begin with as_kernel()."""
     return numba.njit(**OPTIONS)(function)
 
 
@@ -98,7 +110,7 @@ def machine(T):
 
 @intrinsic
 def as_kernel(typing):
-    """To be called first in a loop over arrays that are the same or do not overlap: they may then be vectorised."""
+    """To be called first in a loop over arrays that are the same or do not overlap: it may then be vectorised."""
 
     def generate(context, builder, signature, args):
         function = builder.function

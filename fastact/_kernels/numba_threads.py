@@ -24,9 +24,9 @@ from .numba_intrinsics import (
     atomic_store,
     call,
     call_for_int,
-    compiled,
     load,
     pause,
+    routine,
     store,
 )
 
@@ -68,7 +68,7 @@ def _closed_lock():
 CLOSED = _closed_lock()
 
 
-@compiled
+@routine
 def take_pieces():
     chunk = load(np.int64, TEAM + CHUNK)
     total = load(np.int64, TEAM + TOTAL)
@@ -79,14 +79,14 @@ def take_pieces():
         call(load(np.int64, TEAM + WORK), (load(np.int64, TEAM + JOB), first, min(chunk, total - first)))
 
 
-@compiled
+@routine
 def wake(number):
     worker = TEAM + WORKER + 64 * number
     if atomic_exchange(worker + ASLEEP, 0) == 1:
         call(RELEASE, (load(np.int64, worker + LOCK),))
 
 
-@compiled
+@routine
 def share(work, job, total, chunk, threads):
     """work(job, first, count) for chunks of 0...total, by as many threads; late ones take less."""
     threads = min(threads, load(np.int64, TEAM + WORKERS) + 1)
@@ -114,8 +114,8 @@ def share(work, job, total, chunk, threads):
     atomic_store(TEAM + BUSY, 0)
 
 
-@compiled
-def team(picoseconds):
+@routine
+def team(picoseconds) -> int:
     """Threads for work that takes one thread about that long."""
     return max(1, min(picoseconds // GRAIN, load(np.int64, TEAM + LIMIT)))
 
