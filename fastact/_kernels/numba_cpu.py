@@ -301,12 +301,12 @@ def _compile(number):
             break
         except KeyboardInterrupt:
             interrupted = True
-        except BaseException as problem:  # raised where the ufunc was called, soon after it returns
+        except BaseException as problem:  # raised wherever the thread is next; there is no result
             raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
             raise_in(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(type(problem)))
-            raise
-    if interrupted:
-        _thread.interrupt_main()
+            return
+    if interrupted:  # raised now it would end here, and be lost
+        threading.Timer(0.02, _thread.interrupt_main).start()
 
 
 COMPILE = ctypes.cast(_compile, ctypes.c_void_p).value
