@@ -247,12 +247,14 @@ cdef inline real expm1_parts(real z, real z_low, real* low) noexcept nogil:
 cdef inline real product_low(real a, real b, real product) noexcept nogil:
     """a b - product, or 0 where it no longer matters and might not be finite."""
     cdef real low = fused(a, b, -product)
-    return low if (absolute(product) < 2000) & (low == low) else 0
+    low = low if low == low else 0
+    return low if absolute(product) < 2000 else 0
 
 cdef inline real times(real beta, real x) noexcept nogil:
     """beta x, 0 for a beta of 0 and an infinite x."""
-    cdef real z = beta * x
-    return 0 if (z != z) & (x == x) & (beta == beta) else z
+    cdef real z = beta * x, sum = x + beta               # NaN for either; a test of beta alone would not vectorise
+    sum = 0 if sum == sum else sum
+    return z if z == z else sum
 
 
 # --- The logistic family ------------------------------------------------------------------------------------------
