@@ -37,10 +37,10 @@ def on_x86():
 
 def stamp_templates():
     """Expand the .pxi.in files beside the generated C, outside the source tree."""
-    rows = runpy.run_path(str(ROOT / "fastact" / "table.py"))["ACTIVATIONS"]
+    table = runpy.run_path(str(ROOT / "fastact" / "table.py"))
     GENERATED.mkdir(parents=True, exist_ok=True)
     for template in sorted((ROOT / KERNELS).glob("*.pxi.in")):
-        text = Template.from_filename(str(template), encoding="utf-8").substitute(rows=rows)
+        text = Template.from_filename(str(template), encoding="utf-8").substitute(rows=table["ACTIVATIONS"], gated=table["GATED"])
         target = GENERATED / template.name.removesuffix(".in")
         if not target.exists() or target.read_text() != text:
             target.write_text(text)

@@ -27,6 +27,7 @@ except ImportError:
 from .activations import *  # noqa: E402, F403
 from .activations import Activation, list_activations
 from .backends import get_backend, set_backend, show_config, use_backend, warmup
+from .gated import *  # noqa: E402, F403
 from .linear import linear_softmax_cross_entropy
 from .losses import list_losses
 from .row_losses import softmax_cross_entropy, softmax_focal
@@ -35,6 +36,7 @@ from .threads import get_num_threads, set_num_threads
 
 __all__ = [
     *activations.__all__,  # noqa: F405
+    *gated.__all__,  # noqa: F405
     "Activation",
     "get_backend",
     "get_num_threads",

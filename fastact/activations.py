@@ -90,7 +90,7 @@ Notes
 class _Function(Elementwise):
     """One elementwise callable: an activation, its derivative, or one of its backward passes."""
 
-    def __init__(self, row: Row, kind: str, inputs: tuple[str, ...], doc: str):
+    def __init__(self, row: Row, kind: str, inputs: tuple[str, ...], doc: str, outputs: int = 1):
         self.row = row
         self.kind = kind
         self.inputs = inputs
@@ -106,9 +106,10 @@ class _Function(Elementwise):
             kernels and {dtype: kernels[f"{row.name}_{kind}_{dtype}"] for dtype in ("float", "double")},
             len(inputs),
             row.parameters,
-            NANOSECONDS[row.cheap],
+            NANOSECONDS[row.cheap] * outputs,
             self._general,
             integers=row.integers if kind == "forward" else None,
+            outputs=outputs,
         )
 
     def _signature(self):

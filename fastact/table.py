@@ -1,4 +1,4 @@
-"""The table: one row per elementwise activation.
+"""The table: one row per elementwise activation, one per gated function.
 
 Pure data with no imports from the package, so that ``setup.py`` can read it before anything is built.
 The build stamps kernels from it, ``activations.py`` makes the public objects from it, and the tests, the
@@ -38,6 +38,29 @@ class Row:
     cheap: bool = False
     by_hand: bool = False
     source: str = ""
+
+
+@dataclass(frozen=True)
+class GatedRow:
+    """The same about a function of two arrays, or of the two halves of one.
+
+    ``inputs`` names them in their order. ``gradients`` are formulas for theirs, g being grad_output. The promised maxima
+    of the backward pass are for either gradient, next to a zero in units of the largest term, and hold where
+    grad_output times the other factor is a normal number.
+    """
+
+    name: str
+    summary: str
+    formula: str
+    gradients: tuple[str, str]
+    max_ulp: tuple[float, float]
+    max_ulp_backward: tuple[float, float]
+    inputs: tuple[str, str] = ("gate", "up")
+    cheap: bool = False
+    source: str = ""
+
+    parameters = ()
+    integers = None
 
 
 HALF_ULP = 0.51
@@ -103,4 +126,15 @@ ACTIVATIONS = (
         (0.6, 0.6), (1.5, 1.5), parameters=(("b", 4.0),), source="Barron 2021, arXiv:2112.11687"),
     Row("relu_squared", "Squared rectifier.", "max(x, 0)^2", "2 max(x, 0)", cheap=True,
         source="So et al. 2021, arXiv:2109.08668"),
+)
+
+GATED = (
+    GatedRow("glu", "Gated linear unit.", "value s(gate)", ("g s(gate)", "g value s(gate) s(-gate)"), (1, 1), (1, 1),
+             inputs=("value", "gate"), source="Dauphin et al. 2016, arXiv:1612.08083"),
+    GatedRow("swiglu", "Gated linear unit with silu.", "silu(gate) up", ("g up silu'(gate)", "g silu(gate)"), (1, 1), (1, 1),
+             source="Shazeer 2020, arXiv:2002.05202"),
+    GatedRow("geglu", "Gated linear unit with gelu, exact (the erf form).", "gelu(gate) up", ("g up gelu'(gate)", "g gelu(gate)"),
+             (3, 2), (4, 4), source="Shazeer 2020, arXiv:2002.05202"),
+    GatedRow("reglu", "Gated linear unit with relu.", "max(gate, 0) up", ("g up if gate > 0 else 0", "g max(gate, 0)"),
+             (0.5, 0.5), (0.5, 0.5), cheap=True, source="Shazeer 2020, arXiv:2002.05202"),
 )

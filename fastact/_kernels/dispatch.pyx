@@ -6,6 +6,7 @@ Built once; the loops themselves come from the build for the best instruction se
 
 cimport cython
 from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_CheckExact
 cimport numpy as np
 
 from .threads cimport share, team
@@ -16,6 +17,13 @@ np.import_umath()
 cdef extern from "primitives.h" nogil:
     void clear_fp_status()
     void stream_fence()
+
+cdef extern from "<stdlib.h>" nogil:
+    void* malloc(size_t)
+
+cdef extern from "<string.h>" nogil:
+    void* memcpy(void*, const void*, size_t)
+    void* memset(void*, int, size_t)
 
 cdef extern from "numpy/ufuncobject.h":
     ctypedef void (*ufunc_function "PyUFuncGenericFunction")(char**, const np.npy_intp*, const np.npy_intp*, void*) noexcept nogil
@@ -58,13 +66,18 @@ cdef extern from *:
     PyObject* PyTuple_GET_ITEM(PyObject*, Py_ssize_t) nogil
     object PyObject_Vectorcall(PyObject*, PyObject**, size_t, PyObject*)
 
-ctypedef void (*chunk_loop)(char*, char*, char*, char*, char*, Py_ssize_t, bint) noexcept nogil
+ctypedef void (*chunk_loop)(char*, char*, char*, char*, char*, char*, char*, Py_ssize_t, bint) noexcept nogil
 ctypedef object (*vectorcall_function)(object, PyObject**, size_t, PyObject*)
 
 cdef enum:
-    BLOCK = 512          # elements of a stack buffer; five of them fit the first-level cache with room to spare
-    MAX_INPUTS = 2
+    BLOCK = 512          # elements of a stack buffer; seven of them fit the first-level cache with room to spare
+    # Of a chunk loop, and where their groups begin among its arguments. Everywhere else what is not used is left out.
+    MAX_INPUTS = 3
     MAX_PARAMETERS = 2
+    MAX_OUTPUTS = 2
+    FIRST_PARAMETER = MAX_INPUTS
+    FIRST_OUTPUT = MAX_INPUTS + MAX_PARAMETERS
+    MAX_ARGUMENTS = MAX_INPUTS + MAX_PARAMETERS + MAX_OUTPUTS
 
 cdef enum Storage:
     FLOAT, DOUBLE, HALF, BFLOAT
@@ -73,7 +86,8 @@ cdef struct Loop:
     chunk_loop chunk
     int inputs
     int parameters
-    Storage storage      # of inputs and output; parameters are float for all but double
+    int outputs
+    Storage storage      # of inputs and outputs; parameters are float for all but double
     double cost          # estimated nanoseconds an element on one thread, for the number of threads
 
 # Set by bind().
@@ -81,6 +95,8 @@ cdef void (*widen[2])(const void*, float*, Py_ssize_t) noexcept nogil
 cdef void (*narrow[2])(const float*, void*, Py_ssize_t) noexcept nogil
 cdef void (*stream)(char*, const char*, Py_ssize_t) noexcept nogil
 cdef Py_ssize_t streaming_from = 1 << 62
+cdef void (*maxout_fold[2])(char*, char*, char*, Py_ssize_t, Py_ssize_t) noexcept nogil
+cdef void (*maxout_route[2])(char*, char*, char*, Py_ssize_t, char*, Py_ssize_t) noexcept nogil
 cdef int bfloat16_number = -1
 
 
@@ -93,6 +109,9 @@ def bind(kernels, Py_ssize_t last_level_cache):
     narrow[1] = <void (*)(const float*, void*, Py_ssize_t) noexcept nogil><size_t>kernels["narrow_bfloat"]
     stream = <void (*)(char*, const char*, Py_ssize_t) noexcept nogil><size_t>kernels["stream_copy"]
     streaming_from = last_level_cache // 2
+    for k, kind in enumerate(("float", "double")):
+        maxout_fold[k] = <void (*)(char*, char*, char*, Py_ssize_t, Py_ssize_t) noexcept nogil><size_t>kernels[f"maxout_fold_{kind}"]
+        maxout_route[k] = <void (*)(char*, char*, char*, Py_ssize_t, char*, Py_ssize_t) noexcept nogil><size_t>kernels[f"maxout_route_{kind}"]
 
 
 # --- Loops --------------------------------------------------------------------------------------------------------
@@ -133,6 +152,8 @@ cdef void scatter(Storage storage, char* buffer, char* target, Py_ssize_t step, 
         buffer = <char*>halves
     if streaming:
         stream(target, buffer, count * width(storage))
+    elif step == width(storage):
+        memcpy(target, buffer, count * step)
     elif storage == DOUBLE:
         for i in range(count):
             (<double*>(target + i * step))[0] = (<double*>buffer)[i]
@@ -149,42 +170,39 @@ cdef enum Store:
     BUFFERED             # a block is read before any of it is written, for outputs that overlap an input
 
 cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start, Py_ssize_t count, Store store) noexcept nogil:
-    cdef char buffers[(MAX_INPUTS + MAX_PARAMETERS + 1) * BLOCK * 8]
-    cdef char* where[MAX_INPUTS + MAX_PARAMETERS + 1]
-    cdef int inputs = loop.inputs, last = inputs + loop.parameters, k
+    cdef char buffers[MAX_ARGUMENTS * BLOCK * 8]
+    cdef char* where[MAX_ARGUMENTS]
+    cdef int inputs = loop.inputs, last = inputs + loop.parameters, total = last + loop.outputs, k, place
     cdef Storage compute = DOUBLE if loop.storage == DOUBLE else FLOAT
-    cdef Py_ssize_t size = width(compute), block, step, done = 0
-    cdef bint direct = loop.storage == compute and steps[last] == size and store == PLAIN, single = True, streaming = store == STREAMING
-    cdef char* result
-    where[1] = NULL
-    where[MAX_INPUTS] = NULL
-    where[MAX_INPUTS + 1] = NULL
-    for k in range(inputs):
-        direct = direct and steps[k] == size
+    cdef Py_ssize_t size = width(compute), block, step, past, done = 0
+    cdef bint direct = loop.storage == compute and store == PLAIN, single = True, streaming = store == STREAMING
+    cdef char* element
+    for place in range(MAX_ARGUMENTS):
+        where[place] = NULL
     for k in range(inputs, last):
         single = single and steps[k] == 0
-    for k in range(inputs, last):
-        direct = direct and (single or steps[k] == size)
+    for k in range(total):
+        direct = direct and (steps[k] == size or single and inputs <= k < last)
     while done < count:
         block = count if direct else min(count - done, <Py_ssize_t>BLOCK)
-        if streaming and (<size_t>(args[last] + (start + done) * steps[last])) & 63:
+        if streaming:
             # Whole cache lines from here on: a line written in two parts is read first.
-            block = min(block, (64 - <Py_ssize_t>((<size_t>(args[last] + (start + done) * steps[last])) & 63)) // steps[last])
-        for k in range(last):
+            past = <Py_ssize_t>(<size_t>(args[last] + (start + done) * steps[last]) & 63)
+            block = min(block, (64 - past) // steps[last]) if past else block
+        for k in range(total):
             step = steps[k]
-            result = args[k] + (start + done) * step
-            if k < inputs:
-                where[k] = result if direct else gather(loop.storage, result, step, block, buffers + k * BLOCK * 8)
+            element = args[k] + (start + done) * step
+            place = k if k < inputs else (FIRST_PARAMETER + k - inputs if k < last else FIRST_OUTPUT + k - last)
+            if direct or single and inputs <= k < last:
+                where[place] = element
+            elif k >= last:
+                where[place] = buffers + place * BLOCK * 8
             else:
-                where[MAX_INPUTS + k - inputs] = (result if direct or single
-                                                  else gather(compute, result, step, block, buffers + k * BLOCK * 8))
-        result = args[last] + (start + done) * steps[last]
-        if direct:
-            loop.chunk(where[0], where[1], where[MAX_INPUTS], where[MAX_INPUTS + 1], result, block, single)
-        else:
-            where[MAX_INPUTS + MAX_PARAMETERS] = buffers + (MAX_INPUTS + MAX_PARAMETERS) * BLOCK * 8
-            loop.chunk(where[0], where[1], where[MAX_INPUTS], where[MAX_INPUTS + 1], where[MAX_INPUTS + MAX_PARAMETERS], block, single)
-            scatter(loop.storage, where[MAX_INPUTS + MAX_PARAMETERS], result, steps[last], block, streaming)
+                where[place] = gather(loop.storage if k < inputs else compute, element, step, block, buffers + place * BLOCK * 8)
+        loop.chunk(where[0], where[1], where[2], where[3], where[4], where[5], where[6], block, single)
+        if not direct:
+            for k in range(last, total):
+                scatter(loop.storage, where[FIRST_OUTPUT + k - last], args[k] + (start + done) * steps[k], steps[k], block, streaming)
         done += block
     if streaming:
         stream_fence()
@@ -192,19 +210,43 @@ cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start
 cdef struct Job:
     Loop* loop
     char** args
-    Py_ssize_t* steps
+    Py_ssize_t* steps    # from element to element of a row
+    Py_ssize_t* leaps    # from row to row
+    Py_ssize_t length    # elements in a row
     Store store
 
-cdef void run_piece(void* job, Py_ssize_t start, Py_ssize_t count) noexcept nogil:
-    run_chunk((<Job*>job).loop, (<Job*>job).args, (<Job*>job).steps, start, count, (<Job*>job).store)
+cdef void run_piece(void* task, Py_ssize_t start, Py_ssize_t count) noexcept nogil:
+    cdef Job* job = <Job*>task
+    cdef char* args[MAX_ARGUMENTS]
+    cdef int total = job.loop.inputs + job.loop.parameters + job.loop.outputs, k
+    cdef Py_ssize_t row = start // job.length, first = start - row * job.length, block
+    while count > 0:
+        block = min(count, job.length - first)
+        for k in range(total):
+            args[k] = job.args[k] + row * job.leaps[k]
+        run_chunk(job.loop, args, job.steps, first, block, job.store)
+        count -= block
+        row += 1
+        first = 0
 
-cdef void run(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t count) noexcept nogil:
-    cdef int threads = team(count * loop.cost), last = loop.inputs + loop.parameters, k
+cdef Store store_for(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t size = width(loop.storage)
-    cdef Job job = Job(loop, args, steps, STREAMING if steps[last] == size and count * size > streaming_from else PLAIN)
-    for k in range(loop.inputs):
-        if args[k] == args[last]:
-            job.store = PLAIN                                # in place, the line is in the cache already
+    cdef int last = loop.inputs + loop.parameters, k, j
+    cdef Store store = STREAMING if count * size * loop.outputs > streaming_from else PLAIN
+    for k in range(last, last + loop.outputs):
+        if steps[k] != size:
+            store = PLAIN
+    for k in range(last, last + loop.outputs):
+        for j in range(loop.inputs):
+            if args[j] == args[k]:
+                # In place, the line is in the cache already. The first of two results must not overwrite what the second needs.
+                store = PLAIN if loop.outputs == 1 else BUFFERED
+    return store
+
+cdef void run(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t* leaps, Py_ssize_t length, Py_ssize_t rows) noexcept nogil:
+    cdef Py_ssize_t count = rows * length
+    cdef int threads = team(count * loop.cost)
+    cdef Job job = Job(loop, args, steps, leaps, length, store_for(loop, args, steps, count))
     # Whole cache lines of any type.
     share(run_piece, &job, count, min(max(count // (4 * threads), 4096), 65536) & ~<Py_ssize_t>63, threads)
 
@@ -218,14 +260,15 @@ cdef bint runs_into(char* a, Py_ssize_t a_step, char* b, Py_ssize_t b_step, Py_s
 cdef void ufunc_loop(char** args, const np.npy_intp* dimensions, const np.npy_intp* steps, void* data) noexcept nogil:
     """NumPy relies on loops to run in order where the output overlaps an input that it follows."""
     cdef Loop* loop = <Loop*>data
-    cdef int last = loop.inputs + loop.parameters, k
+    cdef int last = loop.inputs + loop.parameters, k, j
     cdef bint overlapping = False
-    for k in range(last):
-        overlapping = overlapping or runs_into(args[k], steps[k], args[last], steps[last], dimensions[0])
+    for k in range(last, last + loop.outputs):
+        for j in range(k):
+            overlapping = overlapping or runs_into(args[j], steps[j], args[k], steps[k], dimensions[0])
     if overlapping:
         run_chunk(loop, args, <Py_ssize_t*>steps, 0, dimensions[0], BUFFERED)
-    else:
-        run(loop, args, <Py_ssize_t*>steps, dimensions[0])
+    elif dimensions[0] > 0:
+        run(loop, args, <Py_ssize_t*>steps, <Py_ssize_t*>steps, dimensions[0], 1)
     clear_fp_status()
 
 ctypedef fused integer:
@@ -260,9 +303,9 @@ cdef void integer_loop(char** args, const np.npy_intp* dimensions, const np.npy_
 cdef class Elementwise:
     """A function with two lanes: exact contiguous arrays go straight to the loop, all else to general(*args, **kwargs).
 
-    ``kernels`` maps "float" and "double" to the addresses of chunk loops of ``inputs`` arrays and as many parameters
-    as there are (name, default) pairs in ``parameters`` (None: no default). ``integers`` "keep" or "clamp" gives loops for them.
-    Without kernels there is the second lane only, and no ufunc.
+    ``kernels`` maps "float" and "double" to the addresses of chunk loops of ``inputs`` arrays, as many parameters as
+    there are (name, default) pairs in ``parameters`` (None: no default), and ``outputs`` arrays. ``integers`` "keep" or
+    "clamp" gives loops for them. Without kernels there is the second lane only, and no ufunc.
     """
     cdef vectorcall_function call
     cdef Loop loops[4]
@@ -272,7 +315,7 @@ cdef class Elementwise:
     cdef readonly object ufunc
     cdef object general
 
-    def __init__(self, str name, str doc, kernels, int inputs, parameters, double cost, general, integers=None):
+    def __init__(self, str name, str doc, kernels, int inputs, parameters, double cost, general, integers=None, int outputs=1):
         cdef int k, nin = inputs + len(parameters)
         cdef Storage storage
         self.call = fast_call if lanes_are_open and kernels is not None else general_call
@@ -285,18 +328,18 @@ cdef class Elementwise:
             self.values[k] = default or 0.0
         for storage in (FLOAT, DOUBLE, HALF, BFLOAT):
             self.loops[<int>storage] = Loop(<chunk_loop><size_t>kernels["double" if storage == DOUBLE else "float"],
-                                            inputs, nin - inputs, storage, 2 * cost if storage == DOUBLE else cost)
-        self.make_ufunc(name, doc, inputs, nin, integers)
+                                            inputs, nin - inputs, outputs, storage, 2 * cost if storage == DOUBLE else cost)
+        self.make_ufunc(name, doc, inputs, nin, outputs, integers)
 
     def __call__(self, *args, **kwargs):
         return self.general(*args, **kwargs)
 
-    cdef make_ufunc(self, str name, str doc, int inputs, int nin, integers):
+    cdef make_ufunc(self, str name, str doc, int inputs, int nin, int outputs, integers):
         """A real ufunc. NumPy keeps pointers to these arrays for good, so nothing frees them."""
         cdef int count = 0, total = 3 + (10 if integers else 0), k
         cdef ufunc_function* functions = <ufunc_function*>keep(total * sizeof(void*))
         cdef void** data = <void**>keep(total * sizeof(void*))
-        cdef char* types = <char*>keep(total * (nin + 1))
+        cdef char* types = <char*>keep(total * (nin + outputs))
         cdef bytes name_text = name.encode(), doc_text = doc.encode()
         cdef Loop* loops = <Loop*>keep(4 * sizeof(Loop))
         memcpy(loops, self.loops, 4 * sizeof(Loop))
@@ -312,22 +355,16 @@ cdef class Elementwise:
         for storage, number in ((HALF, np.NPY_FLOAT16), (FLOAT, np.NPY_FLOAT), (DOUBLE, np.NPY_DOUBLE)):
             functions[count] = ufunc_loop
             data[count] = &loops[<int>storage]
-            for k in range(nin + 1):
+            for k in range(nin + outputs):
                 # The parameters of half types are float: rounding 0.01 to ten bits would be felt in the result.
-                types[count * (nin + 1) + k] = np.NPY_FLOAT if storage == HALF and inputs <= k < nin else number
+                types[count * (nin + outputs) + k] = np.NPY_FLOAT if storage == HALF and inputs <= k < nin else number
             count += 1
-        self.ufunc = PyUFunc_FromFuncAndData(functions, data, types, total, nin, 1, -1, name_text, doc_text, 0)
-        every_elementwise.append((self, <size_t>&loops[<int>BFLOAT], inputs, nin, name_text, doc_text))
+        self.ufunc = PyUFunc_FromFuncAndData(functions, data, types, total, nin, outputs, -1, name_text, doc_text, 0)
+        every_elementwise.append((self, <size_t>&loops[<int>BFLOAT], inputs, nin, outputs, name_text, doc_text))
 
 
 cdef list every_elementwise = []
 cdef bint lanes_are_open = True
-
-cdef extern from "<stdlib.h>" nogil:
-    void* malloc(size_t)
-
-cdef extern from "<string.h>" nogil:
-    void* memcpy(void*, const void*, size_t)
 
 cdef void* keep(Py_ssize_t size) except NULL:
     cdef void* memory = malloc(size)
@@ -339,14 +376,18 @@ cdef void* keep(Py_ssize_t size) except NULL:
 def register_bfloat16(dtype):
     """Give every ufunc a loop for ml_dtypes.bfloat16."""
     global bfloat16_number
-    cdef int types[MAX_INPUTS + MAX_PARAMETERS + 1]
-    cdef int k, inputs, nin
+    cdef int types[MAX_ARGUMENTS]
+    cdef int k, inputs, nin, outputs
     cdef int number = dtype.num
-    for function, loop, inputs, nin, _, _ in every_elementwise:
-        for k in range(nin + 1):
+    for function, loop, inputs, nin, outputs, _, _ in every_elementwise:
+        for k in range(nin + outputs):
             types[k] = np.NPY_FLOAT if inputs <= k < nin else number
         REGISTER_LOOP(function.ufunc, number, ufunc_loop, types, <void*><size_t>loop)
     bfloat16_number = number
+
+
+cdef inline bint same_start(PyObject* a, PyObject* b) noexcept:
+    return np.PyArray_DATA(<np.ndarray>a) == np.PyArray_DATA(<np.ndarray>b)
 
 
 cdef inline bint overlaps(PyObject* output, PyObject* source) noexcept:
@@ -357,55 +398,81 @@ cdef inline bint overlaps(PyObject* output, PyObject* source) noexcept:
     return a != b and a < b + size and b < a + size
 
 
+cdef inline int storage_of(PyObject* x) noexcept:
+    """The storage of a plain array, -1 for anything else."""
+    cdef int number
+    if not IS_EXACT_ARRAY(x) or not IS_CONTIGUOUS(x) or np.PyArray_NDIM(<np.ndarray>x) == 0:
+        return -1
+    number = np.PyArray_TYPE(<np.ndarray>x)
+    if number == np.NPY_FLOAT:
+        return FLOAT
+    elif number == np.NPY_DOUBLE:
+        return DOUBLE
+    elif number == np.NPY_FLOAT16:
+        return HALF
+    elif number == bfloat16_number:
+        return BFLOAT
+    return -1
+
+
+cdef inline bint is_like(PyObject* x, PyObject* other) noexcept:
+    return IS_EXACT_ARRAY(other) and IS_CONTIGUOUS(other) and SAME_SHAPE(x, other) \
+        and np.PyArray_TYPE(<np.ndarray>x) == np.PyArray_TYPE(<np.ndarray>other)
+
+
 cdef object fast_call(object function, PyObject** args, size_t nargsf, PyObject* keywords):
     """Run the loop if all is plain, else leave everything to the general lane, which also makes the error messages."""
     cdef Elementwise self = <Elementwise>function
     cdef Py_ssize_t given = ARGUMENT_COUNT(nargsf), named = 0 if keywords == NULL else PyTuple_GET_SIZE(keywords), k, j
-    cdef int inputs = self.loops[0].inputs, parameters = self.loops[0].parameters, number
+    cdef int inputs = self.loops[0].inputs, parameters = self.loops[0].parameters, outputs = self.loops[0].outputs
+    cdef int last = inputs + parameters
     cdef PyObject* x
-    cdef PyObject* output = NULL
     cdef PyObject* name
     cdef PyObject* value
     cdef PyObject* sources[MAX_PARAMETERS]
+    cdef PyObject* targets[MAX_OUTPUTS]
     cdef double values[MAX_PARAMETERS]
     cdef float narrow_values[MAX_PARAMETERS]
-    cdef char* pointers[MAX_INPUTS + MAX_PARAMETERS + 1]
-    cdef Py_ssize_t steps[MAX_INPUTS + MAX_PARAMETERS + 1]
+    cdef char* pointers[MAX_ARGUMENTS]
+    cdef Py_ssize_t steps[MAX_ARGUMENTS]
     cdef Py_ssize_t size
     cdef Loop* loop
-    cdef object result
+    cdef int storage
+    cdef object result = None, other = None
 
-    if given < inputs or given > inputs + parameters + 1:
+    if given < inputs or given > last + outputs:
         return PyObject_Vectorcall(<PyObject*>self.general, args, nargsf, keywords)
     x = args[0]
-    if not IS_EXACT_ARRAY(x) or not IS_CONTIGUOUS(x) or np.PyArray_NDIM(<np.ndarray>x) == 0:
+    storage = storage_of(x)
+    if storage < 0:
         return PyObject_Vectorcall(<PyObject*>self.general, args, nargsf, keywords)
-    number = np.PyArray_TYPE(<np.ndarray>x)
-    if number == np.NPY_FLOAT:
-        loop = &self.loops[<int>FLOAT]
-    elif number == np.NPY_DOUBLE:
-        loop = &self.loops[<int>DOUBLE]
-    elif number == np.NPY_FLOAT16:
-        loop = &self.loops[<int>HALF]
-    elif number == bfloat16_number:
-        loop = &self.loops[<int>BFLOAT]
-    else:
-        return PyObject_Vectorcall(<PyObject*>self.general, args, nargsf, keywords)
+    loop = &self.loops[storage]
     size = width(loop.storage)
     for k in range(parameters):
         sources[k] = NULL
+    for k in range(outputs):
+        targets[k] = NULL
     for k in range(inputs, given):
-        if k < inputs + parameters:
+        if k < last:
             sources[k - inputs] = args[k]
         else:
-            output = args[k]
+            targets[k - last] = NULL if args[k] == <PyObject*>None else args[k]
     for k in range(named):
         name = PyTuple_GET_ITEM(keywords, k)
         value = args[given + k]
         if name == <PyObject*>OUT:
-            if output != NULL:
+            if given > last:
                 return PyObject_Vectorcall(<PyObject*>self.general, args, nargsf, keywords)
-            output = value
+            if value == <PyObject*>None:
+                continue
+            if outputs == 1:
+                targets[0] = value
+                continue
+            if not PyTuple_CheckExact(<object>value) or PyTuple_GET_SIZE(value) != outputs:
+                return PyObject_Vectorcall(<PyObject*>self.general, args, nargsf, keywords)
+            for j in range(outputs):
+                name = PyTuple_GET_ITEM(value, j)
+                targets[j] = NULL if name == <PyObject*>None else name
             continue
         for j in range(parameters):
             if name == <PyObject*>self.names[j] and sources[j] == NULL:
@@ -426,32 +493,98 @@ cdef object fast_call(object function, PyObject** args, size_t nargsf, PyObject*
         steps[inputs + k] = 0
     for k in range(inputs):
         value = args[k]
-        if k > 0 and not (IS_EXACT_ARRAY(value) and IS_CONTIGUOUS(value) and SAME_SHAPE(x, value)
-                          and np.PyArray_TYPE(<np.ndarray>value) == number):
+        if k > 0 and not is_like(x, value):
             return PyObject_Vectorcall(<PyObject*>self.general, args, nargsf, keywords)
         pointers[k] = <char*>np.PyArray_DATA(<np.ndarray>value)
         steps[k] = size
-    if output == NULL or output == <PyObject*>None:
-        result = ALLOCATE_LIKE(x)
-        output = <PyObject*>result
-    else:
-        if not (IS_EXACT_ARRAY(output) and IS_WRITEABLE_CONTIGUOUS(output) and SAME_SHAPE(x, output)
-                and np.PyArray_TYPE(<np.ndarray>output) == number):
+    for k in range(outputs):
+        if targets[k] == NULL:
+            continue
+        if not (is_like(x, targets[k]) and IS_WRITEABLE_CONTIGUOUS(targets[k])):
             return PyObject_Vectorcall(<PyObject*>self.general, args, nargsf, keywords)
-        for k in range(inputs):
-            if overlaps(output, args[k]):
+        for j in range(inputs):
+            if overlaps(targets[k], args[j]):
                 return PyObject_Vectorcall(<PyObject*>self.general, args, nargsf, keywords)
-        result = <object>output
-    k = inputs + parameters
-    pointers[k] = <char*>np.PyArray_DATA(<np.ndarray>output)
-    steps[k] = size
-    size = np.PyArray_SIZE(<np.ndarray>x)
-    if size < RELEASE_FROM:
-        run_chunk(loop, pointers, steps, 0, size, PLAIN)
+        for j in range(k):
+            if targets[j] != NULL and (overlaps(targets[k], targets[j]) or same_start(targets[k], targets[j])):
+                return PyObject_Vectorcall(<PyObject*>self.general, args, nargsf, keywords)
+    for k in range(outputs):
+        if k == 0:
+            result = ALLOCATE_LIKE(x) if targets[k] == NULL else <object>targets[k]
+            value = <PyObject*>result
+        else:
+            other = ALLOCATE_LIKE(x) if targets[k] == NULL else <object>targets[k]
+            value = <PyObject*>other
+        pointers[last + k] = <char*>np.PyArray_DATA(<np.ndarray>value)
+        steps[last + k] = size
+    run_locked(loop, pointers, steps, steps, np.PyArray_SIZE(<np.ndarray>x), 1)
+    return result if outputs == 1 else (result, other)
+
+
+def packed(Elementwise function, x, int axis, grad=None, out=None):
+    """The function of the two halves of x along an axis; with a gradient, which comes first then, both results in an array like x.
+
+    None if that takes more than plain arrays, an even length, and an out that is none of the inputs but x in the backward pass.
+    """
+    cdef Loop* loop
+    cdef char* args[MAX_ARGUMENTS]
+    cdef Py_ssize_t steps[MAX_ARGUMENTS]
+    cdef Py_ssize_t leaps[MAX_ARGUMENTS]
+    cdef np.npy_intp shape[64]
+    cdef Py_ssize_t size, half = 1, rows = 1
+    cdef int backward = grad is not None, storage = storage_of(<PyObject*>x), dimensions, k
+    if storage < 0:
+        return None
+    loop = &function.loops[storage]
+    dimensions = np.PyArray_NDIM(x)
+    for k in range(dimensions):
+        shape[k] = np.PyArray_DIM(x, k)
+        if k < axis:
+            rows *= shape[k]
+        else:
+            half *= shape[k]
+    if not 0 <= axis < dimensions or shape[axis] % 2:
+        return None
+    shape[axis] //= 2
+    half //= 2
+    if backward and not has_shape(<PyObject*>x, <PyObject*>grad, shape):
+        return None
+    if out is None:
+        out = ALLOCATE_LIKE(<PyObject*>x) if backward else np.PyArray_EMPTY(dimensions, shape, np.PyArray_TYPE(x), 0)
+    elif not IS_EXACT_ARRAY(<PyObject*>out) or not IS_WRITEABLE_CONTIGUOUS(<PyObject*>out) \
+            or not (is_like(<PyObject*>x, <PyObject*>out) if backward else has_shape(<PyObject*>x, <PyObject*>out, shape)) \
+            or overlaps(<PyObject*>out, <PyObject*>x) or not backward and same_start(<PyObject*>out, <PyObject*>x) \
+            or backward and (overlaps(<PyObject*>out, <PyObject*>grad) or same_start(<PyObject*>out, <PyObject*>grad)):
+        return None
+    size = width(loop.storage)
+    for k in range(3 + 2 * backward):
+        steps[k] = size
+        leaps[k] = 2 * half * size
+    if backward:
+        args[0] = <char*>np.PyArray_DATA(grad)
+        leaps[0] = half * size
+    args[backward] = <char*>np.PyArray_DATA(x)
+    args[backward + 1] = args[backward] + half * size
+    args[backward + 2] = <char*>np.PyArray_DATA(out)
+    if backward:
+        args[4] = args[3] + half * size
     else:
+        leaps[2] = half * size
+    if half < SHORT_ROW and rows > half:                     # then the long way is the inner one
+        half, rows = rows, half
+        for k in range(3 + 2 * backward):
+            steps[k], leaps[k] = leaps[k], steps[k]
+    run_locked(loop, args, steps, leaps, half, rows)
+    return out
+
+
+cdef void run_locked(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t* leaps, Py_ssize_t length, Py_ssize_t rows):
+    """By who holds the interpreter's lock, which is let go where that pays."""
+    if rows == 1 and length < RELEASE_FROM:
+        run_chunk(loop, args, steps, 0, length, store_for(loop, args, steps, length))
+    elif rows * length > 0:
         with nogil:
-            run(loop, pointers, steps, size)
-    return result
+            run(loop, args, steps, leaps, length, rows)
 
 
 cdef object general_call(object function, PyObject** args, size_t nargsf, PyObject* keywords):
@@ -466,6 +599,91 @@ def open_fast_lanes(bint open):
         (<Elementwise>entry[0]).call = fast_call if open else general_call
 
 
+cdef bint has_shape(PyObject* x, PyObject* other, np.npy_intp* shape) noexcept:
+    """Whether other is a plain array of that shape and of the type and number of dimensions of x."""
+    cdef int k
+    if not (IS_EXACT_ARRAY(other) and IS_CONTIGUOUS(other) and np.PyArray_NDIM(<np.ndarray>x) == np.PyArray_NDIM(<np.ndarray>other)
+            and np.PyArray_TYPE(<np.ndarray>x) == np.PyArray_TYPE(<np.ndarray>other)):
+        return False
+    for k in range(np.PyArray_NDIM(<np.ndarray>x)):
+        if np.PyArray_DIM(<np.ndarray>other, k) != shape[k]:
+            return False
+    return True
+
+
+# --- Maxout -------------------------------------------------------------------------------------------------------
+
+cdef struct Maxout:
+    Storage storage
+    Py_ssize_t pieces
+    Py_ssize_t inner     # elements from piece to piece; as many outputs follow each other
+    char* x
+    char* y              # the output, or grad_output
+    char* grad           # of x, or NULL
+
+cdef void maxout_piece(void* task, Py_ssize_t start, Py_ssize_t count) noexcept nogil:
+    """Outputs start ... start + count, in blocks that are a run of x or have a stride of their own."""
+    cdef Maxout* job = <Maxout*>task
+    cdef char buffers[5 * BLOCK * 8]
+    cdef char* best = buffers
+    cdef char* winner = buffers + BLOCK * 8
+    cdef char* read = buffers + 2 * BLOCK * 8
+    cdef char* routed = buffers + 3 * BLOCK * 8
+    cdef char* grad
+    cdef char* element
+    cdef Storage compute = DOUBLE if job.storage == DOUBLE else FLOAT
+    cdef Py_ssize_t size = width(job.storage), wide = width(compute), step, first, row, block, k
+    while count > 0:
+        row = start // job.inner
+        if job.inner == 1:
+            step = job.pieces * size
+            block = min(count, <Py_ssize_t>BLOCK)
+        else:
+            step = size
+            block = min(min(count, <Py_ssize_t>BLOCK), (row + 1) * job.inner - start)
+        first = (row * (job.pieces - 1) * job.inner + start) * size
+        for k in range(job.pieces):
+            element = gather(job.storage, job.x + first + k * job.inner * size, step, block, read)
+            if k == 0:
+                memcpy(best, element, block * wide)
+                memset(winner, 0, block * wide)
+            else:
+                maxout_fold[<int>compute](element, best, winner, k, block)
+        if job.grad == NULL:
+            scatter(job.storage, best, job.y + start * size, size, block, False)
+        else:
+            grad = gather(job.storage, job.y + start * size, size, block, buffers + 4 * BLOCK * 8)
+            for k in range(job.pieces):
+                maxout_route[<int>compute](grad, best, winner, k, routed, block)
+                scatter(job.storage, routed, job.grad + first + k * job.inner * size, step, block, False)
+        start += block
+        count -= block
+
+
+def maxout(x, int axis, y, grad=None):
+    """The largest along an axis, which y lacks, into y; or the gradient y into grad, which is like x and may be it.
+
+    For C-contiguous arrays of one type that the caller has checked; False if it is not one of the four.
+    """
+    cdef Maxout job
+    cdef Py_ssize_t outputs = np.PyArray_SIZE(y)
+    cdef int storage = storage_of(<PyObject*>x), k
+    if storage < 0:
+        return False
+    job = Maxout(<Storage>storage, np.PyArray_DIM(x, axis), 1, <char*>np.PyArray_DATA(x), <char*>np.PyArray_DATA(y), NULL)
+    if grad is not None:
+        job.grad = <char*>np.PyArray_DATA(grad)
+    for k in range(axis + 1, np.PyArray_NDIM(x)):
+        job.inner *= np.PyArray_DIM(x, k)
+    if outputs > 0:
+        with nogil:
+            share(maxout_piece, &job, outputs, min(max(outputs // 8, 1024), 16384) & ~<Py_ssize_t>63,
+                  team(outputs * job.pieces * (0.3 if grad is None else 0.6)))
+    return True
+
+
+# Rows shorter than that cost more to begin than to gather from.
+cdef Py_ssize_t SHORT_ROW = 64
 # Letting other threads in costs about 50 ns, a tenth of the work from here on.
 cdef Py_ssize_t RELEASE_FROM = 2048
 cdef str OUT = "out"
