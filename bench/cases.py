@@ -14,6 +14,7 @@ import numpy as np
 import fastact as fa
 from fastact._kernels import reference
 from fastact.table import ACTIVATIONS
+from fastact.table import GATED as GATED_ROWS
 
 SIZES = (2**16, 2**20, 2**24)
 """Elements: in the second-level cache, in the last-level cache, in memory."""
@@ -107,6 +108,37 @@ def elementwise(name):
     )
 
 
+def gated_inputs(shape):
+    return normal(shape, 0), normal(shape, 1)
+
+
+def gated(name):
+    """Forward, and forward with both gradients, as training has it: (grad_output, inputs, output, their gradients)."""
+
+    def forward(rows, a, b, _):
+        return reference.GATED[name](a[rows], b[rows])
+
+    def second_gradient(rows, grad_output, a, b, *_):
+        return reference.GATED_BACKWARD[name](grad_output[rows], a[rows], b[rows])[1]
+
+    def arrays(shape):
+        return *gated_inputs(shape), np.empty(shape, np.float32)
+
+    def backward_arrays(shape):
+        return normal(shape, 2), *gated_inputs(shape), *(np.empty(shape, np.float32) for _ in range(3))
+
+    return Case(name, "gated", 3, arrays, forward), Case(f"{name}.backward", "gated", 8, backward_arrays, second_gradient)
+
+
+def pieces(shape):
+    """Of maxout: as many outputs as the shape has elements, each from two pieces."""
+    return normal((*shape, 2), 0), np.empty(shape, np.float32)
+
+
+def maxout(rows, x, _):
+    return reference.maxout(x[rows])
+
+
 def rowwise(name):
     def forward(rows, x, _):
         return reference.ROWWISE[name](x[rows])
@@ -136,6 +168,7 @@ def linear_gradient(rows, x, weight, target, _):
 
 
 ELEMENTWISE = tuple(case for row in ACTIVATIONS for case in elementwise(row.name))
+GATED = (*(case for row in GATED_ROWS for case in gated(row.name)), Case("maxout", "gated", 3, pieces, maxout))
 ROWWISE = tuple(case for name in reference.ROWWISE for case in rowwise(name))
 LOSSES = (
     *(loss(name, 2) for name in ("softmax_cross_entropy", "softmax_focal")),

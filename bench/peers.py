@@ -17,7 +17,7 @@ from scipy import special
 from threadpoolctl import threadpool_limits
 
 import fastact as fa
-from bench.cases import BATCH, ELEMENTWISE, LAYERS, LOSSES, ROWWISE, training_rows
+from bench.cases import BATCH, ELEMENTWISE, GATED, LAYERS, LOSSES, ROWWISE, training_rows
 
 
 def optional(name):
@@ -124,6 +124,16 @@ def numpy_sparsemax(x, y):
     sums = np.cumsum(ordered, axis=-1) - 1
     size = np.count_nonzero(ordered * np.arange(1, x.shape[-1] + 1) > sums, axis=-1, keepdims=True)
     np.maximum(np.subtract(x, np.take_along_axis(sums, size - 1, -1) / size, out=y, casting="same_kind"), 0, out=y)
+
+
+def torch_gated(function):
+    """Forward and both gradients, as users write it."""
+
+    def call(grad_output, a, b, y, grad_a, grad_b):
+        a, b = a.detach().requires_grad_(), b.detach().requires_grad_()
+        return torch.autograd.grad(function(a, b), (a, b), grad_output)[1]
+
+    return call
 
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -306,13 +316,37 @@ ROWS = {
         onnx=node("ReduceLogSumExp", np.array([-1]), keepdims=0),
     ),
     "sparsemax": Row(numpy=numpy_sparsemax),
+    "glu": Row(
+        scipy=lambda a, b, y: np.multiply(a, special.expit(b, out=y), out=y),
+        torch=lambda a, b, y: torch.sigmoid(b, out=y).mul_(a),
+        torch_backward=torch_gated(lambda a, b: a * torch.sigmoid(b)),
+    ),
+    "swiglu": Row(
+        scipy=lambda a, b, y: np.multiply(np.multiply(a, special.expit(a, out=y), out=y), b, out=y),
+        torch=lambda a, b, y: nn.silu(a, out=y).mul_(b),
+        torch_backward=torch_gated(lambda a, b: torch.nn.functional.silu(a) * b),
+    ),
+    "geglu": Row(
+        scipy=lambda a, b, y: np.multiply(np.multiply(a, special.ndtr(a, out=y), out=y), b, out=y),
+        torch=lambda a, b, y: nn.gelu(a, out=y).mul_(b),
+        torch_backward=torch_gated(lambda a, b: torch.nn.functional.gelu(a) * b),
+    ),
+    "reglu": Row(
+        numpy=lambda a, b, y: np.multiply(np.maximum(a, 0, out=y), b, out=y),
+        torch=lambda a, b, y: torch.clamp_min(a, 0, out=y).mul_(b),
+        torch_backward=torch_gated(lambda a, b: torch.relu(a) * b),
+    ),
+    "maxout": Row(
+        numpy=lambda x, y: np.max(x, axis=-1, out=y),
+        torch=lambda x, y: torch.amax(x, -1, out=y),
+    ),
     "softmax_cross_entropy": Row(torch=torch_cross_entropy, torch_out=torch_cross_entropy_out),
     "softmax_focal": Row(torch=torch_softmax_focal),
     "linear_softmax_cross_entropy": Row(numpy=numpy_linear_cross_entropy, torch=torch_linear_cross_entropy),
 }
 """What the other libraries call each function, or how it is made of a few of theirs."""
 
-if missing := {case.function for case in ELEMENTWISE + ROWWISE + LOSSES}.union(fa.list_losses()) - ROWS.keys():
+if missing := {case.function for case in ELEMENTWISE + GATED + ROWWISE + LOSSES}.union(fa.list_losses()) - ROWS.keys():
     raise LookupError(f"no row in bench/peers.py for {', '.join(sorted(missing))}")
 
 
@@ -322,6 +356,8 @@ if missing := {case.function for case in ELEMENTWISE + ROWWISE + LOSSES}.union(f
 def bind_fastact(case, arrays):
     function = getattr(fa, case.function)
     *inputs, out = arrays
+    if case.kind == "gated":
+        return bind_gated(case, function, arrays)
     if case.function == "linear_softmax_cross_entropy":
         return functools.partial(function.value_and_grad, *inputs, grad_out=(out, None, None))
     if case.kind == "loss":
@@ -333,6 +369,21 @@ def bind_fastact(case, arrays):
         return functools.partial(function.backward, grad_output, x, *case.parameters, out=out)
     method = function.derivative if case.kind == "derivative" else function
     return functools.partial(method, *inputs, *case.parameters, out=out)
+
+
+def bind_gated(case, function, arrays):
+    """Forward alone, or with both gradients. glu itself takes its two arrays in one, its ufuncs do not."""
+    forward, backward = (function.ufunc, function.backward.ufunc) if function is fa.glu else (function, function.backward)
+    if not case.name.endswith(".backward"):
+        *inputs, out = arrays
+        return functools.partial(forward, *inputs, out=out)
+    grad_output, a, b, y, *gradients = arrays
+
+    def both():
+        forward(a, b, out=y)
+        backward(grad_output, a, b, out=tuple(gradients))
+
+    return both
 
 
 def bind_arrays(call, case, arrays, threads):

@@ -45,6 +45,26 @@ class Activation(_Function):
     backward_needs: Literal["input", "output"]
     max_ulp: dict[str, float]
 
+class _GatedBackward(_Function):
+    def __call__(
+        self, grad_output: ArrayLike, gate: ArrayLike, up: ArrayLike | None = None, /, *args: Any, out: Any = None, axis: int = -1, **ufunc: Unpack[_Keywords]
+    ) -> Any: ...
+
+class _Gated(_Function):
+    backward: _GatedBackward
+    max_ulp: dict[str, float]
+    def __call__(
+        self, gate: ArrayLike, up: ArrayLike | None = None, /, out: _Out = None, *, axis: int = -1, **ufunc: Unpack[_Keywords]
+    ) -> Any: ...
+
+class _GluBackward(_Function):
+    def __call__(self, grad_output: ArrayLike, x: ArrayLike, /, axis: int = -1, *, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+
+class _Glu(_Function):
+    backward: _GluBackward
+    max_ulp: dict[str, float]
+    def __call__(self, x: ArrayLike, /, axis: int = -1, *, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
+
 # table: python -m bench.docs
 identity: Activation
 sigmoid: Activation
@@ -98,7 +118,17 @@ class _Squareplus(Activation):
     def __call__(self, x: ArrayLike, /, b: ArrayLike = 4.0, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
 squareplus: _Squareplus
 relu_squared: Activation
+glu: _Glu
+swiglu: _Gated
+geglu: _Gated
+reglu: _Gated
 # end
+
+class _Maxout:
+    def __call__(self, x: ArrayLike, axis: int = -1, *, out: NDArray[Any] | None = None) -> Any: ...
+    def backward(self, grad_output: ArrayLike, x: ArrayLike, axis: int = -1, *, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+
+maxout: _Maxout
 
 class _Rowwise:
     gufunc: np.ufunc

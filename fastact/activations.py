@@ -147,10 +147,12 @@ class _Function(Elementwise):
             if narrow and isinstance(value, (int, float)):
                 value = np.float32(value)
             operands.append(value)
-        if rest and "out" not in kwargs:
-            kwargs["out"] = rest.pop(0)
+        results = self.ufunc.nout
+        if len(rest) == results and "out" not in kwargs:
+            kwargs["out"] = rest.pop() if results == 1 else tuple(rest)
+            rest = []
         if rest:
-            raise TypeError(f"{self.__name__}() takes {len(self.inputs) + len(self.row.parameters) + 1} positional arguments "
+            raise TypeError(f"{self.__name__}() takes {len(self.inputs) + len(self.row.parameters) + results} positional arguments "
                             f"at most, {len(args)} were given")
         for name in kwargs:
             if name != "out" and name not in UFUNC_KEYWORDS:

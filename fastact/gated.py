@@ -31,7 +31,7 @@ def _doc(row: GatedRow, kind: str, packed_only: bool) -> str:
         packed = "ndarray\n    Both gradients, as x holds its halves."
         returns = packed if packed_only else pair.lstrip() + f"\n    For one array alone: {packed}"
         out = "Where to put the result; may be x." if packed_only else \
-            f"A tuple of two for the gradients, which may be any of the inputs; one, which may be x, for one array alone."  # fmt: skip
+            "A tuple of two for the gradients, which may be any of the inputs; one, which may be x, for one array alone."  # fmt: skip
     axis = "" if packed_only else "axis : int, default -1, keyword only\n    Of the halves of one array.\n"
     single, double = row.max_ulp_backward if backward else row.max_ulp
     return f"""{'Gradients' if backward else row.summary[:-1]}{f' of {row.name}, in one pass' if backward else ''}.
@@ -58,8 +58,10 @@ ValueError
 
 Notes
 -----
-At most {single} ULP in float32, {double} in float64, {HALF_ULP} in half types, tails included; half types are computed in
-float32. A gate of -inf closes against anything. NaN gives NaN; no floating-point warning.
+At most {single} ULP in float32, {double} in float64, {HALF_ULP} in half types, which are computed in float32, wherever
+the activation of the gate and the result are normal numbers. A gate too far out for its activation to be one (below
+-112 in float32; -14.9 for gelu) is shut. NaN gives NaN; a shut gate gives 0, against an infinity too; no
+floating-point warning.
 
 References
 ----------
@@ -93,9 +95,8 @@ class _GatedFunction(_Function):
             if axis != -1:
                 raise TypeError(f"{self.__name__}() takes an axis only for one array that holds both halves")
             return super()._general(*args, **kwargs)
-        if len(arrays) > 3 or len(arrays) == 3 and "out" in kwargs:
-            raise TypeError(f"{self.__name__}() takes {len(self.inputs) + 1} positional arguments at most, {len(args)} were given")
-        kwargs.setdefault("out", arrays[2] if len(arrays) == 3 else None)
+        if len(arrays) > 2:
+            raise TypeError(f"{self.__name__}() takes out by name where one array holds both halves")
         return self._halves(*args[: len(self.inputs) - 1], axis=axis, **kwargs)
 
     def _halves(self, *args, axis, out=None, **kwargs):
@@ -117,7 +118,7 @@ class _GatedFunction(_Function):
             raise ValueError(f"{self.__name__}() halves axis {axis}, which must be of even length, not {x.shape[axis]}")
         first, second = _split(x, axis)
         if not grad:
-            return super()._general(first, second, out=out, **kwargs)
+            return super()._general(first, second, **({} if out is None else {"out": out}), **kwargs)
         if np.broadcast_shapes(np.shape(grad[0]), first.shape) != first.shape:
             raise ValueError(f"grad_output has shape {np.shape(grad[0])}, not {first.shape} as the output")
         if out is None and not kwargs and type(x) is np.ndarray and getattr(grad[0], "dtype", None) == x.dtype and x.dtype.kind == "f":

@@ -45,8 +45,8 @@ class GatedRow:
     """The same about a function of two arrays, or of the two halves of one.
 
     ``inputs`` names them in their order. ``gradients`` are formulas for theirs, g being grad_output. The promised maxima
-    of the backward pass are for either gradient, next to a zero in units of the largest term, and hold where
-    grad_output times the other factor is a normal number.
+    hold where the activation of the gate alone, the result and the product of grad_output with the other factor are
+    normal numbers; those of the backward pass are for either gradient, next to a zero in units of the largest term.
     """
 
     name: str
@@ -129,12 +129,12 @@ ACTIVATIONS = (
 )
 
 GATED = (
-    GatedRow("glu", "Gated linear unit.", "value s(gate)", ("g s(gate)", "g value s(gate) s(-gate)"), (1, 1), (1, 1),
+    GatedRow("glu", "Gated linear unit.", "value s(gate)", ("g s(gate)", "g value s(gate) s(-gate)"), (2.5, 2.5), (5, 4),
              inputs=("value", "gate"), source="Dauphin et al. 2016, arXiv:1612.08083"),
-    GatedRow("swiglu", "Gated linear unit with silu.", "silu(gate) up", ("g up silu'(gate)", "g silu(gate)"), (1, 1), (1, 1),
+    GatedRow("swiglu", "Gated linear unit with silu.", "silu(gate) up", ("g up silu'(gate)", "g silu(gate)"), (2.5, 2.5), (6, 5),
              source="Shazeer 2020, arXiv:2002.05202"),
     GatedRow("geglu", "Gated linear unit with gelu, exact (the erf form).", "gelu(gate) up", ("g up gelu'(gate)", "g gelu(gate)"),
-             (3, 2), (4, 4), source="Shazeer 2020, arXiv:2002.05202"),
+             (6, 5), (9, 6), source="Shazeer 2020, arXiv:2002.05202"),
     GatedRow("reglu", "Gated linear unit with relu.", "max(gate, 0) up", ("g up if gate > 0 else 0", "g max(gate, 0)"),
              (0.5, 0.5), (0.5, 0.5), cheap=True, source="Shazeer 2020, arXiv:2002.05202"),
 )

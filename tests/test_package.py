@@ -134,8 +134,8 @@ class TestConfiguration:
         assert running == best
 
     def test_doctests(self):
-        """The examples of the row-wise functions and the losses."""
-        for module in ("rowwise", "row_losses", "linear"):
+        """The examples in the documentation."""
+        for module in ("gated", "rowwise", "row_losses", "linear"):
             module = importlib.import_module(f"fastact.{module}")
             failed, attempted = doctest.testmod(module)
             assert attempted and not failed

@@ -11,6 +11,7 @@ from cases import FROM_OUTPUT, NAMES, PARAMETERS, ROWS
 
 import fastact as fa
 from fastact._kernels import reference
+from fastact.table import GATED
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(fa.__file__).parent
@@ -79,6 +80,12 @@ class TestEveryRowHas:
     def test_a_benchmark(self, name, bench):
         cases = {case.name for case in bench("cases").ELEMENTWISE}
         assert {name, f"{name}.derivative", f"{name}.backward"} <= cases
+
+
+def test_every_gated_function_has_a_reference_and_a_benchmark(bench):
+    names = [row.name for row in GATED]
+    assert list(reference.GATED) == list(reference.GATED_BACKWARD) == names
+    assert {*names, *(f"{name}.backward" for name in names), "maxout"} == {case.name for case in bench("cases").GATED}
 
 
 def test_every_row_wise_function_and_loss_has_a_reference_and_a_benchmark(bench):

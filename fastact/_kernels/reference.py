@@ -222,6 +222,66 @@ DERIVATIVE_FROM_OUTPUT = elementwise({
 })
 
 
+# Gated ---------------------------------------------------------------------------------------------------------------
+
+
+def gated(functions):
+    """The functions of float64 arrays, NaN for NaN, without a warning."""
+
+    def twin(function):
+        @functools.wraps(function)
+        def quiet(*arrays):
+            arrays = [np.asarray(a, np.float64) for a in arrays]
+            bad = np.isnan(sum(np.where(np.isnan(a), a, 0) for a in arrays))
+            with np.errstate(all="ignore"):
+                result = function(*arrays)
+                return tuple(np.where(bad, np.nan, r) for r in result) if isinstance(result, tuple) else np.where(bad, np.nan, result)
+
+        return quiet
+
+    return {name: twin(function) for name, function in functions.items()}
+
+
+def gated_by(activation):
+    return lambda gate, up: times(FORWARD[activation](gate), up)
+
+
+def gated_by_backward(activation):
+    def backward(grad, gate, up):
+        return times(grad * up, DERIVATIVE[activation](gate)), times(grad, FORWARD[activation](gate))
+
+    return backward
+
+
+GATED = gated({
+    "glu": lambda value, gate: times(value, sigmoid(gate)),
+    "swiglu": gated_by("silu"),
+    "geglu": gated_by("gelu"),
+    "reglu": gated_by("relu"),
+})
+
+GATED_BACKWARD = gated({
+    "glu": lambda grad, value, gate: (times(grad, sigmoid(gate)), times(grad * value, sigmoid_derivative(gate))),
+    "swiglu": gated_by_backward("silu"),
+    "geglu": gated_by_backward("gelu"),
+    "reglu": gated_by_backward("relu"),
+})
+
+
+def maxout(x, axis=-1):
+    return np.max(np.asarray(x, np.float64), axis=axis)
+
+
+def maxout_backward(grad_output, x, axis=-1):
+    """To the first of the largest; np.argmax takes the first NaN before all."""
+    x = np.asarray(x, np.float64)
+    winner = np.expand_dims(np.argmax(x, axis=axis), axis)
+    routed = np.where(np.isnan(np.take_along_axis(x, winner, axis)), np.nan, np.expand_dims(grad_output, axis))
+    grad = np.zeros_like(x)
+    np.put_along_axis(grad, winner, routed, axis)
+    return grad
+
+
 # Rows ----------------------------------------------------------------------------------------------------------------
 
 
