@@ -22,7 +22,7 @@ else:
     class Elementwise:
         """The way in where nothing is compiled: all calls go to ``general``."""
 
-        def __init__(self, name, doc, kernels, inputs, parameters, cost, general, integers=None):
+        def __init__(self, name, doc, kernels, inputs, parameters, cost, general, integers=None, outputs=1):
             self.general = general
 
         def __call__(self, *args, **kwargs):

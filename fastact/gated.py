@@ -7,8 +7,8 @@ import operator
 
 import numpy as np
 
-from ._kernels import dispatch
-from .activations import UFUNC_KEYWORDS, _Function, _learn_bfloat16
+from .activations import UFUNC_KEYWORDS, _Function, callable_like_builtin
+from .backends import dispatch, learn_bfloat16
 from .table import GATED, HALF_ULP, GatedRow
 
 __all__ = [*(row.name for row in GATED), "maxout"]
@@ -68,7 +68,7 @@ References
 {row.source}"""
 
 
-@dispatch.callable_like_builtin
+@callable_like_builtin
 class _GatedFunction(_Function):
     """A function of two arrays or of the halves of one, or its backward pass."""
 
@@ -88,6 +88,14 @@ class _GatedFunction(_Function):
             arrays[-1] = arrays[-1].replace(default=None)
         rest = super()._signature().parameters
         return inspect.Signature(arrays + [rest["out"]] + [axis] * (not self.packed_only) + [rest[name] for name in UFUNC_KEYWORDS])
+
+    @property
+    def ufunc(self):
+        """The np.ufunc, of compiled kernels whatever the backend: Numba has none of these."""
+        return super(_Function, self).ufunc
+
+    def compile(self, dtypes):
+        """Nothing, then."""
 
     def _general(self, *args, axis=-1, **kwargs):
         arrays = args[len(self.inputs) - 2 :]
@@ -259,7 +267,7 @@ def _pieces(x, axis):
         raise np.exceptions.AxisError(axis, x.ndim)
     if x.shape[axis] == 0:
         raise ValueError(f"maxout has no pieces along axis {axis} of shape {x.shape}")
-    _learn_bfloat16()
+    learn_bfloat16()
     return x, axis % x.ndim
 
 
