@@ -316,8 +316,7 @@ cdef inline real sigmoid_derivative(real x) noexcept nogil:
     return logistic_density(x, <real>1)
 
 cdef inline real sigmoid_derivative_from_output(real y) noexcept nogil:
-    cdef real low, high = sum_parts(<real>1, <real>0, -y, <real>0, &low)
-    return fused(y, high, y * low)
+    return fused(-y, y, y)
 
 cdef inline real gated(real x, real z, real z_low) noexcept nogil:
     """x / (1 + exp(-z - z_low)) where |z| is at least about |x|."""
@@ -456,10 +455,7 @@ cdef inline real tanh_derivative(real x) noexcept nogil:
     return logistic_density(<real>2 * x, <real>4)
 
 cdef inline real tanh_derivative_from_output(real y) noexcept nogil:
-    cdef real low, other_low, high = sum_parts(<real>1, <real>0, -y, <real>0, &low)
-    cdef real other = sum_parts(<real>1, <real>0, y, <real>0, &other_low)
-    high = product_parts(high, low, other, other_low, &low)
-    return high + low
+    return fused(-y, y, <real>1)
 
 cdef inline real tanhshrink(real x) noexcept nogil:
     cdef real z = x * x, p, low, high = tanh_parts(x, &low), a = absolute(x), cube, start, product
