@@ -18,7 +18,7 @@ DEFAULT_LAST_LEVEL_CACHE = 32 << 20
 """Bytes, where the operating system does not tell."""
 
 try:
-    from ._kernels import dispatch, operands, rows
+    from ._kernels import dispatch, memory, operands, rows
     from ._kernels import threads as _threads
 except ImportError as _problem:
     dispatch = operands = rows = None
@@ -42,12 +42,26 @@ def _last_level_cache() -> int:
         return DEFAULT_LAST_LEVEL_CACHE
 
 
+def _memory_to_keep() -> int:
+    """Bytes: what FASTACT_KEEP_MIB says, else 1/16 of the machine's memory, at most 1 GiB."""
+    wanted = os.environ.get("FASTACT_KEEP_MIB")
+    if wanted:
+        if not wanted.isdecimal():
+            raise ImportError(f"FASTACT_KEEP_MIB must be a number of MiB, not {wanted!r}")
+        return int(wanted) << 20
+    try:
+        return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 16, 1 << 30)
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
 last_level_cache = _last_level_cache()
 instruction_set, kernels = None, None
 if dispatch is not None:
     instruction_set, kernels = _load()
     dispatch.bind(kernels, last_level_cache)
     operands.bind(kernels, last_level_cache)
+    memory.keep_memory(_memory_to_keep())
     threads.govern("cython", _threads.set_limit, threaded=bool(_threads.can_be_shared()))
 
 

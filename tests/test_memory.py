@@ -1,5 +1,6 @@
-"""In place means in place: nothing that grows with the array is allocated."""
+"""In place means in place: nothing that grows with the array is allocated; and what big results leave is kept, within limits."""
 
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -10,6 +11,7 @@ import pytest
 from cases import FROM_OUTPUT, NAMES, defaults
 
 import fastact as fa
+from fastact import backends
 
 LIMIT = 100_000  # bytes; every array below has two million
 
@@ -86,3 +88,50 @@ def test_the_process_does_not_grow():
     result = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) < 6000  # KiB, of an array of 32768
+
+
+@pytest.mark.skipif(sys.platform != "linux" or backends.get_backend() != "cython", reason="compiled kernels on Linux only")
+class TestKeptMemory:
+    """Results that fastact allocates reuse the memory of big ones that are gone."""
+
+    X = np.linspace(-4, 4, 2**20, dtype=np.float32)
+
+    def test_is_given_to_the_next(self):
+        y = fa.gelu(self.X)
+        wanted, place = y.copy(), y.ctypes.data
+        del y
+        y = fa.gelu(self.X)
+        assert y.ctypes.data == place and np.array_equal(y, wanted)
+
+    def test_is_nobody_elses_while_in_use(self):
+        results = [fa.relu(self.X) for _ in range(12)]
+        views = [y[::7] for y in results]
+        del results
+        assert len({view.ctypes.data for view in views}) == 12
+        fa.sigmoid(self.X)
+        for view in views:
+            np.testing.assert_array_equal(view, np.maximum(self.X, 0)[::7])
+
+    @pytest.mark.parametrize("size", [2**20 + 5, 2**21, 10])
+    def test_can_be_resized(self, size):
+        y = fa.identity(self.X)
+        y.resize(size, refcheck=False)
+        wanted = np.zeros(size, np.float32)
+        wanted[: self.X.size] = self.X[:size]
+        np.testing.assert_array_equal(y, wanted)
+
+    def test_has_a_limit(self):
+        program = """if True:
+            import resource, numpy as np, fastact as fa
+            x = np.zeros(2**20, np.float32)
+            mapped = lambda: int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() >> 20
+            fa.relu(x)
+            before = mapped()
+            results = [fa.relu(x) for _ in range(40)]
+            del results
+            print(mapped() - before <= 16)
+            """
+        for limit, kept in (("16", "True"), ("0", "True"), ("64", "False")):
+            result = subprocess.run([sys.executable, "-c", program], env={**os.environ, "FASTACT_KEEP_MIB": limit},
+                                    capture_output=True, text=True, timeout=60)  # fmt: skip
+            assert result.stdout.split() == [kept], (limit, result.stderr)

@@ -9,6 +9,7 @@ from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_CheckExact
 cimport numpy as np
 
+from .memory cimport empty_like, empty_of_shape
 from .threads cimport share, team
 
 np.import_array()
@@ -35,7 +36,6 @@ cdef extern from *:
     #define IS_CONTIGUOUS(object) PyArray_ISCARRAY_RO((PyArrayObject *)(object))
     #define IS_WRITEABLE_CONTIGUOUS(object) PyArray_ISCARRAY((PyArrayObject *)(object))
     #define SAME_SHAPE(a, b) PyArray_SAMESHAPE((PyArrayObject *)(a), (PyArrayObject *)(b))
-    #define ALLOCATE_LIKE(object) PyArray_NewLikeArray((PyArrayObject *)(object), NPY_CORDER, NULL, 0)
     #define REGISTER_LOOP(ufunc, type, loop, types, data) \
         PyUFunc_RegisterLoopForType((PyUFuncObject *)(ufunc), type, loop, types, data)
     """
@@ -43,7 +43,6 @@ cdef extern from *:
     bint IS_CONTIGUOUS(PyObject*) nogil
     bint IS_WRITEABLE_CONTIGUOUS(PyObject*) nogil
     bint SAME_SHAPE(PyObject*, PyObject*) nogil
-    object ALLOCATE_LIKE(PyObject*)
     int REGISTER_LOOP(object, int, ufunc_function, int*, void*) except -1
 
 cdef extern from *:
@@ -510,10 +509,10 @@ cdef object fast_call(object function, PyObject** args, size_t nargsf, PyObject*
                 return PyObject_Vectorcall(<PyObject*>self.general, args, nargsf, keywords)
     for k in range(outputs):
         if k == 0:
-            result = ALLOCATE_LIKE(x) if targets[k] == NULL else <object>targets[k]
+            result = empty_like(<np.ndarray>x) if targets[k] == NULL else <object>targets[k]
             value = <PyObject*>result
         else:
-            other = ALLOCATE_LIKE(x) if targets[k] == NULL else <object>targets[k]
+            other = empty_like(<np.ndarray>x) if targets[k] == NULL else <object>targets[k]
             value = <PyObject*>other
         pointers[last + k] = <char*>np.PyArray_DATA(<np.ndarray>value)
         steps[last + k] = size
@@ -550,7 +549,7 @@ def packed(Elementwise function, x, int axis, grad=None, out=None):
     if backward and not has_shape(<PyObject*>x, <PyObject*>grad, shape):
         return None
     if out is None:
-        out = ALLOCATE_LIKE(<PyObject*>x) if backward else np.PyArray_EMPTY(dimensions, shape, np.PyArray_TYPE(x), 0)
+        out = empty_like(x) if backward else empty_of_shape(x, dimensions, shape)
     elif not IS_EXACT_ARRAY(<PyObject*>out) or not IS_WRITEABLE_CONTIGUOUS(<PyObject*>out) \
             or not (is_like(<PyObject*>x, <PyObject*>out) if backward else has_shape(<PyObject*>x, <PyObject*>out, shape)) \
             or overlaps(<PyObject*>out, <PyObject*>x) or not backward and same_start(<PyObject*>out, <PyObject*>x) \

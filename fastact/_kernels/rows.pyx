@@ -13,6 +13,7 @@ from .operands cimport (
     BFLOAT, DOUBLE, FLOAT, GROUP, HALF, MAX_OPERANDS, Operand, Storage, Workspace, address, bfloat16_number, computed, copy_rows,
     load, reserve, stand_side_by_side, storage_of, store, streaming_from, width,
 )
+from .memory cimport empty_of_shape
 from .threads cimport share, team
 
 np.import_array()
@@ -35,19 +36,12 @@ cdef extern from *:
     #define SAME_SHAPE(a, b) PyArray_SAMESHAPE(a, b)
     #define REGISTER_LOOP(ufunc, type, loop, types, data) \
         PyUFunc_RegisterLoopForType((PyUFuncObject *)(ufunc), type, loop, types, data)
-
-    static PyObject *allocate_like(PyArrayObject *array, int ndim)
-    {
-        Py_INCREF(PyArray_DESCR(array));
-        return PyArray_Empty(ndim, PyArray_DIMS(array), PyArray_DESCR(array), 0);
-    }
     """
     bint IS_EXACT_ARRAY(object)
     bint IS_CONTIGUOUS(np.ndarray)
     bint IS_WRITEABLE_CONTIGUOUS(np.ndarray)
     bint SAME_SHAPE(np.ndarray, np.ndarray)
     int REGISTER_LOOP(object, int, ufunc_function, int*, void*) except -1
-    np.ndarray allocate_like(np.ndarray, int)
     void* PyErr_NoMemory()
 
 ctypedef void (*row_kernel)(Rows*) noexcept nogil
@@ -346,7 +340,7 @@ cdef class RowFunction:
                 return None
             job.g = Operand(<char*>np.PyArray_DATA(gradient), job.n * size, size, 0, job.rows)
         if out is None:
-            result = allocate_like(array, ndim - job.function.single_y)
+            result = empty_of_shape(array, ndim - job.function.single_y, np.PyArray_DIMS(array))
         else:
             if not IS_EXACT_ARRAY(out):
                 return None
