@@ -19,6 +19,7 @@ DEFAULT_LAST_LEVEL_CACHE = 32 << 20
 
 try:
     from ._kernels import dispatch, memory, operands, rows
+    from ._kernels import row_losses as _row_losses
     from ._kernels import threads as _threads
 except ImportError as _problem:
     dispatch = operands = rows = None
@@ -61,6 +62,7 @@ if dispatch is not None:
     instruction_set, kernels = _load()
     dispatch.bind(kernels, last_level_cache)
     operands.bind(kernels, last_level_cache)
+    _row_losses.bind(kernels)
     memory.keep_memory(_memory_to_keep())
     threads.govern("cython", _threads.set_limit, threaded=bool(_threads.can_be_shared()))
 
@@ -135,13 +137,26 @@ _start()
 
 
 @functools.cache
-def numba_kernels():
-    """The module of Numba's kernels, made when it is first needed."""
+def numba_kernels(subject="cpu"):
+    """The module of Numba's kernels for a subject, made when it is first needed."""
     from ._kernels import numba_cpu, numba_threads
 
-    numba_cpu.bind(last_level_cache)
-    threads.govern("numba", numba_threads.set_limit, threaded=True)
-    return numba_cpu
+    if subject == "cpu":
+        numba_cpu.bind(last_level_cache)
+        threads.govern("numba", numba_threads.set_limit, threaded=True)
+        return numba_cpu
+    numba_kernels()
+    return importlib.import_module(f"._kernels.numba_{subject}", __package__)
+
+
+class _RowLosses:
+    """The functions of the module that serves the backend which runs."""
+
+    def __getattr__(self, name):
+        return getattr(numba_kernels("row_losses") if active == "numba" else _row_losses, name)
+
+
+row_losses = _RowLosses()
 
 
 def warmup(*functions, dtypes=("float32", "float64")) -> None:

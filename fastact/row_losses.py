@@ -7,13 +7,10 @@ import operator
 
 import numpy as np
 
-from ._kernels import row_losses
-from .backends import kernels
+from .backends import row_losses
 from .losses import as_input, check_reduction, gradient_of, output_like, plain, register, rounded
 
 __all__ = ["softmax_cross_entropy", "softmax_focal"]
-
-row_losses.bind(kernels)
 
 
 @register

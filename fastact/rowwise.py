@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ._kernels import rows
+from . import backends
 from .backends import kernels
 from .backends import learn_bfloat16 as knows_bfloat16
 
@@ -17,22 +18,41 @@ NOISE_BLOCK = 1 << 14
 """How many random numbers are drawn at a time: they stay in the cache."""
 
 
-def _row_function(name, kernel, **options):
-    addresses = {key.removeprefix(kernel + "_"): address for key, address in kernels.items()
-                 if key.startswith((f"{kernel}_rows", f"{kernel}_columns"))}  # fmt: skip
-    return rows.RowFunction(name, addresses, **options)
+class _RowFunction:
+    """A function of rows: the kernels of either backend, those of Numba when they are first asked for."""
+
+    def __init__(self, name, kernel, **options):
+        self.arguments, self.options = (name, kernel), options
+        if kernels is not None:
+            addresses = {key.removeprefix(kernel + "_"): address for key, address in kernels.items()
+                         if key.startswith((f"{kernel}_rows", f"{kernel}_columns"))}  # fmt: skip
+            self.compiled = backends.rows.RowFunction(name, addresses, **options)
+
+    @functools.cached_property
+    def numba(self):
+        return backends.numba_kernels("gufuncs").RowFunction(*self.arguments, **self.options)
+
+    def compile(self, dtypes):
+        """Have Numba compile what these dtypes need (see `fastact.warmup`)."""
+        for dtype in dtypes:
+            self.numba.compile(dtype)
+
+    @property
+    def gufunc(self):
+        """That of the backend that is compiled, if there is one: a function cannot have an attribute that changes."""
+        return self.compiled.gufunc if kernels is not None else lambda *args, **kwargs: self.numba.gufunc(*args, **kwargs)
 
 
-_SOFTMAX = _row_function("softmax", "softmax")
-_LOG_SOFTMAX = _row_function("log_softmax", "log_softmax", masked=-np.inf)
-_SOFTMIN = _row_function("softmin", "softmax", negated=True)
-_LOGSUMEXP = _row_function("logsumexp", "logsumexp", result="()")
-_SOFTMAX_BACKWARD = _row_function("softmax_backward", "softmax_backward", grad="(n)", with_mask=False)
-_SOFTMIN_BACKWARD = _row_function("softmin_backward", "softmax_backward", grad="(n)", with_mask=False, negated=True)
-_LOG_SOFTMAX_BACKWARD = _row_function("log_softmax_backward", "log_softmax_backward", grad="(n)", with_mask=False)
-_SPARSEMAX = _row_function("sparsemax", "sparsemax", cost=3.0)
-_SPARSEMAX_BACKWARD = _row_function("sparsemax_backward", "sparsemax_backward", grad="(n)", with_mask=False)
-_LOGSUMEXP_BACKWARD = _row_function("logsumexp_backward", "softmax", grad="()")
+_SOFTMAX = _RowFunction("softmax", "softmax")
+_LOG_SOFTMAX = _RowFunction("log_softmax", "log_softmax", masked=-np.inf)
+_SOFTMIN = _RowFunction("softmin", "softmax", negated=True)
+_LOGSUMEXP = _RowFunction("logsumexp", "logsumexp", result="()")
+_SOFTMAX_BACKWARD = _RowFunction("softmax_backward", "softmax_backward", grad="(n)", with_mask=False)
+_SOFTMIN_BACKWARD = _RowFunction("softmin_backward", "softmax_backward", grad="(n)", with_mask=False, negated=True)
+_LOG_SOFTMAX_BACKWARD = _RowFunction("log_softmax_backward", "log_softmax_backward", grad="(n)", with_mask=False)
+_SPARSEMAX = _RowFunction("sparsemax", "sparsemax", cost=3.0)
+_SPARSEMAX_BACKWARD = _RowFunction("sparsemax_backward", "sparsemax_backward", grad="(n)", with_mask=False)
+_LOGSUMEXP_BACKWARD = _RowFunction("logsumexp_backward", "softmax", grad="()")
 
 
 def softmax(x, axis=-1, *, where=None, temperature=1.0, out=None):
@@ -343,21 +363,31 @@ def _method_of(function, name, method):
     setattr(function, name, method)
 
 
-for _function, _forward, _backward in (
-    (softmax, _SOFTMAX, _softmax_backward),
-    (log_softmax, _LOG_SOFTMAX, _log_softmax_backward),
-    (softmin, _SOFTMIN, _softmin_backward),
-    (logsumexp, _LOGSUMEXP, _logsumexp_backward),
-    (sparsemax, _SPARSEMAX, _sparsemax_backward),
+def _compile_both(forward, backward):
+    def compile(dtypes):
+        forward.compile(dtypes)
+        backward.compile(dtypes)
+
+    return compile
+
+
+for _function, _forward, _backward, _method in (
+    (softmax, _SOFTMAX, _SOFTMAX_BACKWARD, _softmax_backward),
+    (log_softmax, _LOG_SOFTMAX, _LOG_SOFTMAX_BACKWARD, _log_softmax_backward),
+    (softmin, _SOFTMIN, _SOFTMIN_BACKWARD, _softmin_backward),
+    (logsumexp, _LOGSUMEXP, _LOGSUMEXP_BACKWARD, _logsumexp_backward),
+    (sparsemax, _SPARSEMAX, _SPARSEMAX_BACKWARD, _sparsemax_backward),
 ):
     _function.gufunc = _forward.gufunc
-    _method_of(_function, "backward", _backward)
+    _function.compile = _compile_both(_forward, _backward)
+    _method_of(_function, "backward", _method)
 _method_of(gumbel_softmax, "backward", _gumbel_softmax_backward)
 _method_of(softmax, "jacobian", _softmax_jacobian)
 
 
-def _call(function, x, grad, axis, where, temperature, out):
+def _call(which, x, grad, axis, where, temperature, out):
     """The fast lane if all is plain, else the gufunc."""
+    function = which.numba if backends.active == "numba" else which.compiled
     if where is None:
         y = function.direct(x, grad, axis, temperature, out)
         if y is not None:
@@ -369,7 +399,7 @@ def _call(function, x, grad, axis, where, temperature, out):
     if function.grad_is_row and grad.shape != x.shape:
         raise ValueError(f"grad_output has shape {grad.shape}, output has {x.shape}")
     if x.ndim == 0 and axis in (0, -1):
-        y = _call(function, x.reshape(1), grad.reshape(1) if function.grad_is_row else grad, 0, where, temperature,
+        y = _call(which, x.reshape(1), grad.reshape(1) if function.grad_is_row else grad, 0, where, temperature,
                   out.reshape(1) if function.result_is_row and out is not None else out)
         return out if out is not None else y[0] if function.result_is_row else y
     knows_bfloat16()

@@ -86,7 +86,7 @@ class TestWarmup:
         with fa.use_backend("numba"):
             fa.warmup("softshrink", fa.hardshrink.derivative, dtypes=["float16"])
             for function in (fa.softshrink, fa.softshrink.derivative, fa.softshrink.backward, fa.hardshrink.derivative):
-                ready = {storage for (storage, _), loop in function._numba.loops.items() if loop.words[0]}
+                ready = {storage for (storage, _), kernel in function._numba.loops.items() if kernel.ready}
                 assert ready == {0, 2, 3}, function  # what computes in float32
 
     @COMPILED
@@ -112,6 +112,13 @@ class TestNumba:
         """The tests of every function, in a process that runs Numba's kernels."""
         chosen = "dense_sample and not backward or float64 and forward and (limits or every_layout or in_place)"
         files = ["test_accuracy.py", "test_specials.py", "test_ufunc.py"]
+        result = child("-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", *files, "-k", chosen,
+                       FASTACT_BACKEND="numba")  # fmt: skip
+        assert result.returncode == 0, result.stdout[-4000:]
+
+    def test_rows_and_their_losses(self):
+        chosen = "not float64 and not PyTorch and not scipy or mpmath"
+        files = ["test_rowwise.py", "test_softmax_cross_entropy.py", "test_row_losses.py"]
         result = child("-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", *files, "-k", chosen,
                        FASTACT_BACKEND="numba")  # fmt: skip
         assert result.returncode == 0, result.stdout[-4000:]
@@ -238,15 +245,15 @@ class TestNeverKillsTheProcess:
         """Ctrl-C while a loop waits for its kernel must not let something else pass for a result."""
         program = """if True:
             import time, numpy as np, fastact as fa
-            from fastact._kernels import numba_cpu
+            from fastact._kernels.numba_lazy import Lazy
             fa.gelu.ufunc
-            compile, times = numba_cpu._Loop.compile, []
+            compile, times = Lazy.compile, []
             def interrupted(self):
                 times.append(1)
                 if len(times) < 3:
                     raise KeyboardInterrupt
                 compile(self)
-            numba_cpu._Loop.compile = interrupted
+            Lazy.compile = interrupted
             y = np.empty(3)
             try:
                 fa.silu(np.zeros(3), out=y)

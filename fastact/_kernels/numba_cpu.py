@@ -6,11 +6,7 @@ when an array of that type first arrives.
 
 from __future__ import annotations
 
-import _thread
-import ctypes
 import functools
-import os
-import threading
 
 import numba
 import numpy as np
@@ -18,6 +14,7 @@ from numba import carray, types
 
 from . import numba_scalar
 from .numba_intrinsics import (
+    C_CLEAR_STATUS,
     array_loop,
     as_kernel,
     at,
@@ -34,6 +31,7 @@ from .numba_intrinsics import (
     store,
     stream_line,
 )
+from .numba_lazy import COMPILE, Lazy
 from .numba_threads import share, team
 from .ufuncs import make_ufunc, register_loop
 
@@ -281,35 +279,7 @@ def runs_into(a, a_step, b, b_step, count) -> int:
     return a + min(a_reach, 0) < b + max(b_reach, 0) + 8 and b + min(b_reach, 0) < a + max(a_reach, 0) + 8
 
 
-def _c_function(name):
-    """The address of a function of the C library."""
-    library = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
-    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
-
-
-CLEAR_STATUS = _c_function("feclearexcept")
 ALL_EXCEPTIONS = 0x3F  # on every processor; what one does not have it ignores
-
-
-@ctypes.CFUNCTYPE(None, ctypes.c_int64)
-def _compile(number):
-    """Called by a loop, without the GIL until here, that has no kernel yet and cannot do without."""
-    interrupted = False
-    while True:
-        try:
-            _loops[number].compile()
-            break
-        except KeyboardInterrupt:
-            interrupted = True
-        except BaseException as problem:  # raised wherever the thread is next; there is no result
-            raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
-            raise_in(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(type(problem)))
-            return
-    if interrupted:  # raised now it would end here, and be lost
-        threading.Timer(0.02, _thread.interrupt_main).start()
-
-
-COMPILE = ctypes.cast(_compile, ctypes.c_void_p).value
 
 
 @numba.cfunc(types.void(types.intp, types.intp, types.intp, types.intp))
@@ -344,7 +314,7 @@ def ufunc_loop(args, dimensions, steps, about):
             store(np.int64, job + 24, mode)
             # Whole cache lines of any type.
             share(RUN_PIECE, job, count, min(max(count // (4 * threads), 4096), 65536) & ~63, threads)
-    call(CLEAR_STATUS, (ALL_EXCEPTIONS,))
+    call(C_CLEAR_STATUS, (ALL_EXCEPTIONS,))
 
 
 # --- Kernels and ufuncs -----------------------------------------------------------------------------------------------
@@ -388,32 +358,6 @@ def chunk_kernel(element, T, parameters):
     return chunk
 
 
-class _Loop:
-    """One loop of a ufunc: the words that the compiled code reads, and how to make its kernel."""
-
-    def __init__(self, formula, backward, inputs, parameters, storage, cost):
-        self.make = formula, backward, parameters
-        self.storage = storage
-        self.words = np.zeros(8, np.int64)
-        picoseconds = cost * (2000 if storage == DOUBLE else 1000)
-        for offset, value in ((INPUTS, inputs), (PARAMETERS, parameters), (STORAGE, storage), (COST, picoseconds),
-                              (NUMBER, len(_loops)), (STREAMING_FROM, streaming_from)):  # fmt: skip
-            self.words[offset // 8] = value
-        _loops.append(self)
-
-    def compile(self):
-        with _compiling:
-            if self.words[KERNEL // 8] == 0:
-                formula, backward, parameters = self.make
-                T = COMPUTED[self.storage]
-                self.kernel = _kernel(formula, T, backward, parameters)
-                self.words[KERNEL // 8] = self.kernel.address
-
-
-_loops: list[_Loop] = []
-_compiling = threading.RLock()
-
-
 @functools.cache
 def _kernel(formula, T, backward, parameters):
     return chunk_kernel(_element(formula(T), backward, parameters), T, parameters)
@@ -431,9 +375,16 @@ class Ufunc:
         self.codes = lambda dtype: [dtype.num] * inputs + [_parameter_type(dtype).num] * parameters + [dtype.num]
         self.loops = {}
 
-        def words(storage, formula=formula):
+        def loop(storage, formula=formula):
+            """The address of a loop's words, which are kept for good."""
             if (storage, formula) not in self.loops:
-                self.loops[storage, formula] = _Loop(formula, backward, inputs, parameters, storage, cost)
+                words, T = np.zeros(8, np.int64), COMPUTED[storage]
+                lazy = Lazy(words, KERNEL, lambda: _kernel(formula, T, backward, parameters))
+                picoseconds = cost * (2000 if storage == DOUBLE else 1000)
+                for offset, value in ((INPUTS, inputs), (PARAMETERS, parameters), (STORAGE, storage), (COST, picoseconds),
+                                      (NUMBER, lazy.number), (STREAMING_FROM, streaming_from)):  # fmt: skip
+                    words[offset // 8] = value
+                self.loops[storage, formula] = lazy
             return self.loops[storage, formula].words.ctypes.data
 
         kinds, data = [], []
@@ -441,24 +392,24 @@ class Ufunc:
             dtype = np.dtype(code)
             kinds.append(self.codes(dtype))
             clamps = integers == "clamp" and dtype.kind == "i"
-            data.append(words(STORAGE_OF_INTEGERS[dtype.itemsize], formula if clamps else _kept))
+            data.append(loop(STORAGE_OF_INTEGERS[dtype.itemsize], formula if clamps else _kept))
         for code, storage in (("e", HALF), ("f", FLOAT), ("d", DOUBLE)):
             kinds.append(self.codes(np.dtype(code)))
-            data.append(words(storage))
-        self.bfloat_words = words(BFLOAT)
+            data.append(loop(storage))
+        self.bfloat_words = loop(BFLOAT)
         self.ufunc = make_ufunc(name, doc, ufunc_loop.address, kinds, data)
-        if _bfloat16 is not None:
-            self.learn(_bfloat16)
-        _ufuncs.append(self)
+        if bfloat16 is not None:
+            self.learn(bfloat16)
+        ufuncs.append(self)
 
     def learn(self, bfloat16):
         register_loop(self.ufunc, bfloat16, ufunc_loop.address, self.codes(bfloat16), self.bfloat_words)
 
     def compile(self, dtype):
         """Compile the kernel that arrays of a dtype need, now."""
-        for (storage, _), loop in self.loops.items():
+        for (storage, _), lazy in self.loops.items():
             if COMPUTED[storage] == (np.float32 if dtype.itemsize == 2 else dtype.type):
-                loop.compile()
+                lazy.compile()
 
 
 def _parameter_type(dtype):
@@ -470,13 +421,14 @@ def _kept(T):
     return formulas(T)["identity"]
 
 
-_ufuncs: list[Ufunc] = []
-_bfloat16 = None
+ufuncs = []
+"""All that must know of bfloat16 when it comes, and it once it has."""
+bfloat16 = None
 
 
 def register_bfloat16(dtype):
     """Give every ufunc a loop for ml_dtypes.bfloat16."""
-    global _bfloat16
-    _bfloat16 = dtype
-    for ufunc in _ufuncs:
+    global bfloat16
+    bfloat16 = dtype
+    for ufunc in ufuncs:
         ufunc.learn(dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from types import SimpleNamespace
 
 import llvmlite.binding
@@ -16,13 +18,14 @@ from .numba_scalar import split_fused
 
 WORD = ir.IntType(64)
 # No exceptions: they would keep a loop from being vectorised. And nothing that only Python would need to call it.
-OPTIONS = {"error_model": "numpy", "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# What is not said here, Numba takes from the function around it.
+OPTIONS = {"error_model": "numpy", "nogil": True, "forceinline": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 VECTOR_BITS = 512  # LLVM would rather use half of what some CPUs have; what they do not have is never used
 
 
 def compiled(function):
     """A function for use inside kernels, and inlined there."""
-    return numba.njit(**OPTIONS, forceinline=True)(function)
+    return numba.njit(**OPTIONS | {"forceinline": True})(function)
 
 
 def routine(function):
@@ -270,13 +273,73 @@ def call(typing, address, arguments):
     return types.void(types.intp, arguments), generate
 
 
+def _call_for(typing, arguments, result):
+    def generate(context, builder, signature, args):
+        words = cgutils.unpack_tuple(builder, args[1])
+        function = ir.FunctionType(result, [WORD] * len(words))
+        value = builder.call(builder.inttoptr(args[0], function.as_pointer()), words)
+        return value if result is WORD else builder.sext(value, WORD)
+
+    return types.intp(types.intp, arguments), generate
+
+
 @intrinsic
 def call_for_int(typing, address, arguments):
     """The same for one that returns a C int."""
+    return _call_for(typing, arguments, ir.IntType(32))
+
+
+@intrinsic
+def call_for_word(typing, address, arguments):
+    """The same for one that returns a pointer."""
+    return _call_for(typing, arguments, WORD)
+
+
+def c_function(name):
+    """The address of a function of the C library."""
+    library = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+
+
+C_MALLOC, C_FREE, C_CLEAR_STATUS = (c_function(name) for name in ("malloc", "free", "feclearexcept"))
+
+
+# --- Sums -------------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def add_lanes(typing, kind, source, count, totals):
+    """Add count numbers, a multiple of LANES = 64 / size, to sums in LANES lanes; lane j takes j, j + LANES, ...
+
+    As reductions.h does: float32 in float64, float64 with its rounding errors in as many numbers again.
+    """
+    number = kind.dtype
+    size = number.bitwidth // 8
+    lanes = 64 // size
+    doubles = ir.VectorType(ir.DoubleType(), lanes)
 
     def generate(context, builder, signature, args):
-        words = cgutils.unpack_tuple(builder, args[1])
-        function = ir.FunctionType(ir.IntType(32), [WORD] * len(words))
-        return builder.sext(builder.call(builder.inttoptr(args[0], function.as_pointer()), words), WORD)
+        numbers = ir.VectorType(context.get_value_type(number), lanes)
+        addresses = [args[3], builder.add(args[3], WORD(8 * lanes))]
+        kept = [cgutils.alloca_once(builder, doubles) for _ in addresses]
+        for address, memory in zip(addresses, kept):
+            value = builder.load(pointer(builder, address, doubles))
+            value.align = 8
+            builder.store(value, memory)
+        with cgutils.for_range_slice(builder, WORD(0), args[2], WORD(lanes), WORD) as (index, _):
+            x = builder.load(pointer(builder, builder.add(args[1], builder.mul(index, WORD(size))), numbers))
+            x.align = size
+            before = builder.load(kept[0])
+            if number == types.float32:
+                builder.store(builder.fadd(before, builder.fpext(x, doubles)), kept[0])
+            else:
+                after = builder.fadd(before, x)
+                share = builder.fsub(after, before)
+                lost = builder.fadd(builder.fsub(before, builder.fsub(after, share)), builder.fsub(x, share))
+                builder.store(after, kept[0])
+                builder.store(builder.fadd(builder.load(kept[1]), lost), kept[1])
+        for address, memory in zip(addresses, kept):
+            builder.store(builder.load(memory), pointer(builder, address, doubles), align=8)
+        return context.get_dummy_value()
 
-    return types.intp(types.intp, arguments), generate
+    return types.void(kind, types.intp, types.intp, types.intp), generate

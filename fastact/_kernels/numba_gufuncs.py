@@ -1,0 +1,326 @@
+"""From arrays to the kernels over rows that Numba compiles: strides, half types, masks, threads, gufuncs.
+
+What rows.pyx is to the compiled kernels.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numba
+import numpy as np
+from numba import types
+
+from . import numba_cpu
+from .numba_cpu import (
+    ALL_EXCEPTIONS,
+    BFLOAT,
+    BLOCK,
+    DOUBLE,
+    FLOAT,
+    HALF,
+    copy_strided,
+    gather,
+    scatter,
+    stream,
+    width,
+    word,
+)
+from .numba_intrinsics import C_CLEAR_STATUS, C_FREE, C_MALLOC, call, call_for_word, fence, load, routine, stack, store
+from .numba_lazy import COMPILE, Lazy
+from .numba_rows import (
+    G_ROW,
+    KERNELS,
+    ROWS,
+    SHORT,
+    TEMPERATURE,
+    X_ROW,
+    Y_ROW,
+    G,
+    N,
+    X,
+    Y,
+    task_kernel,
+)
+from .numba_threads import share, team
+from .ufuncs import make_ufunc, register_loop
+
+GROUP = 16384  # elements that are brought into contiguous rows at a time
+LINE = 64
+
+# A function as the compiled code sees it: words of memory. ROLES are those of the gufunc's operands.
+ROW_KERNEL, PANEL_KERNEL, ROW_NUMBER, PANEL_NUMBER, STORAGE, SINGLE_G, SINGLE_Y, NEGATED, MASKED, COST, STREAMING_FROM, COUNT = (
+    range(0, 96, 8))  # fmt: skip
+ROLES = 96
+ROLE_X, ROLE_G, ROLE_Y, ROLE_MASK, ROLE_TEMPERATURE = range(5)
+
+# A job for the team: data, step from row to row and from item to item of each operand with items, in the roles' order.
+OPERANDS = 4
+JOB_FUNCTION, JOB_KERNEL, JOB_ROWS, JOB_N, JOB_TEMPERATURE, JOB_STREAMING = range(96, 144, 8)
+JOB_BYTES, TASK_BYTES = 144, 80
+
+
+@routine
+def copy_rows(size, source, row, item, target, target_row, target_item, rows, n):
+    if min(abs(row), abs(target_row)) < min(abs(item), abs(target_item)):
+        for i in range(n):
+            copy_strided(size, source + i * item, row, target + i * target_item, target_row, rows)
+    else:
+        for r in range(rows):
+            copy_strided(size, source + r * row, item, target + r * target_row, target_item, n)
+
+
+@routine
+def load_rows(storage, source, row, item, target, rows, n):
+    """The rows contiguous and one after another in target, as float or double."""
+    if storage == FLOAT or storage == DOUBLE:
+        size = width(storage)
+        copy_rows(size, source, row, item, target, n * size, size, rows, n)
+        return
+    for r in range(rows):
+        for i in range(0, n, BLOCK):
+            gather(storage, source + r * row + i * item, item, min(n - i, BLOCK), target + 4 * (r * n + i))
+
+
+@routine
+def store_rows(storage, source, target, row, item, rows, n, streaming):
+    if storage == FLOAT or storage == DOUBLE:
+        size = width(storage)
+        if streaming:
+            for r in range(rows):
+                stream(target + r * row, source + r * n * size, n * size)
+        else:
+            copy_rows(size, source, n * size, size, target, row, item, rows, n)
+        return
+    for r in range(rows):
+        for i in range(0, n, BLOCK):
+            scatter(storage, source + 4 * (r * n + i), target + r * row + i * item, item, min(n - i, BLOCK), 0)
+
+
+@routine
+def apply_mask(storage, mask, row, item, value, buffer, rows, n):
+    """value, a float64's bits, where the mask is False."""
+    filler = stack(LINE)
+    store(np.int64, filler, value)
+    for r in range(rows):
+        for i in range(n):
+            if load(np.int8, mask + r * row + i * item) == 0:
+                if storage == DOUBLE:
+                    store(np.float64, buffer + 8 * (r * n + i), load(np.float64, filler))
+                else:
+                    store(np.float32, buffer + 4 * (r * n + i), np.float32(load(np.float64, filler)))
+
+
+@routine
+def run_rows(job, first, count):
+    function = load(np.int64, job + JOB_FUNCTION)
+    storage = load(np.int64, function + STORAGE)
+    n = load(np.int64, job + JOB_N)
+    streaming = load(np.int64, job + JOB_STREAMING)
+    size = 8 if storage == DOUBLE else 4
+    y_n = 1 if load(np.int64, function + SINGLE_Y) else n
+    g_n = 1 if load(np.int64, function + SINGLE_G) else n
+    x, x_row, x_item = word(job, 0), word(job, 1), word(job, 2)
+    g, g_row, g_item = word(job, 3), word(job, 4), word(job, 5)
+    y, y_row, y_item = word(job, 6), word(job, 7), word(job, 8)
+    mask, mask_row, mask_item = word(job, 9), word(job, 10), word(job, 11)
+    computed = storage == FLOAT or storage == DOUBLE
+    x_direct = computed and mask == 0 and (x_item == size or n == 1)
+    g_direct = g == 0 or computed and (g_item == size or g_n == 1)
+    y_direct = computed and mask == 0 and streaming == 0 and (y_item == size or y_n == 1)
+    group = count
+    if streaming:
+        group = max(1, 4096 // n)
+    if not (x_direct and g_direct and (y_direct or streaming)):
+        group = max(16, GROUP // n)
+    group = min(group, count)
+    # Whole cache lines for each.
+    x_bytes = 0 if x_direct else (group * n * size + LINE - 1) & -LINE
+    g_bytes = 0 if g_direct else (group * g_n * size + LINE - 1) & -LINE
+    y_bytes = 0 if y_direct else group * y_n * size
+    memory = 0
+    if x_bytes + g_bytes + y_bytes:
+        memory = call_for_word(C_MALLOC, (x_bytes + g_bytes + y_bytes + LINE,))
+        if memory == 0:
+            call(COMPILE, (-1,))
+            return
+    x_buffer = (memory + LINE - 1) & -LINE
+    g_buffer = x_buffer + x_bytes
+    y_buffer = g_buffer + g_bytes
+    task = stack(TASK_BYTES)
+    store(np.int64, task + N, n)
+    store(np.int64, task + G, 0)
+    store(np.int64, task + TEMPERATURE, load(np.int64, job + JOB_TEMPERATURE))
+    infinity = stack(LINE)
+    store(np.float64, infinity, np.inf if load(np.int64, function + NEGATED) else -np.inf)
+    for start in range(first, first + count, group):
+        rows = min(group, first + count - start)
+        store(np.int64, task + ROWS, rows)
+        store(np.int64, task + X, x + start * x_row if x_direct else x_buffer)
+        store(np.int64, task + X_ROW, x_row if x_direct else n * size)
+        if not x_direct:
+            load_rows(storage, x + start * x_row, x_row, x_item, x_buffer, rows, n)
+            if mask:
+                apply_mask(storage, mask + start * mask_row, mask_row, mask_item, word(infinity, 0), x_buffer, rows, n)
+        if g:
+            store(np.int64, task + G, g + start * g_row if g_direct else g_buffer)
+            store(np.int64, task + G_ROW, g_row if g_direct else g_n * size)
+            if not g_direct:
+                load_rows(storage, g + start * g_row, g_row, g_item, g_buffer, rows, g_n)
+        store(np.int64, task + Y, y + start * y_row if y_direct else y_buffer)
+        store(np.int64, task + Y_ROW, y_row if y_direct else y_n * size)
+        call(load(np.int64, job + JOB_KERNEL), (task,))
+        if not y_direct:
+            if mask and y_n == n and load(np.int64, function + SINGLE_Y) == 0:
+                value = load(np.int64, function + MASKED)
+                apply_mask(storage, mask + start * mask_row, mask_row, mask_item, value, y_buffer, rows, n)
+            store_rows(storage, y_buffer, y + start * y_row, y_row, y_item, rows, y_n, streaming)
+    if memory:
+        call(C_FREE, (memory,))
+    if streaming:
+        fence()
+
+
+@numba.cfunc(types.void(types.intp, types.intp, types.intp))
+def run_piece(job, first, count):
+    run_rows(job, first, count)
+
+
+RUN_PIECE = run_piece.address
+
+
+@numba.cfunc(types.void(types.intp, types.intp, types.intp, types.intp))
+def gufunc_loop(args, dimensions, steps, function):
+    job = stack(JOB_BYTES)
+    for k in range(JOB_BYTES // 8):
+        store(np.int64, job + 8 * k, 0)
+    rows, n = word(dimensions, 0), word(dimensions, 1)
+    if rows == 0:
+        return
+    operands = load(np.int64, function + COUNT)
+    storage = load(np.int64, function + STORAGE)
+    core = operands
+    store(np.float64, job + JOB_TEMPERATURE, 1.0)
+    for k in range(operands):
+        role = word(function + ROLES, k)
+        if role == ROLE_TEMPERATURE:
+            store(np.int64, job + JOB_TEMPERATURE, word(word(args, k), 0))  # one for all rows
+            continue
+        store(np.int64, job + 24 * role, word(args, k))
+        store(np.int64, job + 24 * role + 8, word(steps, k))
+        single = role == ROLE_G and load(np.int64, function + SINGLE_G) or role == ROLE_Y and load(np.int64, function + SINGLE_Y)
+        if not single:
+            store(np.int64, job + 24 * role + 16, word(steps, core))
+            core += 1
+    if load(np.int64, function + NEGATED):
+        store(np.float64, job + JOB_TEMPERATURE, -load(np.float64, job + JOB_TEMPERATURE))
+    y, y_row, y_item = word(job, 6), word(job, 7), word(job, 8)
+    if n == 0:
+        if load(np.int64, function + SINGLE_Y):  # logsumexp of empty rows
+            value = stack(LINE)
+            store(np.float64, value, -np.inf)
+            if storage != DOUBLE:
+                store(np.float32, value, np.float32(-np.inf))
+            for r in range(rows):
+                store_rows(storage, value, y + r * y_row, 0, 0, 1, 1, 0)
+        return
+    panels = n < SHORT and load(np.int64, function + PANEL_NUMBER) >= 0
+    place = function + (PANEL_KERNEL if panels else ROW_KERNEL)
+    if load(np.int64, place) == 0:
+        call(COMPILE, (load(np.int64, function + (PANEL_NUMBER if panels else ROW_NUMBER)),))
+        if load(np.int64, place) == 0:
+            return
+    size = width(storage)
+    store(np.int64, job + JOB_FUNCTION, function)
+    store(np.int64, job + JOB_KERNEL, load(np.int64, place))
+    store(np.int64, job + JOB_N, n)
+    big = rows * n * size > load(np.int64, function + STREAMING_FROM)
+    apart = word(job, 0) != y and word(job, 3) != y
+    if big and apart and size >= 4 and y_item == size and load(np.int64, function + SINGLE_Y) == 0 and y % size == 0:
+        store(np.int64, job + JOB_STREAMING, 1)
+    threads = team(rows * n * load(np.int64, function + COST))
+    # Chunks of whole cache lines of columns.
+    chunk = max(1, min(rows // (4 * threads), (1 << 18) // n))
+    if chunk > 32:
+        chunk = (chunk + 63) & -64
+    elif word(job, 2) != size:
+        chunk = (chunk + 15) & -16
+    share(RUN_PIECE, job, rows, chunk, threads)
+    call(C_CLEAR_STATUS, (ALL_EXCEPTIONS,))
+
+
+# --- gufuncs ----------------------------------------------------------------------------------------------------------
+
+ROLE_CODES = {"x": ROLE_X, "g": ROLE_G, "y": ROLE_Y, "m": ROLE_MASK, "t": ROLE_TEMPERATURE}
+
+
+@functools.cache
+def _kernel(name, panels, T):
+    return task_kernel(KERNELS[name][panels], T)
+
+
+class RowFunction:
+    """A function of rows: ``gufunc`` of the rows alone, and ``general`` with mask and temperature too.
+
+    ``kernel`` names the kernel; ``grad`` and ``result`` are the core dimensions of the gradient of the output and of the
+    result: "(n)", "()" for one number a row, and for ``grad`` "" where there is none.
+    """
+
+    def __init__(self, name, kernel, *, grad="", result="(n)", with_mask=True, negated=False, masked=0.0, cost=0.5):
+        self.kernel, self.cost, self.negated, self.masked = kernel, cost, negated, masked
+        self.with_mask, self.grad_is_row, self.result_is_row = with_mask, grad == "(n)", result == "(n)"
+        self.single_g = grad == "()"
+        self.bfloat_words = []
+        self.loops = {}
+        inputs, roles = (grad + ",(n)", "gx") if grad else ("(n)", "x")
+        self.gufunc = self._make(name, inputs + "->" + result, roles + "y")
+        if with_mask:
+            inputs, roles = inputs + ",(n)", roles + "m"
+        self.general = self._make(name, inputs + ",()->" + result, roles + "ty")
+        numba_cpu.ufuncs.append(self)
+        if numba_cpu.bfloat16 is not None:
+            self.learn(numba_cpu.bfloat16)
+
+    def direct(self, x, grad, axis, temperature, out):
+        """No lane is faster than the gufunc."""
+
+    def _make(self, name, signature, roles):
+        kinds, data = [], []
+        for code, storage in (("e", HALF), ("f", FLOAT), ("d", DOUBLE)):
+            kinds.append(_codes(roles, np.dtype(code)))
+            data.append(self._words(storage, roles))
+        gufunc = make_ufunc(name, "", gufunc_loop.address, kinds, data, signature)
+        self.bfloat_words.append((gufunc, roles, self._words(BFLOAT, roles)))
+        return gufunc
+
+    def _words(self, storage, roles):
+        """The function for one way to store numbers; kept for good."""
+        words = np.zeros(20, np.int64)
+        T = np.float64 if storage == DOUBLE else np.float32
+        for panels, place, number in ((0, ROW_KERNEL, ROW_NUMBER), (1, PANEL_KERNEL, PANEL_NUMBER)):
+            words[number // 8] = -1
+            if KERNELS[self.kernel][panels]:
+                lazy = Lazy(words, place, lambda panels=panels: _kernel(self.kernel, panels, T))
+                words[number // 8] = lazy.number
+                self.loops.setdefault(storage, []).append(lazy)
+        picoseconds = self.cost * (2000 if storage == DOUBLE else 1000)
+        masked = np.float64(self.masked).view(np.int64)
+        for offset, value in ((STORAGE, storage), (SINGLE_G, self.single_g), (SINGLE_Y, not self.result_is_row),
+                              (NEGATED, self.negated), (MASKED, masked), (COST, picoseconds),
+                              (STREAMING_FROM, numba_cpu.streaming_from), (COUNT, len(roles))):  # fmt: skip
+            words[offset // 8] = value
+        words[ROLES // 8 :][: len(roles)] = [ROLE_CODES[role] for role in roles]
+        return words.ctypes.data
+
+    def learn(self, bfloat16):
+        for gufunc, roles, words in self.bfloat_words:
+            register_loop(gufunc, bfloat16, gufunc_loop.address, _codes(roles, bfloat16), words)
+
+    def compile(self, dtype):
+        """Compile the kernels that arrays of a dtype need, now."""
+        for lazy in self.loops[DOUBLE if dtype == np.float64 else FLOAT]:
+            lazy.compile()
+
+
+def _codes(roles, dtype):
+    return [{"m": np.dtype(bool), "t": np.dtype(np.float64)}.get(role, dtype).num for role in roles]
