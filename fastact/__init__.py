@@ -28,8 +28,10 @@ from .activations import *  # noqa: E402, F403
 from .activations import Activation, list_activations
 from .backends import get_backend, set_backend, show_config, use_backend, warmup
 from .gated import *  # noqa: E402, F403
+from .gradients import GradientCheck, GradientError, check_grad
 from .linear import linear_softmax_cross_entropy
 from .losses import list_losses
+from .names import get
 from .row_losses import softmax_cross_entropy, softmax_focal
 from .rowwise import gumbel_softmax, log_softmax, logsumexp, softmax, softmin, sparsemax
 from .threads import get_num_threads, set_num_threads
@@ -38,6 +40,10 @@ __all__ = [
     *activations.__all__,  # noqa: F405
     *gated.__all__,  # noqa: F405
     "Activation",
+    "GradientCheck",
+    "GradientError",
+    "check_grad",
+    "get",
     "get_backend",
     "get_num_threads",
     "gumbel_softmax",

@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from collections.abc import Callable
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -255,6 +256,25 @@ softmax_cross_entropy: _SoftmaxCrossEntropy
 softmax_focal: _SoftmaxFocal
 linear_softmax_cross_entropy: _LinearSoftmaxCrossEntropy
 
+class GradientCheck:
+    passed: bool
+    what: str
+    index: tuple[int, ...]
+    analytic: float
+    numeric: float
+    error: float
+    tolerance: float
+    judged: int
+    unjudged: int
+    def __bool__(self) -> bool: ...
+
+class GradientError(AssertionError):
+    result: GradientCheck
+
+def check_grad(
+    function: str | Callable[..., Any], x: ArrayLike, *args: Any, tolerance: float = 1e-6, places: int = 200, seed: int = 0, **kwargs: Any
+) -> GradientCheck: ...
+def get(name: str | Callable[..., Any]) -> Callable[..., Any]: ...
 def list_activations() -> list[str]: ...
 def list_losses() -> list[str]: ...
 def get_num_threads() -> int: ...

@@ -41,7 +41,9 @@ def parse():
     sub.add_argument("--output", type=picture, default="fastact-digits.png", help="where the picture goes")
 
     sub = command(plot)
-    sub.add_argument("name", help="an activation, such as gelu")
+    sub.add_argument("name", nargs="?", help="an activation, such as gelu")
+    sub.add_argument("--all", action="store_true", help="all of them, and softmax, each in a picture of its own")
+    sub.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR", help="where those go")
     sub.add_argument("--parameter", type=assignment, action="append", default=[], metavar="NAME=VALUE",
                      help="such as negative_slope=0.03; may be repeated")
     sub.add_argument("--interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range of x")
@@ -130,6 +132,11 @@ def train(arguments):
 
 def plot(arguments):
     """draw an activation beside its derivative"""
+    if arguments.all:
+        print(f"{len(fa.plot.gallery(arguments.out))} pictures: {arguments.out}")
+        return
+    if arguments.name is None:
+        arguments.parser.error("which activation? or --all")
     try:
         figure = fa.plot.curve(arguments.name, arguments.interval, **dict(arguments.parameter))
     except (TypeError, ValueError) as error:

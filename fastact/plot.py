@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
+
 import numpy as np
 
 import fastact as fa
@@ -9,6 +12,13 @@ import fastact as fa
 from .nn.names import find
 
 INTERVALS = {"sigmoid": (-10, 10), "tanh": (-10, 10), "relu": (-20, 20), "relu6": (-10, 10)}
+GALLERY = {
+    "leaky_relu": {"negative_slope": 0.03},
+    "prelu": {"weight": 0.25},
+    "threshold": {"threshold": 1.0, "value": 0.0},
+}
+"""Parameters in the gallery, where they are not the defaults: 0.01 would hardly be seen."""
+FUNCTION, DERIVATIVE = "tab:blue", "red"
 RIGHT, WRONG = "tab:green", "tab:red"
 
 
@@ -35,23 +45,86 @@ def curve(activation, interval=None, **parameters):
         For an unknown name or an empty interval.
     """
     activation = find("activation", activation, fa.list_activations())
-    low, high = interval or INTERVALS.get(activation.name, (-5, 5))
+    x = _points(interval or INTERVALS.get(activation.name, (-5, 5)))
+    values = ", ".join(f"{name} = {value:g}" for name, value in parameters.items())
+    note = f" ({values})" if values else ""
+    figure, (left, right) = _side_by_side(x, f"{activation.name}{note}", "f(x)", f"derivative of {activation.name}{note}", "f'(x)")
+    left.plot(x, activation(x, **parameters), color=FUNCTION, linewidth=2)
+    right.plot(x, activation.derivative(x, **parameters), color=DERIVATIVE, linewidth=2)
+    return figure
+
+
+def softmax(others=(0.0, 2.0), interval=(-5, 7)):
+    """The softmax of a logit x beside fixed ones, and its derivatives with respect to x.
+
+    Parameters
+    ----------
+    others : sequence of float
+        The other logits.
+    interval : (float, float)
+        Range of x.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    x = _points(interval)
+    logits = np.stack(np.broadcast_arrays(x, *others), axis=-1)
+    p = fa.softmax(logits)
+    slope = fa.softmax.jacobian(logits)[..., 0]
+    names = ["x", *(f"{value:g}" for value in others)]
+    figure, (left, right) = _side_by_side(x, f"softmax of ({', '.join(names)})", "probability", "derivatives with respect to x", "dp / dx")
+    for k, (name, style) in enumerate(zip(names, ("-", "--", ":", "-."))):
+        left.plot(x, p[:, k], style, color=FUNCTION, linewidth=2, label=f"of the logit {name}")
+        right.plot(x, slope[:, k], style, color=DERIVATIVE, linewidth=2, label=f"of the logit {name}")
+    left.legend()
+    right.legend()
+    return figure
+
+
+def gallery(folder, suffix=".png", **options):
+    """Write a picture of every activation and of softmax.
+
+    Parameters
+    ----------
+    folder : str or path
+        Made where it is missing.
+    suffix : str
+        ".png", ".svg" or ".pdf".
+    **options
+        For ``savefig``, such as ``dpi=60``.
+
+    Returns
+    -------
+    list of pathlib.Path
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {name: functools.partial(curve, name, **GALLERY.get(name, {})) for name in fa.list_activations()} | {"softmax": softmax}
+    paths = []
+    for name, draw in figures.items():
+        paths.append(folder / f"{name}{suffix}")
+        draw().savefig(paths[-1], **options)
+    return paths
+
+
+def _points(interval):
+    low, high = interval
     if not low < high:
         raise ValueError(f"the interval must go from low to high, not from {low} to {high}")
-    x = np.linspace(low, high, 2001)
-    values = ", ".join(f"{name} = {value:g}" for name, value in parameters.items())
+    return np.linspace(low, high, 2001)
 
+
+def _side_by_side(x, title, label, derivative_title, derivative_label):
+    """A figure with a panel for a function and one for its derivative, as all of them look."""
     figure = new_figure(figsize=(10, 4))
     panels = figure.subplots(1, 2)
-    lines = ((activation.name, "f(x)", activation(x, **parameters), "tab:blue"),
-             (f"derivative of {activation.name}", "f'(x)", activation.derivative(x, **parameters), "red"))
-    for axes, (title, label, y, colour) in zip(panels, lines):
-        axes.set(title=f"{title} ({values})" if values else title, xlabel="x", ylabel=label, xlim=(low, high))
+    for axes, title, label in zip(panels, (title, derivative_title), (label, derivative_label)):
+        axes.set(title=title, xlabel="x", ylabel=label, xlim=(x[0], x[-1]))
         axes.grid(alpha=0.4)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.plot(x, y, color=colour, linewidth=2)
-    return figure
+    return figure, panels
 
 
 def training(history, images, classes, predicted):

@@ -49,6 +49,12 @@ def test_plot(run, tmp_path):
     assert "<svg" in (tmp_path / "figure.svg").read_text()
 
 
+def test_plot_all(run, tmp_path):
+    done = run("plot", "--all", "--out", "gallery")
+    assert done.returncode == 0, done.stderr
+    assert {path.stem for path in (tmp_path / "gallery").iterdir()} == {*fa.list_activations(), "softmax"}
+
+
 def test_info(run):
     done = run("info")
     assert done.returncode == 0, done.stderr
@@ -58,6 +64,7 @@ def test_info(run):
 @pytest.mark.parametrize("arguments, message", [
     (["plot", "gleu"], "unknown activation 'gleu'; did you mean gelu"),
     (["plot", "threshold"], "threshold"),
+    (["plot"], "which activation? or --all"),
     (["plot", "relu", "--parameter", "slope"], "not like negative_slope=0.03"),
     (["plot", "relu", "--parameter", "slope=1"], "slope"),
     (["plot", "relu", "--output", "relu.txt"], "must end in .png"),

@@ -135,7 +135,7 @@ class TestConfiguration:
 
     def test_doctests(self):
         """The examples in the documentation."""
-        for module in ("gated", "rowwise", "row_losses", "linear"):
+        for module in ("gated", "gradients", "names", "rowwise", "row_losses", "linear"):
             module = importlib.import_module(f"fastact.{module}")
             failed, attempted = doctest.testmod(module)
             assert attempted and not failed

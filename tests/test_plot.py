@@ -41,6 +41,21 @@ def test_every_activation_can_be_drawn(tmp_path):
     assert (tmp_path / "last.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_softmax_draws_probabilities_and_their_derivatives():
+    figure = fa.plot.softmax((0.0, 2.0))
+    left, right = ([line.get_ydata() for line in axes.lines if len(line.get_xdata()) > 2] for axes in figure.axes)
+    np.testing.assert_allclose(sum(left), 1)
+    np.testing.assert_allclose(sum(right), 0, atol=1e-15)
+    x = next(line.get_xdata() for line in figure.axes[0].lines if len(line.get_xdata()) > 2)
+    np.testing.assert_allclose(right[0], np.gradient(left[0], x), atol=1e-3)
+
+
+def test_gallery(tmp_path):
+    paths = fa.plot.gallery(tmp_path / "new" / "folder", dpi=20)
+    assert [path.stem for path in paths] == [*fa.list_activations(), "softmax"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
 def test_errors():
     with pytest.raises(ValueError, match="unknown activation 'sigmoyd'; did you mean sigmoid"):
         fa.plot.curve("sigmoyd")
