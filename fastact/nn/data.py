@@ -90,9 +90,21 @@ class DataLoader:
 class Scaler:
     """Base of the scalers: ``fit`` learns from training data what ``transform`` then does to all data."""
 
+    def transform(self, x):
+        """The features brought to scale."""
+        return (x - self.centre) / self.width
+
+    def inverse_transform(self, x):
+        """The features that `transform` made these from."""
+        return x * self.width + self.centre
+
     def fit_transform(self, x):
         """``fit(x).transform(x)``"""
         return self.fit(x).transform(x)
+
+    def _set(self, centre, width):
+        self.centre, self.width = centre, np.where(width > 0, width, 1)
+        return self
 
 
 class ZScore(Scaler):
@@ -100,13 +112,7 @@ class ZScore(Scaler):
 
     def fit(self, x):
         x = np.asarray(x)
-        self.mean = x.mean(axis=0, dtype=np.float64)
-        deviation = x.std(axis=0, dtype=np.float64)
-        self.deviation = np.where(deviation > 0, deviation, 1)
-        return self
-
-    def transform(self, x):
-        return (x - self.mean) / self.deviation
+        return self._set(x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64))
 
 
 class MinMax(Scaler):
@@ -114,10 +120,4 @@ class MinMax(Scaler):
 
     def fit(self, x):
         x = np.asarray(x, np.float64)
-        self.lowest = x.min(axis=0)
-        span = x.max(axis=0) - self.lowest
-        self.span = np.where(span > 0, span, 1)
-        return self
-
-    def transform(self, x):
-        return (x - self.lowest) / self.span
+        return self._set(x.min(axis=0), np.ptp(x, axis=0))

@@ -145,12 +145,13 @@ class Sequential:
         if not len(x):
             return np.empty((0, *self.output_shape_for(self.as_input(x))), self.dtype)
         output = None
-        for begin in range(0, len(x), batch_size):
-            rows = slice(begin, begin + batch_size)
-            part = self.forward(self.as_input(x[rows]))  # so that an array larger than memory is converted in parts
-            if output is None:
-                output = np.empty((len(x), *part.shape[1:]), self.dtype)
-            output[rows] = part
+        with np.errstate(all="ignore"):  # NaN and infinities pass; NumPy's products would warn of them
+            for begin in range(0, len(x), batch_size):
+                rows = slice(begin, begin + batch_size)
+                part = self.forward(self.as_input(x[rows]))  # so that an array larger than memory is converted in parts
+                if output is None:
+                    output = np.empty((len(x), *part.shape[1:]), self.dtype)
+                output[rows] = part
         return output
 
     def output_shape_for(self, x):

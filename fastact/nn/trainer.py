@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 
 import numpy as np
@@ -63,6 +65,7 @@ class Trainer:
         self.epochs, self.history = 0, History()
         self.rank, self.processes = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
         self.is_first_process = self.rank == 0
+        self.received = {}
 
     def fit(
         self, x, y=None, epochs=1, batch_size=32, *, validation=None, validation_split=None, callbacks=(), verbose=True
@@ -109,7 +112,11 @@ class Trainer:
 
         for callback in callbacks:
             callback.on_fit_begin(self, epochs, len(loader))
-        try:
+        # What is not finite is reported where it matters, with the layer that made it; NumPy would warn first.
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(np.errstate(all="ignore"))
+            for callback in callbacks:
+                stack.callback(callback.on_fit_end, self)
             for _ in range(epochs):
                 self.meter.reset()
                 for x_batch, y_batch in loader.batches(self.rng, self.rank, self.processes):
@@ -126,9 +133,6 @@ class Trainer:
                 self.epochs += 1
                 if any([callback.on_epoch_end(self, history) for callback in callbacks]):
                     break
-        finally:
-            for callback in callbacks:
-                callback.on_fit_end(self)
         return history
 
     def evaluate(self, x, y=None):
@@ -238,7 +242,7 @@ class Trainer:
                 model.gradients *= model.dtype.type(rows / sums[0])
             else:
                 model.gradients[...] = 0
-            self.comm.Allreduce(_in_place(), model.gradients)
+            model.gradients[...] = self._sum(model.gradients)
             self.meter.totals += sums
         self.optimizer.step(model.parameters, model.gradients, self.state, **self._step_options())
 
@@ -258,10 +262,11 @@ class Trainer:
 
     def _evaluate(self, loader):
         meter = Meter(as_metrics(self.metrics, self.model, loader.dataset.y))
-        for x, y in loader.batches(self.rng) if not loader.shuffle else DataLoader(loader.dataset, loader.batch_size):
-            x, y = self.model.as_input(x), self._target(y)
-            prediction = self.model.forward(x)
-            meter.add(float(self.loss(prediction, y)), meter.measure(prediction, y), len(x))
+        with np.errstate(all="ignore"):
+            for x, y in DataLoader(loader.dataset, loader.batch_size):
+                x, y = self.model.as_input(x), self._target(y)
+                prediction = self.model.forward(x)
+                meter.add(float(self.loss(prediction, y)), meter.measure(prediction, y), len(x))
         return meter.means()
 
     # --- Not a number -------------------------------------------------------------------------------------------------
@@ -305,14 +310,12 @@ class Trainer:
             self.rng = self.comm.bcast(self.rng, root=0)
 
     def _sum(self, numbers):
-        self.comm.Allreduce(_in_place(), numbers)
-        return numbers
-
-
-def _in_place():
-    from mpi4py import MPI
-
-    return MPI.IN_PLACE
+        """The sum over all processes, in memory that the next call with as many numbers overwrites."""
+        if numbers.size not in self.received:
+            self.received[numbers.size] = np.empty_like(numbers)
+        received = self.received[numbers.size]
+        self.comm.Allreduce(numbers, received)
+        return received
 
 
 def _pair(data):
@@ -336,6 +339,4 @@ def _arrays(value):
 
 
 def _through_json(value):
-    import json
-
     return json.loads(json.dumps(value))

@@ -7,6 +7,8 @@ import operator
 
 import numpy as np
 
+import fastact as fa
+
 from .. import kernels
 from ..initialisation import check_scheme, normal
 from .base import Layer, match_features, positive, rows_of
@@ -124,20 +126,14 @@ class Maxout(Biased):
         self.x = x
         z = self.buffer("pieces", (x.size // self.inputs, self.pieces * self.outputs))
         np.matmul(rows_of(x), self.parameters["weight"], out=z)
-        self.add_bias(z)
-        z = z.reshape(-1, self.pieces, self.outputs)
-        self.winner = z.argmax(axis=1, out=self.buffer("winner", (len(z), self.outputs), np.intp))
+        self.z = self.add_bias(z).reshape(-1, self.pieces, self.outputs)
         y = self.buffer("output", (*x.shape[:-1], self.outputs))
-        z.max(axis=1, out=rows_of(y))
+        fa.maxout(self.z, axis=1, out=rows_of(y))
         return y
 
     def backward(self, grad_output):
-        grad = self.buffer("pieces", (len(self.winner), self.pieces * self.outputs)).reshape(
-            -1, self.pieces, self.outputs
-        )
-        for piece in range(self.pieces):
-            np.multiply(rows_of(grad_output), self.winner == piece, out=grad[:, piece])
-        grad = grad.reshape(len(self.winner), -1)
+        grad = fa.maxout.backward(rows_of(grad_output), self.z, axis=1, out=self.buffer("grad_pieces", self.z.shape))
+        grad = grad.reshape(len(grad), -1)
         np.matmul(rows_of(self.x).T, grad, out=self.gradients["weight"])
         self.bias_backward(grad)
         if self.is_first:

@@ -54,6 +54,11 @@ class Recurrent(Biased):
         match_features(self, shape, previous, self.inputs)
         return (shape[0], self.outputs) if self.return_sequences else (self.outputs,)
 
+    def connect(self, previous, shape):
+        super().connect(previous, shape)
+        addresses = (kernels.chunk_address(function, "forward", self.dtype) for function in (fa.sigmoid, fa.tanh))
+        self.sizes = (self.outputs, *addresses)
+
     def initialise(self, rng, following):
         normal(self.parameters["weight"], rng, self.inputs, self.outputs, None, "xavier")
         orthogonal(self.parameters["recurrent"], rng)
@@ -176,7 +181,7 @@ class LSTM(Recurrent):
         self.c[0] = 0
 
     def step(self, t, rows, b):
-        kernels.lstm(rows, (self.a[t], b, self.c[t], self.c[t + 1], self.tanh_c[t], self.h[t + 1]), (self.outputs,))
+        kernels.lstm(rows, (self.a[t], b, self.c[t], self.c[t + 1], self.tanh_c[t], self.h[t + 1]), self.sizes)
 
     def begin_back(self, rows):
         self.dc = self.buffer("dc", (rows, self.outputs))
@@ -212,7 +217,7 @@ class GRU(Recurrent):
         return self.b[t]
 
     def step(self, t, rows, b):
-        kernels.gru(rows, (self.a[t], b, self.parameters["recurrent_bias"], self.h[t], self.h[t + 1]), (self.outputs,))
+        kernels.gru(rows, (self.a[t], b, self.parameters["recurrent_bias"], self.h[t], self.h[t + 1]), self.sizes)
 
     def begin_back(self, rows):
         self.share = self.buffer("share", (rows, self.outputs))
