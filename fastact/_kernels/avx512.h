@@ -137,7 +137,7 @@ ALWAYS floats normal_tail(floats a, floats *low, floats *n, floats *e, floats *e
     __m512i place = _mm512_castps_si512(t);
     *n = minus(t, magic);
     r = plus(times_plus(*n, all(0x1.62e43p0f), square), times_plus(*n, all(-0x1.05c61p-28f), times_minus(a, a, square)));
-    p = times_plus(times_plus(r, all(-1.0f / 48), all(0.125f)), times(r, r), times(r, all(-0.5f)));
+    p = times(r, times_plus(r, times_plus(r, all(-1.0f / 48), all(0.125f)), all(-0.5f)));
     *e = _mm512_permutexvar_ps(place, _mm512_load_ps(powers_of_two_table[0]));
     *e_low = times_plus(*e, p, _mm512_permutexvar_ps(place, _mm512_load_ps(powers_of_two_table[1])));
     place = _mm512_srli_epi32(_mm512_castps_si512(plus(a, all(1))), 20);

@@ -860,7 +860,7 @@ cdef inline real softsign_derivative(real x) noexcept nogil:
     return fused(q, q, <real>2 * q * d_low)
 
 cdef inline real softshrink(real x, real lambd) noexcept nogil:
-    return x - lambd if x > lambd else (x + lambd if x < -lambd else step(False, x, <real>0))
+    return x - clip(x, -lambd, lambd)
 
 cdef inline real softshrink_derivative(real x, real lambd) noexcept nogil:
     return step(absolute(x) > lambd, x, <real>1)
