@@ -38,9 +38,10 @@ def on_x86():
 def stamp_templates():
     """Expand the .pxi.in files beside the generated C, outside the source tree."""
     table = runpy.run_path(str(ROOT / "fastact" / "table.py"))
+    names = dict(rows=table["ACTIVATIONS"], gated=table["GATED"], losses=table["ELEMENTWISE_LOSSES"])
     GENERATED.mkdir(parents=True, exist_ok=True)
     for template in sorted((ROOT / KERNELS).glob("*.pxi.in")):
-        text = Template.from_filename(str(template), encoding="utf-8").substitute(rows=table["ACTIVATIONS"], gated=table["GATED"])
+        text = Template.from_filename(str(template), encoding="utf-8").substitute(names)
         target = GENERATED / template.name.removesuffix(".in")
         if not target.exists() or target.read_text() != text:
             target.write_text(text)

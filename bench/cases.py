@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import fastact as fa
+from fastact import table
 from fastact._kernels import reference
 from fastact.table import ACTIVATIONS
 from fastact.table import GATED as GATED_ROWS
@@ -167,9 +168,35 @@ def linear_gradient(rows, x, weight, target, _):
     return reference.VALUE_AND_GRAD["linear_softmax_cross_entropy"](x[rows], weight, target[rows], reduction="sum")[1][0] / len(x)
 
 
+def elementwise_target(name, shape):
+    """(input, target, what else the loss takes, memory for the gradient)"""
+    x, t = normal(shape, 0), normal(shape, 1)
+    if name in ("sigmoid_cross_entropy", "sigmoid_focal"):
+        t = np.float32(t > 0)
+    if name == "binary_cross_entropy":
+        x, t = fa.sigmoid(x), np.float32(t > 0)
+    if name in ("hinge", "squared_hinge"):
+        t = np.sign(t)
+    if name == "poisson_nll":
+        x, t = x / 3, np.floor(np.abs(t))
+    return x, t, *([np.abs(normal(shape, 2)) + np.float32(0.1)] if name == "gaussian_nll" else []), np.empty_like(x)
+
+
+def elementwise_loss(row):
+    """Value and gradient of the sum over all elements."""
+
+    def gradient(rows, *arrays):
+        *sources, _ = arrays
+        return reference.VALUE_AND_GRAD[row.name](*(source[rows] for source in sources), reduction="sum")[1]
+
+    moved = 3 + row.third_gradient
+    return Case(row.name, "elementwise loss", moved, functools.partial(elementwise_target, row.name), gradient)
+
+
 ELEMENTWISE = tuple(case for row in ACTIVATIONS for case in elementwise(row.name))
 GATED = (*(case for row in GATED_ROWS for case in gated(row.name)), Case("maxout", "gated", 3, pieces, maxout))
 ROWWISE = tuple(case for name in reference.ROWWISE for case in rowwise(name))
+ELEMENTWISE_LOSSES = tuple(elementwise_loss(row) for row in table.ELEMENTWISE_LOSSES)
 LOSSES = (
     *(loss(name, 2) for name in ("softmax_cross_entropy", "softmax_focal")),
     Case("linear_softmax_cross_entropy", "loss", 2, linear_layer, linear_gradient),

@@ -135,7 +135,8 @@ def work_for(functions, sizes, shapes):
             return case.name in functions
         return not functions or case.name in functions or case.function in functions
 
-    elementwise = sorted(filter(wanted, cases.ELEMENTWISE + cases.GATED), key=lambda case: case.kind, reverse=True)
+    elementwise = filter(wanted, cases.ELEMENTWISE + cases.GATED + cases.ELEMENTWISE_LOSSES)
+    elementwise = sorted(elementwise, key=lambda case: case.kind, reverse=True)
     forward = [case for case in elementwise if case.kind == "forward"]
     rows = list(filter(wanted, cases.ROWWISE + cases.LOSSES))
     return [

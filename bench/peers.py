@@ -17,7 +17,7 @@ from scipy import special
 from threadpoolctl import threadpool_limits
 
 import fastact as fa
-from bench.cases import BATCH, ELEMENTWISE, GATED, LAYERS, LOSSES, ROWWISE, training_rows
+from bench.cases import BATCH, ELEMENTWISE, ELEMENTWISE_LOSSES, GATED, LAYERS, LOSSES, ROWWISE, training_rows
 
 
 def optional(name):
@@ -134,6 +134,24 @@ def torch_gated(function):
         return torch.autograd.grad(function(a, b), (a, b), grad_output)[1]
 
     return call
+
+
+def torch_gradient(loss):
+    """The gradient of an elementwise loss, which is called with PyTorch's functions before its arrays."""
+
+    def gradient(x, *arrays):
+        *sources, _ = arrays
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(loss(torch.nn.functional, x, *sources), x)[0]
+
+    return gradient
+
+
+def torch_sigmoid_focal(functional, x, t):
+    """As torchvision has it."""
+    p = torch.sigmoid(x)
+    loss = functional.binary_cross_entropy_with_logits(x, t, reduction="none")
+    return (loss * (1 - (p * t + (1 - p) * (1 - t))) ** 2).sum()
 
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -342,11 +360,26 @@ ROWS = {
     ),
     "softmax_cross_entropy": Row(torch=torch_cross_entropy, torch_out=torch_cross_entropy_out),
     "softmax_focal": Row(torch=torch_softmax_focal),
+    "sigmoid_cross_entropy": Row(
+        torch=torch_gradient(lambda F, x, t: F.binary_cross_entropy_with_logits(x, t, reduction="sum")),
+    ),
+    "binary_cross_entropy": Row(torch=torch_gradient(lambda F, x, t: F.binary_cross_entropy(x, t, reduction="sum"))),
+    "mse": Row(torch=torch_gradient(lambda F, x, t: F.mse_loss(x, t, reduction="sum"))),
+    "mae": Row(torch=torch_gradient(lambda F, x, t: F.l1_loss(x, t, reduction="sum"))),
+    "huber": Row(torch=torch_gradient(lambda F, x, t: F.huber_loss(x, t, reduction="sum"))),
+    "smooth_l1": Row(torch=torch_gradient(lambda F, x, t: F.smooth_l1_loss(x, t, reduction="sum"))),
+    "log_cosh": Row(torch=torch_gradient(lambda F, x, t: (torch.logaddexp(x - t, t - x) - np.log(2)).sum())),
+    "hinge": Row(torch=torch_gradient(lambda F, x, t: torch.clamp_min(1 - x * t, 0).sum())),
+    "squared_hinge": Row(torch=torch_gradient(lambda F, x, t: torch.clamp_min(1 - x * t, 0).square().sum())),
+    "sigmoid_focal": Row(torch=torch_gradient(torch_sigmoid_focal)),
+    "poisson_nll": Row(torch=torch_gradient(lambda F, x, t: F.poisson_nll_loss(x, t, reduction="sum"))),
+    "gaussian_nll": Row(torch=torch_gradient(lambda F, x, t, var: F.gaussian_nll_loss(x, t, var, reduction="sum"))),
     "linear_softmax_cross_entropy": Row(numpy=numpy_linear_cross_entropy, torch=torch_linear_cross_entropy),
 }
 """What the other libraries call each function, or how it is made of a few of theirs."""
 
-if missing := {case.function for case in ELEMENTWISE + GATED + ROWWISE + LOSSES}.union(fa.list_losses()) - ROWS.keys():
+CASES = ELEMENTWISE + GATED + ROWWISE + LOSSES + ELEMENTWISE_LOSSES
+if missing := {case.function for case in CASES}.union(fa.list_losses()) - ROWS.keys():
     raise LookupError(f"no row in bench/peers.py for {', '.join(sorted(missing))}")
 
 
@@ -360,6 +393,8 @@ def bind_fastact(case, arrays):
         return bind_gated(case, function, arrays)
     if case.function == "linear_softmax_cross_entropy":
         return functools.partial(function.value_and_grad, *inputs, grad_out=(out, None, None))
+    if case.kind == "elementwise loss":
+        return functools.partial(function.value_and_grad, *inputs, reduction="sum", grad_out=out)
     if case.kind == "loss":
         return functools.partial(function.value_and_grad, *inputs, grad_out=out)
     if case.name.endswith(".backward"):

@@ -5,7 +5,7 @@ import pytest
 
 import fastact as fa
 from bench import peers
-from bench.cases import CALL_SIZE, ELEMENTWISE, GATED, LOSSES, ROWWISE, SHAPES, SIZES
+from bench.cases import CALL_SIZE, ELEMENTWISE, ELEMENTWISE_LOSSES, GATED, LOSSES, ROWWISE, SHAPES, SIZES
 
 pytestmark = pytest.mark.benchmark(max_time=0.05, warmup=True, warmup_iterations=5)
 
@@ -19,7 +19,7 @@ def parameters(cases, shapes):
 
 
 @pytest.mark.parametrize(("case", "shape", "library"), [
-    *parameters(ELEMENTWISE + GATED, [(size,) for size in SIZES]),
+    *parameters(ELEMENTWISE + GATED + ELEMENTWISE_LOSSES, [(size,) for size in SIZES]),
     *parameters(ROWWISE + LOSSES, SHAPES),
 ])
 def test_throughput(benchmark, case, shape, library):

@@ -27,6 +27,7 @@ except ImportError:
 from .activations import *  # noqa: E402, F403
 from .activations import Activation, list_activations
 from .backends import get_backend, set_backend, show_config, use_backend, warmup
+from .elementwise_losses import *  # noqa: E402, F403
 from .gated import *  # noqa: E402, F403
 from .gradients import GradientCheck, GradientError, check_grad
 from .linear import linear_softmax_cross_entropy
@@ -38,6 +39,7 @@ from .threads import get_num_threads, set_num_threads
 
 __all__ = [
     *activations.__all__,  # noqa: F405
+    *elementwise_losses.__all__,  # noqa: F405
     *gated.__all__,  # noqa: F405
     "Activation",
     "GradientCheck",

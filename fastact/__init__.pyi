@@ -252,6 +252,50 @@ class _LinearSoftmaxCrossEntropy:
         **options: Unpack[_CrossEntropy],
     ) -> tuple[Any, tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]]: ...
 
+class _OfElements(TypedDict, total=False):
+    weight: ArrayLike | None
+    reduction: _Reduction
+    out: NDArray[Any] | None
+
+class _ElementwiseLoss:
+    def __call__(self, input: ArrayLike, target: ArrayLike, **options: Unpack[_OfElements]) -> Any: ...
+    def value_and_grad(
+        self, input: ArrayLike, target: ArrayLike, *, grad_out: NDArray[Any] | None = None, **options: Unpack[_OfElements]
+    ) -> tuple[Any, Any]: ...
+
+# losses: python -m bench.docs
+class _SigmoidCrossEntropy:
+    def __call__(self, logits: ArrayLike, target: ArrayLike, *, pos_weight: ArrayLike | None = None, **options: Unpack[_OfElements]) -> Any: ...
+    def value_and_grad(self, logits: ArrayLike, target: ArrayLike, *, pos_weight: ArrayLike | None = None, grad_out: NDArray[Any] | None = None, **options: Unpack[_OfElements]) -> tuple[Any, Any]: ...
+sigmoid_cross_entropy: _SigmoidCrossEntropy
+binary_cross_entropy: _ElementwiseLoss
+mse: _ElementwiseLoss
+mae: _ElementwiseLoss
+class _Huber:
+    def __call__(self, input: ArrayLike, target: ArrayLike, *, delta: float = 1.0, **options: Unpack[_OfElements]) -> Any: ...
+    def value_and_grad(self, input: ArrayLike, target: ArrayLike, *, delta: float = 1.0, grad_out: NDArray[Any] | None = None, **options: Unpack[_OfElements]) -> tuple[Any, Any]: ...
+huber: _Huber
+class _SmoothL1:
+    def __call__(self, input: ArrayLike, target: ArrayLike, *, beta: float = 1.0, **options: Unpack[_OfElements]) -> Any: ...
+    def value_and_grad(self, input: ArrayLike, target: ArrayLike, *, beta: float = 1.0, grad_out: NDArray[Any] | None = None, **options: Unpack[_OfElements]) -> tuple[Any, Any]: ...
+smooth_l1: _SmoothL1
+log_cosh: _ElementwiseLoss
+hinge: _ElementwiseLoss
+squared_hinge: _ElementwiseLoss
+class _SigmoidFocal:
+    def __call__(self, logits: ArrayLike, target: ArrayLike, *, alpha: float | None = None, gamma: float = 2.0, **options: Unpack[_OfElements]) -> Any: ...
+    def value_and_grad(self, logits: ArrayLike, target: ArrayLike, *, alpha: float | None = None, gamma: float = 2.0, grad_out: NDArray[Any] | None = None, **options: Unpack[_OfElements]) -> tuple[Any, Any]: ...
+sigmoid_focal: _SigmoidFocal
+class _PoissonNll:
+    def __call__(self, input: ArrayLike, target: ArrayLike, *, log_input: bool = True, full: bool = False, eps: float = 1e-08, **options: Unpack[_OfElements]) -> Any: ...
+    def value_and_grad(self, input: ArrayLike, target: ArrayLike, *, log_input: bool = True, full: bool = False, eps: float = 1e-08, grad_out: NDArray[Any] | None = None, **options: Unpack[_OfElements]) -> tuple[Any, Any]: ...
+poisson_nll: _PoissonNll
+class _GaussianNll:
+    def __call__(self, input: ArrayLike, target: ArrayLike, var: ArrayLike, *, full: bool = False, eps: float = 1e-06, **options: Unpack[_OfElements]) -> Any: ...
+    def value_and_grad(self, input: ArrayLike, target: ArrayLike, var: ArrayLike, *, full: bool = False, eps: float = 1e-06, grad_out: NDArray[Any] | None = None, var_grad: bool | NDArray[Any] = False, **options: Unpack[_OfElements]) -> tuple[Any, Any]: ...
+gaussian_nll: _GaussianNll
+# end
+
 softmax_cross_entropy: _SoftmaxCrossEntropy
 softmax_focal: _SoftmaxFocal
 linear_softmax_cross_entropy: _LinearSoftmaxCrossEntropy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._kernels.memory import empty
 from .rowwise import knows_bfloat16
 
 __all__ = ["list_losses"]
@@ -58,7 +59,7 @@ def plain(array):
 def output_like(array, out, name):
     """``out`` if it fits the array, a new one if it is None; ``name`` is what errors call it."""
     if out is None:
-        return np.empty_like(array, subok=False)
+        return empty(array)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name} must be an ndarray, not {type(out).__name__}")
     if out.shape != array.shape or not out.flags.writeable:

@@ -1,10 +1,11 @@
-"""The table: one row per elementwise activation, one per gated function.
+"""The tables: one row per elementwise activation, one per gated function, one per elementwise loss.
 
 Pure data with no imports from the package, so that ``setup.py`` can read it before anything is built.
 The build stamps kernels from it, ``activations.py`` makes the public objects from it, and the tests, the
 benchmarks, the documentation and the type stubs iterate over it.
 
-To add an activation: its formula and derivative in ``_kernels/scalar.pxd`` and a row here.
+To add an activation: its formula and derivative in ``_kernels/scalar.pxd`` and a row here. To add a loss: its formula in
+``_kernels/loss_formulas.pxd`` and a row here.
 """
 
 from __future__ import annotations
@@ -137,4 +138,77 @@ GATED = (
              (6, 5), (9, 6), source="Shazeer 2020, arXiv:2002.05202"),
     GatedRow("reglu", "Gated linear unit with relu.", "max(gate, 0) up", ("g up if gate > 0 else 0", "g max(gate, 0)"),
              (0.5, 0.5), (0.5, 0.5), cheap=True, source="Shazeer 2020, arXiv:2002.05202"),
+)
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """What everything else needs to know about one elementwise loss.
+
+    In ``formula`` and ``gradient`` a semicolon ends a line. ``inputs`` are the names of its arrays; a third one is part of
+    the formula and, where ``third_gradient`` says so, has a gradient too. ``parameters`` holds (name, default) pairs of
+    keyword arguments. ``kernels`` are the formulas in ``_kernels/loss_formulas.pxd``, each of which takes ``numbers``
+    numbers after its arrays; ``elementwise_losses.py`` knows which kernel and what numbers the parameters stand for.
+    ``max_ulp`` and ``max_ulp_gradient`` are the promised maxima for (float32, float64) of the loss and of the gradient of
+    one element, with the default parameters and for targets as ``target`` says; next to a zero counted in units of the
+    largest term, as for activations.
+    """
+
+    name: str
+    summary: str
+    formula: str
+    gradient: str
+    max_ulp: tuple[float, float]
+    max_ulp_gradient: tuple[float, float]
+    inputs: tuple[str, ...] = ("input", "target")
+    target: str = "Any numbers."
+    third_gradient: bool = False
+    parameters: tuple[tuple[str, float | bool | None], ...] = ()
+    kernels: tuple[str, ...] = ()
+    numbers: int = 0
+    cheap: bool = False
+    source: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "kernels", self.kernels or (self.name,))
+
+
+ELEMENTWISE_LOSSES = (
+    LossRow("sigmoid_cross_entropy", "Binary cross-entropy from logits: between a target and the sigmoid of a logit.",
+            "pos_weight target softplus(-logits) + (1 - target) softplus(logits)",
+            "(1 - target) s(logits) - pos_weight target s(-logits)", (2, 2), (2.5, 2.5), ("logits", "target", "pos_weight"),
+            "Usually from 0 to 1.", source="Good 1952"),
+    LossRow("binary_cross_entropy", "Binary cross-entropy of probabilities.",
+            "-target log(input) - (1 - target) log(1 - input)", "(input - target) / (input (1 - input))", (2.5, 2.5), (2.5, 2.5),
+            target="From 0 to 1.", source="Good 1952"),
+    LossRow("mse", "Squared error.", "(input - target)^2", "2 (input - target)", (2, 2), (0.5, 0.5), cheap=True,
+            source="Gauss 1809"),
+    LossRow("mae", "Absolute error.", "|input - target|", "sign(input - target)", (0.5, 0.5), (0.5, 0.5), cheap=True,
+            source="Laplace 1774"),
+    LossRow("huber", "Huber loss: squared near 0, absolute further out.",
+            "d^2 / 2 if |d| <= delta else delta (|d| - delta / 2), d = input - target", "min(max(d, -delta), delta)",
+            (2, 2), (0.5, 0.5), parameters=(("delta", 1.0),), numbers=1, cheap=True, source="Huber 1964"),
+    LossRow("smooth_l1", "Smooth L1 loss: huber with delta = beta, divided by beta; the absolute error for a beta of 0.",
+            "d^2 / (2 beta) if |d| < beta else |d| - beta / 2, d = input - target", "min(max(d / beta, -1), 1)",
+            (2, 2), (0.5, 0.5), parameters=(("beta", 1.0),), numbers=1, cheap=True, source="Girshick 2015, arXiv:1504.08083"),
+    LossRow("log_cosh", "Logarithm of the hyperbolic cosine of the error.", "log(cosh(input - target))",
+            "tanh(input - target)", (3, 3), (1.5, 1.5), source="Green 1990"),
+    LossRow("hinge", "Hinge loss.", "max(0, 1 - input target)", "-target if input target < 1 else 0", (0.5, 0.5), (0.5, 0.5),
+            target="-1 or 1.", cheap=True, source="Cortes & Vapnik 1995"),
+    LossRow("squared_hinge", "Squared hinge loss.", "max(0, 1 - input target)^2", "-2 target max(0, 1 - input target)",
+            (2, 2), (0.5, 0.5), target="-1 or 1.", cheap=True, source="Lee & Mangasarian 2001"),
+    LossRow("sigmoid_focal", "Focal loss from logits: binary cross-entropy that counts less where the prediction is right.",
+            "w u^gamma c; w = alpha target + (1 - alpha) (1 - target); u = target s(-logits) + (1 - target) s(logits); "
+            "c = sigmoid_cross_entropy(logits, target)", "w u^gamma (c' + gamma c u' / u)", (7, 6), (8, 7), ("logits", "target"),
+            "From 0 to 1.", parameters=(("alpha", None), ("gamma", 2.0)), numbers=3, source="Lin et al. 2017, arXiv:1708.02002"),
+    LossRow("poisson_nll", "Poisson negative log-likelihood, without the term log(target!).",
+            "exp(input) - target input; for log_input=False: input - target log(input + eps)",
+            "exp(input) - target; for log_input=False: 1 - target / (input + eps)", (1.5, 1.5), (1.25, 1.25), target="Counts.",
+            parameters=(("log_input", True), ("full", False), ("eps", 1e-8)), numbers=1,
+            kernels=("poisson_nll", "poisson_nll_full", "poisson_nll_of_rate", "poisson_nll_of_rate_full"),
+            source="McCullagh & Nelder 1989"),
+    LossRow("gaussian_nll", "Gaussian negative log-likelihood, without the constant log(2 pi) / 2.",
+            "(log(v) + (input - target)^2 / v) / 2, v = max(var, eps)", "(input - target) / v", (5, 5), (2, 2),
+            ("input", "target", "var"), third_gradient=True, parameters=(("full", False), ("eps", 1e-6)), numbers=2,
+            source="Nix & Weigend 1994"),
 )

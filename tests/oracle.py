@@ -184,6 +184,92 @@ OFFSET_FROM_OUTPUT = {
 }
 
 
+def two_classes(x, a, b):
+    """a log(1 + exp(-x)) + b log(1 + exp(x)), its derivative and the terms of both."""
+    terms = a * softplus(-x), b * softplus(x)
+    slopes = -a * sigmoid(-x), b * sigmoid(x)
+    return sum(terms), sum(slopes), terms, slopes
+
+
+def binary_cross_entropy(x, t):
+    terms = [-t * mp.log(x) if t else mp.mpf(0), -(1 - t) * mp.log1p(-x) if t != 1 else mp.mpf(0)]
+    slopes = [-t / x if t else mp.mpf(0), (1 - t) / (1 - x) if t != 1 else mp.mpf(0)]
+    return sum(terms), sum(slopes), terms, [sum(slopes)]
+
+
+def huber(x, t, delta):
+    d = x - t
+    return d * d / 2 if abs(d) <= delta else delta * (abs(d) - delta / 2), clip(d, -delta, delta), [], []
+
+
+def smooth_l1(x, t, beta):
+    value, slope, *terms = huber(x, t, beta)
+    return value / beta, slope / beta, *terms
+
+
+def log_cosh(x, t):
+    d = abs(x - t)
+    value = mp.log1p(2 * mp.sinh(d / 2) ** 2) if d < 1 else d + mp.log1p(mp.exp(-2 * d)) - mp.log(2)
+    return value, mp.tanh(x - t), [], []
+
+
+def hinge(x, t):
+    margin = max(1 - x * t, 0)
+    return margin, -t if margin > 0 else mp.mpf(0), [], []
+
+
+def squared_hinge(x, t):
+    margin = max(1 - x * t, 0)
+    return margin**2, -2 * t * margin, [], []
+
+
+def sigmoid_focal(x, t, gamma):
+    """With both classes counting alike."""
+    c, slope, terms, slopes = two_classes(x, t, 1 - t)
+    u = t * sigmoid(-x) + (1 - t) * sigmoid(x)
+    steeper = gamma * c * (1 - 2 * t) * sigmoid_derivative(x) / u
+    power = u**gamma
+    return power * c, power * (slope + steeper), [power * v for v in terms], [power * v for v in (*slopes, steeper)]
+
+
+def poisson_nll(x, t):
+    return mp.exp(x) - t * x, mp.exp(x) - t, [mp.exp(x), -t * x], [mp.exp(x), -t]
+
+
+def gaussian_nll(x, t, var, eps):
+    v = max(var, eps)
+    d = x - t
+    return (mp.log(v) + d * d / v) / 2, d / v, [mp.log(v) / 2, d * d / v / 2], []
+
+
+# Value, slope and, where these are sums that may have a zero, the terms of both.
+LOSSES = {
+    "sigmoid_cross_entropy": lambda x, t, pos_weight: two_classes(x, t * pos_weight, 1 - t),
+    "binary_cross_entropy": binary_cross_entropy,
+    "mse": lambda x, t: ((x - t) ** 2, 2 * (x - t), [], []),
+    "mae": lambda x, t: (abs(x - t), mp.sign(x - t), [], []),
+    "huber": huber,
+    "smooth_l1": smooth_l1,
+    "log_cosh": log_cosh,
+    "hinge": hinge,
+    "squared_hinge": squared_hinge,
+    "sigmoid_focal": sigmoid_focal,
+    "poisson_nll": poisson_nll,
+    "gaussian_nll": gaussian_nll,
+}
+
+
+def evaluate_loss(name, arrays, parameters):
+    """Arrays of the values, of the slopes and of the largest terms of both, in mpmath numbers."""
+    with mp.workprec(PRECISION):
+        parameters = [mp.mpf(float(p)) for p in parameters]
+        rows = []
+        for numbers in zip(*arrays):
+            value, slope, terms, slopes = LOSSES[name](*(mp.mpf(float(v)) for v in numbers), *parameters)
+            rows.append((mp.mpf(value), mp.mpf(slope), *(max(map(abs, v), default=mp.mpf(0)) for v in (terms, slopes))))
+    return [np.array([*column, None], dtype=object)[:-1] for column in zip(*rows)]
+
+
 def evaluate(formula, points, parameters):
     """The formula at every point, as an object array of mpmath numbers."""
     with mp.workprec(PRECISION):

@@ -12,6 +12,7 @@ from cases import FROM_OUTPUT, NAMES, defaults
 
 import fastact as fa
 from fastact import backends
+from fastact.table import ELEMENTWISE_LOSSES
 
 LIMIT = 100_000  # bytes; every array below has two million
 
@@ -64,6 +65,21 @@ def test_cross_entropy(axis, x):
     soft = np.full_like(x, 1 / x.shape[axis])
     assert allocated(fa.softmax_cross_entropy.value_and_grad, x, soft, axis=axis, grad_out=x) < LIMIT
     assert allocated(fa.softmax_cross_entropy, x, target, axis=axis) < LIMIT
+
+
+@pytest.mark.parametrize("name", [row.name for row in ELEMENTWISE_LOSSES])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_elementwise_losses(name, dtype, x):
+    loss, x = getattr(fa, name), x.astype(dtype)
+    sources = [np.ones_like(x), *([np.ones_like(x)] if name == "gaussian_nll" else [])]
+    weight = np.ones(x.shape[1])
+    for options in ({}, {"weight": weight}, {"reduction": "none", "out": np.empty_like(x)}):
+        assert allocated(loss.value_and_grad, x, *sources, grad_out=x, **options) < LIMIT
+        assert allocated(loss, x, *sources, **options) < LIMIT
+    for target in (0.5, np.ones(x.shape, int)):
+        assert allocated(loss.value_and_grad, x, target, *sources[1:], grad_out=x) < LIMIT
+    if name == "gaussian_nll":
+        assert allocated(loss.value_and_grad, x, *sources, grad_out=x, var_grad=sources[1]) < LIMIT
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak resident set as Linux reports it")

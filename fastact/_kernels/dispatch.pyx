@@ -10,6 +10,7 @@ from cpython.tuple cimport PyTuple_CheckExact
 cimport numpy as np
 
 from .memory cimport empty_like, empty_of_shape
+from .operands cimport BFLOAT, DOUBLE, FLOAT, HALF, Storage, width
 from .threads cimport share, team
 
 np.import_array()
@@ -69,7 +70,6 @@ ctypedef void (*chunk_loop)(char*, char*, char*, char*, char*, char*, char*, Py_
 ctypedef object (*vectorcall_function)(object, PyObject**, size_t, PyObject*)
 
 cdef enum:
-    BLOCK = 512          # elements of a stack buffer; seven of them fit the first-level cache with room to spare
     # Of a chunk loop, and where their groups begin among its arguments. Everywhere else what is not used is left out.
     MAX_INPUTS = 3
     MAX_PARAMETERS = 2
@@ -77,9 +77,6 @@ cdef enum:
     FIRST_PARAMETER = MAX_INPUTS
     FIRST_OUTPUT = MAX_INPUTS + MAX_PARAMETERS
     MAX_ARGUMENTS = MAX_INPUTS + MAX_PARAMETERS + MAX_OUTPUTS
-
-cdef enum Storage:
-    FLOAT, DOUBLE, HALF, BFLOAT
 
 cdef struct Loop:
     chunk_loop chunk
@@ -114,9 +111,6 @@ def bind(kernels, Py_ssize_t last_level_cache):
 
 
 # --- Loops --------------------------------------------------------------------------------------------------------
-
-cdef inline Py_ssize_t width(Storage storage) noexcept nogil:
-    return 8 if storage == DOUBLE else (4 if storage == FLOAT else 2)
 
 cdef char* gather(Storage storage, char* source, Py_ssize_t step, Py_ssize_t count, char* buffer) noexcept nogil:
     """The elements as contiguous float or double: where they are if that is what they are, else in buffer."""

@@ -41,14 +41,17 @@ static inline double muladd_d(double a, double b, double c) { return a * b + c; 
 #define fused_f muladd_f
 #define fused_d muladd_d
 #else
-static inline float fused_f(float a, float b, float c) { return (float)((double)a * b + c); }
-static inline double high_half(double a) { return from_bits_d(bits_d(a) & ~(int64_t)0x7ffffff); }
-static inline double fused_d(double a, double b, double c)
+/* Long enough that GCC would else leave some calls, which keep the loop around them from being vectorised. */
+#define FASTACT_INLINED static inline __attribute__((always_inline))
+FASTACT_INLINED float fused_f(float a, float b, float c) { return (float)((double)a * b + c); }
+FASTACT_INLINED double high_half(double a) { return from_bits_d(bits_d(a) & ~(int64_t)0x7ffffff); }
+FASTACT_INLINED double fused_d(double a, double b, double c)
 {
     double p = a * b, ah = high_half(a), al = a - ah, bh = high_half(b), bl = b - bh;
     double error = ((ah * bh - p) + ah * bl + al * bh) + al * bl;
-    double sum = (p + c) + error;
-    return sum != sum || sum == 0 ? p + c : sum; /* infinities, which cannot be split, and the sign of zero */
+    double rough = p + c, sum = rough + error;
+    sum = sum == sum ? sum : rough; /* infinities cannot be split */
+    return sum == 0 ? rough : sum;  /* the sign of zero */
 }
 #endif
 
@@ -67,6 +70,23 @@ static inline double half_power_d(double t, double *other)
     uint64_t n = (uint64_t)bits_d(t), h = (n & 0xffff) >> 1;
     *other = from_bits_d((int64_t)((n - h) << 52));
     return from_bits_d((int64_t)(h << 52));
+}
+
+/* x = 2^n m, m from sqrt(1/2) to sqrt(2), for positive finite x; returns m. AVX2 has no conversion from 64-bit integers, so
+   the exponent of a double goes to where the low bits of 2^52 are. */
+static inline float split_f(float x, float *n)
+{
+    int tiny = x < 0x1p-126f;
+    uint32_t i = (uint32_t)bits_f(tiny ? x * 0x1p24f : x) + (0x3f800000u - 0x3f3504f3u);
+    *n = (float)(int32_t)(i >> 23) - (tiny ? 127.0f + 24.0f : 127.0f);
+    return from_bits_f((int32_t)((i & 0x7fffff) + 0x3f3504f3u));
+}
+static inline double split_d(double x, double *n)
+{
+    int tiny = x < 0x1p-1022;
+    uint64_t i = (uint64_t)bits_d(tiny ? x * 0x1p54 : x) + (0x3ff0000000000000u - 0x3fe6a09e667f3bcdu);
+    *n = from_bits_d((int64_t)(i >> 52 | 0x4330000000000000u)) - (tiny ? 0x1p52 + 1023 + 54 : 0x1p52 + 1023);
+    return from_bits_d((int64_t)((i & 0xfffffffffffffu) + 0x3fe6a09e667f3bcdu));
 }
 
 /* NumPy looks at the status register after a loop and would warn about what the formulas mean to happen. */

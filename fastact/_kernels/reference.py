@@ -449,7 +449,109 @@ def linear_softmax_cross_entropy(x, weight, target, bias=None, *, class_weight=N
     return value, (grad @ weight, rows.T @ x.reshape(-1, x.shape[-1]), None if bias is None else rows.sum(axis=0))
 
 
-VALUE_AND_GRAD = {
+def share(a, y):
+    """a y with 0 y = 0."""
+    return np.where(a == 0, 0, a * y)
+
+
+def two_classes(x, a, b):
+    """Cross-entropy of a logit with a for class 1 and b for class 0."""
+    return share(a, softplus(-x)) + share(b, softplus(x)), b * sigmoid(x) - a * sigmoid(-x)
+
+
+def sigmoid_cross_entropy(x, t, pos_weight=1.0):
+    return two_classes(x, t * pos_weight, 1 - t)
+
+
+def binary_cross_entropy(x, t):
+    value = -share(t, np.log(x)) - share(1 - t, np.log1p(-x))
+    return np.where(x > 1, np.nan, value), share(1 - t, 1 / (1 - x)) - share(t, 1 / x)
+
+
+def mse(x, t):
+    return (x - t) ** 2, 2 * (x - t)
+
+
+def mae(x, t):
+    return np.abs(x - t), np.sign(x - t)
+
+
+def huber(x, t, delta=1.0):
+    d = x - t
+    a = np.abs(d)
+    return np.where(a <= delta, d * d / 2, delta * (a - delta / 2)), np.clip(d, -delta, delta)
+
+
+def smooth_l1(x, t, beta=1.0):
+    if beta == 0:
+        return np.abs(x - t), np.sign(x - t)
+    value, grad = huber(x, t, beta)
+    return value / beta, grad / beta
+
+
+def log_cosh(x, t):
+    a = np.abs(x - t)
+    near, far = np.log1p(2 * np.sinh(np.minimum(a, 1) / 2) ** 2), a + np.log1p(np.exp(-2 * a)) - math.log(2)
+    return np.where(a < 1, near, far), np.tanh(x - t)
+
+
+def hinge(x, t):
+    margin = np.maximum(1 - x * t, 0)
+    return margin, np.where(margin > 0, -t, 0 * margin)
+
+
+def squared_hinge(x, t):
+    margin = np.maximum(1 - x * t, 0)
+    return margin**2, -2 * t * margin
+
+
+def sigmoid_focal(x, t, alpha=None, gamma=2.0):
+    w = 1.0 if alpha is None else alpha * t + (1 - alpha) * (1 - t)
+    value, grad = sigmoid_cross_entropy(x, t)
+    log_u = np.logaddexp(np.log(t) + FORWARD["logsigmoid"](-x), np.log(1 - t) + FORWARD["logsigmoid"](x))
+    # u' / u, in which the denominators of u and of s(x) s(-x) cancel.
+    slope = (1 - 2 * t) * np.exp(FORWARD["logsigmoid"](x) + FORWARD["logsigmoid"](-x) - log_u)
+    power = np.exp(times(gamma, log_u))
+    return w * power * value, w * power * (grad + gamma * share(np.where(np.isnan(slope), 0, slope), value))
+
+
+def poisson_nll(x, t, log_input=True, full=False, eps=1e-8):
+    rate = np.exp(x) if log_input else x
+    value = rate - share(t, x if log_input else np.log(x + eps))
+    if full:
+        value = value + np.where(t > 1, t * np.log(t) - t + np.log(2 * math.pi * t) / 2, 0)
+    return value, rate - t if log_input else 1 - share(t, 1 / (x + eps))
+
+
+def gaussian_nll(x, t, var, full=False, eps=1e-6):
+    v = np.maximum(np.where(var < 0, np.nan, var), eps)
+    d = x - t
+    value = (np.log(v) + d * d / v) / 2 + (math.log(2 * math.pi) / 2 if full else 0)
+    return value, d / v, (1 - d * d / v) / v / 2
+
+
+def elementwise_losses(functions):
+    """The functions with weights and reductions, in float64 and without a warning."""
+
+    def twin(function):
+        @functools.wraps(function)
+        def quiet(*arguments, weight=1.0, reduction="mean", **options):
+            arrays = [np.asarray(a, np.float64) for a in arguments]
+            with np.errstate(all="ignore"):
+                results = [share(np.asarray(weight), y) for y in function(*arrays, **options)]
+                divisor = np.size(arrays[0]) or 1 if reduction == "mean" else 1
+                value, *grads = results
+                return value if reduction == "none" else value.sum() / divisor, *(grad / divisor for grad in grads)
+
+        return quiet
+
+    return {function.__name__: twin(function) for function in functions}
+
+
+VALUE_AND_GRAD = elementwise_losses([
+    sigmoid_cross_entropy, binary_cross_entropy, mse, mae, huber, smooth_l1, log_cosh, hinge, squared_hinge, sigmoid_focal,
+    poisson_nll, gaussian_nll,
+]) | {
     "softmax_cross_entropy": softmax_cross_entropy,
     "softmax_focal": softmax_focal,
     "linear_softmax_cross_entropy": linear_softmax_cross_entropy,

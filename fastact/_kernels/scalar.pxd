@@ -16,8 +16,12 @@ cdef extern from "primitives.h" nogil:
     double power_of_two_d(double)
     float half_power_f(float, float*)
     double half_power_d(double, double*)
+    float split_f(float, float*)
+    double split_d(double, double*)
 
 cdef extern from "<math.h>" nogil:
+    const float INFINITY
+    const float NAN
     float fabsf(float)
     double fabs(double)
     float sqrtf(float)
@@ -79,6 +83,12 @@ cdef inline real product_parts(real a, real a_low, real b, real b_low, real* low
     cdef real high = a * b
     low[0] = fused(a, b, -high) + muladd(a, b_low, a_low * b)
     return high
+
+cdef inline real normalised(real high, real* low) noexcept nogil:
+    """The same number with a low part below the last place of the high one."""
+    cdef real sum = high + low[0]
+    low[0] = low[0] - (sum - high)
+    return sum
 
 cdef inline real reciprocal_parts(real d, real d_low, real* low) noexcept nogil:
     cdef real q = <real>1 / d
@@ -255,6 +265,75 @@ cdef inline real times(real beta, real x) noexcept nogil:
     cdef real z = beta * x, sum = x + beta               # NaN for either; a test of beta alone would not vectorise
     sum = 0 if sum == sum else sum
     return z if z == z else sum
+
+
+# --- The logarithm ------------------------------------------------------------------------------------------------
+
+cdef inline real plus_log1p_parts(real base, real base_low, real e, real e_low, real* low) noexcept nogil:
+    """base + base_low + log(1 + e + e_low) as high + low, not yet normal, for e from -0.3 to 1; returns high.
+
+    With s = e / (2 + e): log(1 + e) = e - (e^2 / 2 - s (e^2 / 2 + s^2 R(s^2))), FreeBSD's arrangement of log1p
+    (s_log1p.c). base + e is summed without loss, so that there is one rounding of note.
+    """
+    cdef real half = e / <real>2, s = e / (<real>2 + e), q = s * s, p
+    if real is float:
+        p = muladd(q, <real>0.246528447, <real>0.214033291)
+        p = muladd(q, p, <real>0.286122084)
+        p = muladd(q, p, <real>0.399992973)
+        p = muladd(q, p, <real>0.666666687)
+    else:
+        p = muladd(q, <real>0.0866223782863425, <real>0.11368505065494938)
+        p = muladd(q, p, <real>0.09928589765112027)
+        p = muladd(q, p, <real>0.11854289718919273)
+        p = muladd(q, p, <real>0.1332568143077735)
+        p = muladd(q, p, <real>0.1538500921021188)
+        p = muladd(q, p, <real>0.1818180601999046)
+        p = muladd(q, p, <real>0.2222222243608845)
+        p = muladd(q, p, <real>0.28571428569528645)
+        p = muladd(q, p, <real>0.4000000000000653)
+        p = muladd(q, p, <real>0.6666666666666666)
+    p = muladd(e, half, -s * muladd(e, half, q * p)) - muladd(-e_low, half, e_low)
+    return sum_parts(base, base_low, e, -p, low)
+
+cdef inline real split(real x, real* n) noexcept nogil:
+    if real is float:
+        return split_f(x, n)
+    else:
+        return split_d(x, n)
+
+cdef inline real log_parts_above_zero(real x, real x_low, real* low) noexcept nogil:
+    """log(x + x_low) as high + low for positive finite x; x_low may be other than 0 only for x from 0.5 to 1. Returns high."""
+    cdef real n, m = split(x, &n), e, f
+    x_low = x_low if n == 0 else x_low + x_low
+    f = m - <real>1
+    e = f + x_low
+    x_low = x_low - (e - f)
+    if real is float:
+        e = plus_log1p_parts(n * <real>0.693145751953125, n * <real>1.428606820309417e-06, e, x_low, low)
+    else:
+        e = plus_log1p_parts(n * <real>6.93147180369123816490e-01, n * <real>1.90821492927058770002e-10, e, x_low, low)
+    return normalised(e, low)
+
+cdef inline real log_limit(real x) noexcept nogil:
+    """What the logarithm is at 0, at infinity and below 0."""
+    cdef real limit = -<real>INFINITY if x == 0 else <real>NAN
+    return x if x > 0 else limit
+
+cdef inline real log_parts(real x, real* low) noexcept nogil:
+    """log(x) as high + low; returns high."""
+    cdef real high = log_parts_above_zero(x, <real>0, low)
+    low[0] = low[0] if (x > 0) & (x < <real>INFINITY) else 0
+    return high if (x > 0) & (x < <real>INFINITY) else log_limit(x)
+
+cdef inline real log(real x) noexcept nogil:
+    cdef real low, high = log_parts(x, &low)
+    return high + low
+
+cdef inline real log1m(real p) noexcept nogil:
+    """log(1 - p) for p from 0 to 1, NaN elsewhere"""
+    cdef real low, rest_low, rest = sum_parts(<real>1, <real>0, -p, <real>0, &rest_low)
+    low = log_parts_above_zero(rest, rest_low, &rest_low) + rest_low
+    return low if (p >= 0) & (p < 1) else log_limit(-<real>1 if p < 0 else rest)
 
 
 # --- The logistic family ------------------------------------------------------------------------------------------
@@ -684,36 +763,10 @@ cdef inline real gelu_derivative(real x) noexcept nogil:
 # --- Logarithms of the exponential --------------------------------------------------------------------------------
 
 cdef inline real plus_log1p_exp(real base, real base_low, real z, real z_low) noexcept nogil:
-    """base + base_low + log(1 + exp(z + z_low)) for z <= 0.
-
-    With e = exp(z), s = e / (2 + e): log(1 + e) = e - (e^2 / 2 - s (e^2 / 2 + s^2 R(s^2))), FreeBSD's arrangement
-    of log1p (s_log1p.c). base + e is summed without loss, so that there is one rounding of note.
-    """
-    cdef real high, low, first, second, e, half, s, q, p
+    """base + base_low + log(1 + exp(z + z_low)) for z <= 0"""
+    cdef real high, low, first, second
     high = decay_parts(z, z_low, &low, &first, &second)
-    e = high * first * second
-    half = e / <real>2
-    s = e / (<real>2 + e)
-    q = s * s
-    if real is float:
-        p = muladd(q, <real>0.246528447, <real>0.214033291)
-        p = muladd(q, p, <real>0.286122084)
-        p = muladd(q, p, <real>0.399992973)
-        p = muladd(q, p, <real>0.666666687)
-    else:
-        p = muladd(q, <real>0.0866223782863425, <real>0.11368505065494938)
-        p = muladd(q, p, <real>0.09928589765112027)
-        p = muladd(q, p, <real>0.11854289718919273)
-        p = muladd(q, p, <real>0.1332568143077735)
-        p = muladd(q, p, <real>0.1538500921021188)
-        p = muladd(q, p, <real>0.1818180601999046)
-        p = muladd(q, p, <real>0.2222222243608845)
-        p = muladd(q, p, <real>0.28571428569528645)
-        p = muladd(q, p, <real>0.4000000000000653)
-        p = muladd(q, p, <real>0.6666666666666666)
-    low = low * first * second
-    p = muladd(e, half, -s * muladd(e, half, q * p)) - muladd(-low, half, low)
-    high = sum_parts(base, base_low, e, -p, &low)
+    high = plus_log1p_parts(base, base_low, high * first * second, low * first * second, &low)
     return high + low
 
 cdef inline real softplus(real x, real beta) noexcept nogil:
