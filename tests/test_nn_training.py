@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -309,6 +310,33 @@ def test_a_stopped_run_closes_its_bar(data, capsys):
     with pytest.raises(IndexError):
         trainer_for(nn.Sequential([nn.Dense(4, 2)])).fit(*data, 2, 50, callbacks=[Spy()])
     assert closed
+
+
+# Memory -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layers, shape", [
+    ([nn.Conv2D(3, 16), nn.BatchNorm(), nn.Activation("relu"), nn.MaxPool2D(), nn.Flatten(), nn.Dropout(0.5), nn.Dense(3136, 3)], (30, 30, 3)),
+    ([nn.LSTM(32, 64, return_sequences=True), nn.LayerNorm(), nn.GRU(64, 64), nn.Dense(64, 3)], (40, 32)),
+    ([nn.SimpleRNN(32, 64, return_sequences=True), nn.Attention(64, 4), nn.Flatten(), nn.Maxout(2560, 64), nn.PReLU(), nn.Dense(64, 3)], (40, 32)),
+], ids=["images", "sequences", "attention"])  # fmt: skip
+def test_a_step_allocates_next_to_nothing(layers, shape, rng):
+    """The arrays that pass through have megabytes; all are in buffers that the first batch made."""
+    model, peaks = nn.Sequential(layers, input_shape=shape), []
+    x, y = rng.standard_normal((256, *shape), np.float32), rng.integers(0, 3, 256)
+
+    class Watch(nn.Callback):
+        def on_batch_end(self, trainer):
+            peaks.append(tracemalloc.get_traced_memory()[1] - self.before if peaks else 0)
+            tracemalloc.reset_peak()
+            self.before = tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        fit(trainer_for(model, clip_norm=1.0), x, y, 1, 64, callbacks=[Watch()])
+    finally:
+        tracemalloc.stop()
+    assert len(peaks) == 4 and max(peaks) < 300_000
 
 
 # Checkpoints ------------------------------------------------------------------------------------------------------------

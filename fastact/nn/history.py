@@ -10,8 +10,10 @@ from . import kernels
 from .layers import Activation
 from .names import find_in
 
-PROBE_ROWS = 256
-"""Rows of the training data on which units are counted as dead."""
+
+def probe_rows(rows):
+    """On how many of the rows of the training data units are counted as dead: enough, and no work to speak of."""
+    return min(rows, max(32, rows // 32), 256)
 
 
 class History(dict):
@@ -23,8 +25,9 @@ class History(dict):
         For each epoch, the norm of the gradient of each layer's parameters in the last batch, before clipping. Layers are
         named by position and kind, such as "0 Dense".
     dead_units : list of dict
-        For each epoch and each elementwise activation, the share of the units whose derivative is 0 on every one of up to
-        256 rows of the training data: nothing passes back through them.
+        For each epoch and each elementwise activation, the share of the units whose derivative is 0 on every one of the
+        first rows of the training data, of which a thirty-second part is taken, but 32 to 256 rows: nothing passes back
+        through them.
     """
 
     def __init__(self, values=(), gradient_norms=(), dead_units=()):
@@ -40,9 +43,15 @@ class History(dict):
         self.gradient_norms.append(
             {label(k, layer): gradient_norm(layer) for k, layer in enumerate(model.layers) if layer.shapes}
         )
-        model.forward(probe)
-        self.dead_units.append({label(k, layer): layer.dead_share() for k, layer in enumerate(model.layers)
-                                if isinstance(layer, Activation) and not layer.is_rowwise})  # fmt: skip
+        activations = [
+            k for k, layer in enumerate(model.layers) if isinstance(layer, Activation) and not layer.is_rowwise
+        ]
+        dead = {}
+        for k, layer in enumerate(model.layers[: max(activations, default=-1) + 1]):
+            probe = layer.forward(probe)
+            if k in activations:
+                dead[label(k, layer)] = layer.dead_share()
+        self.dead_units.append(dead)
 
     def extend(self, other):
         """Append the epochs of another history."""

@@ -11,7 +11,7 @@ import numpy as np
 from . import kernels
 from .callbacks import ProgressBar
 from .data import DataLoader, Dataset
-from .history import PROBE_ROWS, History, Meter, as_metrics
+from .history import History, Meter, as_metrics, probe_rows
 from .losses import as_loss
 from .model import read, write
 
@@ -105,7 +105,7 @@ class Trainer:
         loader = self._loader(x, y, batch_size, shuffle=True)
         validation = None if validation is None else self._loader(*_pair(validation), 256, shuffle=False)
         self.meter = Meter(as_metrics(self.metrics, self.model, loader.dataset.y))
-        probe = self.model.as_input(loader.dataset.x[:PROBE_ROWS])
+        probe = self.model.as_input(loader.dataset.x[: probe_rows(len(loader.dataset))])
         history = History()
         callbacks = [*callbacks, *([ProgressBar()] if verbose and self.is_first_process else [])]
         self._same_start()
