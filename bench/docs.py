@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 
 from fastact.table import ACTIVATIONS, ELEMENTWISE_LOSSES, GATED
+
+MORE = {"rrelu": "training: bool = False, rng: Any = None, return_slopes: bool = False, "}
+"""What single functions take by name beside what all of them do, for the stubs."""
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -14,7 +18,7 @@ def markdown(head: str, rows) -> str:
     """A table of (name, parameters, formula, promised errors)."""
     lines = [head, "|---|---|--:|--:|--:|--:|"]
     for name, parameters, formula, ulps in rows:
-        parameters = ", ".join(name if default is None else f"{name}={'1/6' if default == 1 / 6 else default}"
+        parameters = ", ".join(name if default is None else f"{name}={as_fraction(default)}"
                                for name, default in parameters)  # fmt: skip
         name = f"{name}({parameters})" if parameters else name
         formula = formula.replace("|", "\\|")
@@ -25,6 +29,11 @@ def markdown(head: str, rows) -> str:
 def activations_table() -> str:
     return markdown("| function | f(x) | float32 | float64 | f' float32 | f' float64 |",
                     [(row.name, row.parameters, row.formula, row.max_ulp + row.max_ulp_derivative) for row in ACTIVATIONS])  # fmt: skip
+
+
+def as_fraction(value: float) -> str:
+    """0.5 as it is, 0.16666666666666666 as 1/6."""
+    return repr(value) if len(repr(value)) < 10 else str(Fraction(value).limit_denominator(100))
 
 
 def gated_table() -> str:
@@ -60,7 +69,8 @@ def stubs(text: str) -> str:
             parameters = ", ".join(f"{name}: ArrayLike" + ("" if default is None else f" = {default!r}")
                                    for name, default in row.parameters)  # fmt: skip
             lines += [f"class {kind}(Activation):",
-                      f"    def __call__(self, x: ArrayLike, /, {parameters}, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ..."]  # fmt: skip
+                      f"    def __call__(self, x: ArrayLike, /, {parameters}, out: _Out = None, "
+                      f"{'*, ' + MORE[row.name] if row.name in MORE else ''}**ufunc: Unpack[_Keywords]) -> Any: ..."]  # fmt: skip
         lines.append(f"{row.name}: {kind}")
     lines += [f"{row.name}: {'_Glu' if row.name == 'glu' else '_Gated'}" for row in GATED]
     text = re.sub(r"(# table: .*?\n).*?(# end)", lambda m: "{}{}\n{}".format(m[1], "\n".join(lines), m[2]), text, flags=re.S)

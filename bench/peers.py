@@ -201,6 +201,13 @@ ROWS = {
         torch_backward=lambda g, x, y, dx, weight: aten._prelu_kernel_backward(g, x, torch.full((1,), weight))[0],
         onnx=node("PRelu", np.float32([0.25])),
     ),
+    "rrelu": Row(
+        numpy=lambda x, y, lower, upper: np.maximum(np.multiply(x, (lower + upper) / 2, out=y), x, out=y),
+        torch=lambda x, y, lower, upper: nn.leaky_relu(x, (lower + upper) / 2, out=y),
+        torch_backward=lambda g, x, y, dx, lower, upper: aten.leaky_relu_backward.grad_input(
+            g, x, (lower + upper) / 2, False, grad_input=dx),
+        onnx=node("LeakyRelu", alpha=11 / 48),
+    ),
     "elu": Row(
         numpy=lambda x, y, alpha: (numpy_expm1(x, y, 1, alpha), np.maximum(x, y, out=y)),
         torch=lambda x, y, alpha: nn.elu(x, alpha, out=y),

@@ -78,6 +78,9 @@ leaky_relu: _LeakyRelu
 class _Prelu(Activation):
     def __call__(self, x: ArrayLike, /, weight: ArrayLike, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
 prelu: _Prelu
+class _Rrelu(Activation):
+    def __call__(self, x: ArrayLike, /, lower: ArrayLike = 0.125, upper: ArrayLike = 0.3333333333333333, out: _Out = None, *, training: bool = False, rng: Any = None, return_slopes: bool = False, **ufunc: Unpack[_Keywords]) -> Any: ...
+rrelu: _Rrelu
 class _Elu(Activation):
     def __call__(self, x: ArrayLike, /, alpha: ArrayLike = 1.0, out: _Out = None, **ufunc: Unpack[_Keywords]) -> Any: ...
 elu: _Elu

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 
 import numpy as np
 
@@ -33,7 +34,7 @@ NANOSECONDS = {True: 0.05, False: 0.25}
 """What an element of a cheap function costs, and of another: measured at 64 K elements, only the order matters."""
 
 UFUNC_KEYWORDS = ("where", "dtype", "casting", "order", "subok")
-ONE_TO_ONE_FROM_ZERO = {"negative_slope", "alpha"}
+ONE_TO_ONE_FROM_ZERO = {"negative_slope", "alpha", "lower", "upper"}
 """Parameters that must not be negative where the derivative is told from the output: several inputs would share it."""
 NARROW_INTEGERS = [np.dtype(code) for code in "?bBhH"]
 
@@ -232,7 +233,11 @@ class _Backward(_Function):
 
 
 class _PreluBackward:
-    """As prelu's slope is learned, its gradient comes along: ``(grad_input, grad_weight)``, the latter of weight's shape."""
+    """As prelu's slope is learned, its gradient comes along: ``(grad_input, grad_weight)``, the latter of weight's shape.
+
+    Both come from one pass over memory where the weight is one number, or one for every place along axes that follow each
+    other. Terms are summed in float64, in an order that depends on the shape alone.
+    """
 
     def __init__(self, row: Row):
         self._grad_input = _Backward(row)
@@ -246,16 +251,78 @@ class _PreluBackward:
     def compile(self, dtypes):
         self._grad_input.compile(dtypes)
 
-    def __call__(self, grad_output, x=None, weight=None, **kwargs):
+    def __call__(self, grad_output, x=None, weight=None, out=None, **kwargs):
         if x is None or weight is None:
-            return self._grad_input(grad_output, x, weight, **kwargs)  # which says what is missing
+            return self._grad_input(grad_output, x, weight, out=out, **kwargs)  # which says what is missing
+        if not kwargs and backends.active == "cython":
+            gradients = self._in_one_pass(grad_output, x, weight, out)
+            if gradients is not None:
+                return gradients
         with np.errstate(all="ignore"):
             terms = np.multiply(grad_output, np.minimum(x, 0), dtype=np.float64)  # before out= may overwrite grad_output
-            grad_input = self._grad_input(grad_output, x, weight, **kwargs)
+            grad_input = self._grad_input(grad_output, x, weight, out=out, **kwargs)
             shape = np.shape(weight)
             extra = terms.ndim - len(shape)
             axes = tuple(range(extra)) + tuple(extra + k for k, n in enumerate(shape) if n == 1)
             return grad_input, terms.sum(axis=axes).reshape(shape).astype(grad_input.dtype)
+
+    def _in_one_pass(self, grad_output, x, weight, out):
+        """Both gradients, or None for what is not plain enough."""
+        if type(x) is not np.ndarray or type(weight) not in (int, float, np.ndarray):
+            return None
+        shape = np.shape(weight)
+        if isinstance(weight, np.ndarray) and weight.dtype != x.dtype or len(shape) > x.ndim:
+            return None
+        # Axes of the weight: those before, those that it has, those after.
+        own = [k + x.ndim - len(shape) for k, n in enumerate(shape) if n > 1]
+        first, last = (own[0], own[-1] + 1) if own else (0, 0)
+        if shape and any(n not in (1, x.shape[k]) for n, k in zip(shape[::-1], range(x.ndim)[::-1])):
+            return None
+        if [k for k in range(first, last) if x.shape[k] > 1] != own:
+            return None
+        channels, inner = math.prod(x.shape[first:last]), math.prod(x.shape[last:])
+        wide = np.float64 if x.dtype == np.float64 else np.float32
+        weight = np.ascontiguousarray(weight, wide).reshape(-1)
+        copies = 1
+        if inner == 1 and channels > 1:
+            copies = max(1, SHORT // channels)  # so that the innermost loop is a long one
+            weight = np.tile(weight, copies)
+        learn_bfloat16()
+        done = backends.dispatch.prelu_backward(self._grad_input, grad_output, x, weight, inner, out)
+        if done is None:
+            return None
+        grad_input, sums = done
+        sums = sums.reshape(-1, channels, sums.shape[-1]) if inner > 1 or channels == 1 else sums.reshape(-1, copies, channels, 1)
+        with np.errstate(all="ignore"):
+            return grad_input, sums.sum(axis=-1).sum(axis=tuple(range(sums.ndim - 2))).astype(x.dtype).reshape(shape)[()]
+
+
+SHORT = 256
+"""Numbers; an inner loop shorter than that costs more than what it does."""
+
+
+@callable_like_builtin
+class _RreluBackward(_Backward):
+    """With the slopes that a call in training returned, or in evaluation without."""
+
+    def __init__(self, row: Row):
+        super().__init__(row)
+        self.__doc__ = self.__doc__.replace("lower : array_like", "slopes : array_like, keyword, or alone after x\n    What "
+                                            "rrelu(..., training=True, return_slopes=True) gave.\nlower : array_like")  # fmt: skip
+
+    def _signature(self):
+        signature = super()._signature()
+        slopes = inspect.Parameter("slopes", inspect.Parameter.KEYWORD_ONLY, default=None)
+        return signature.replace(parameters=[*signature.parameters.values(), slopes])
+
+    def _general(self, *args, slopes=None, output=None, **kwargs):
+        if slopes is None and len(args) == 3 and np.ndim(args[2]) > 0 and "upper" not in kwargs:
+            *args, slopes = args
+        if slopes is None:
+            return super()._general(*args, output=output, **kwargs)
+        if kwargs.keys() & {"lower", "upper"}:
+            raise TypeError("rrelu.backward() takes either slopes or lower and upper")
+        return leaky_relu.backward(*args, output=output, negative_slope=slopes, **kwargs)  # noqa: F821
 
 
 @callable_like_builtin
@@ -279,7 +346,7 @@ class Activation(_Function):
     def __init__(self, row: Row):
         super().__init__(row, "forward", ("x",), _doc(row, "forward"))
         self.derivative = _Function(row, "derivative", ("x",), _doc(row, "derivative"))
-        self.backward = (_PreluBackward if row.name == "prelu" else _Backward)(row)
+        self.backward = {"prelu": _PreluBackward, "rrelu": _RreluBackward}.get(row.name, _Backward)(row)
         self.backward_needs = "output" if row.from_output else "input"
         self.max_ulp = {"float16": HALF_ULP, "bfloat16": HALF_ULP, "float32": row.max_ulp[0], "float64": row.max_ulp[1]}
 
@@ -291,11 +358,56 @@ class Activation(_Function):
             function.compile(dtypes)
 
 
+@callable_like_builtin
+class _Rrelu(Activation):
+    """In training every negative element gets a slope of its own."""
+
+    def __init__(self, row: Row):
+        super().__init__(row)
+        self.__doc__ = self.__doc__.replace("out : ndarray, optional", """training : bool, default False
+    Whether each element gets a slope of its own, uniform between lower and upper; else all get the mean of these.
+rng : int or numpy.random.Generator, optional
+    Where the slopes come from; a number seeds a generator.
+return_slopes : bool, default False
+    Whether to return (result, slopes), the latter for ``rrelu.backward(grad_output, x, slopes=slopes)``.
+out : ndarray, optional""", 1)
+
+    def _signature(self):
+        signature = super()._signature()
+        return signature.replace(parameters=[*signature.parameters.values(),
+                                             *(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+                                               for name, default in (("training", False), ("rng", None), ("return_slopes", False)))])  # fmt: skip
+
+    def _general(self, *args, training=False, rng=None, return_slopes=False, **kwargs):
+        if len(args) in (4, 5) and isinstance(args[3], (bool, np.bool_)):  # as PyTorch has it: x, lower, upper, training
+            training, rng, args = args[3], args[4] if len(args) == 5 else rng, args[:3]
+        if not training and not return_slopes:
+            return super()._general(*args, **kwargs)
+        given = dict(zip(self.parameters, args[1:]))
+        if not args or len(args) > 3 or given.keys() & kwargs.keys():
+            raise TypeError("rrelu() takes x, lower and upper once each, and out by name where it draws slopes")
+        lower, upper = ({**self.parameters, **given} | {k: kwargs.pop(k) for k in self.parameters.keys() & kwargs.keys()}).values()
+        if not np.all(np.less_equal(lower, upper)):
+            raise ValueError(f"slopes cannot be drawn between {lower} and {upper}")
+        x = args[0] if hasattr(type(args[0]), "__array_ufunc__") else np.asarray(args[0])
+        if x.dtype.kind in "cOSUMm":
+            raise TypeError(f"rrelu takes real numbers, not {x.dtype}")
+        if training:
+            narrow = np.float64 if x.dtype.kind in "fiu" and x.dtype.itemsize > 4 else np.float32
+            slopes = np.random.default_rng(rng).random(np.broadcast_shapes(x.shape, np.shape(lower), np.shape(upper)), narrow)
+            slopes *= np.subtract(upper, lower)
+            slopes += lower
+        else:
+            slopes = np.add(lower, upper) / 2
+        y = leaky_relu(x, slopes if np.ndim(slopes) else float(slopes), **kwargs)  # noqa: F821
+        return (y, slopes) if return_slopes else y
+
+
 def list_activations() -> list[str]:
     """The names of all elementwise activations."""
     return [row.name for row in ACTIVATIONS]
 
 
 for _row in ACTIVATIONS:
-    globals()[_row.name] = Activation(_row)
+    globals()[_row.name] = (_Rrelu if _row.name == "rrelu" else Activation)(_row)
 __all__ = list_activations()

@@ -15,6 +15,7 @@ SPELLINGS = {
     "relu6": "",
     "leaky_relu": "lrelu",
     "prelu": "parametric_relu",
+    "rrelu": "randomized_leaky_relu",
     "elu": "",
     "selu": "",
     "celu": "",

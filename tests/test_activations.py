@@ -251,11 +251,91 @@ class TestPrelu:
         axes = tuple(range(lead)) + tuple(lead + i for i, n in enumerate(shape) if n == 1)
         np.testing.assert_allclose(dweight, contribution.sum(axis=axes).reshape(shape), rtol=1e-12)
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("x_shape, shape", [
+        ((70_000,), ()), ((3, 70_000), (1,)), ((300, 7), (7,)), ((40_000, 3), (3,)), ((2, 900), (900,)), ((4, 5, 700), (5, 1)),
+        ((2, 3, 70_000), (3, 1)), ((3, 4, 5, 6), (4, 5, 1)), ((6, 5), (6, 1)), ((6, 5), (6, 5)), ((3, 4, 5), (3, 1, 5)),
+        ((5, 1, 3), (1, 3)), ((0, 3), (3,)),
+    ])  # fmt: skip
+    def test_one_pass_gives_what_two_would(self, x_shape, shape, dtype, rng):
+        x, g, weight = (rng.normal(size=size).astype(dtype) for size in (x_shape, x_shape, shape))
+        weight = np.abs(weight).astype(dtype)
+        dx, dweight = fa.prelu.backward(g, x, weight)
+        # Broadcast in other memory, so that nothing is plain.
+        others = fa.prelu.backward(np.repeat(g, 2, axis=-1)[..., ::2], x, weight)
+        assert same_bits(dx, others[0]) and dweight.dtype == dtype and np.shape(dweight) == shape
+        terms = np.abs(g.astype(float) * np.minimum(x.astype(float), 0))
+        atol = 1e-12 * terms.sum()
+        rtol = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 3e-7, "float64": 1e-12}[np.dtype(dtype).name]
+        np.testing.assert_allclose(np.float64(dweight), np.float64(others[1]), rtol=rtol, atol=atol)
+        out = g.copy()
+        assert fa.prelu.backward(out, x, weight, out=out)[0] is out
+        assert same_bits(out, dx)
+
+    @pytest.mark.parametrize("shape", [(), (300,), (500, 1)])
+    def test_same_bits_for_any_number_of_threads(self, shape, set_num_threads, rng):
+        x, g = rng.normal(size=(2, 500, 300)).astype("f"), rng.normal(size=(2, 500, 300)).astype("f")
+        wanted = None
+        for threads in (1, 2, 5):
+            set_num_threads(threads)
+            dx, dweight = fa.prelu.backward(g, x, np.full(shape, 0.25, "f"))
+            wanted = wanted or (dx, dweight)
+            assert same_bits(dx, wanted[0]) and same_bits(dweight, wanted[1])
+
     def test_float32(self):
         x = np.linspace(-1, 1, 1001, dtype=np.float32)
         dx, dweight = fa.prelu.backward(np.ones_like(x), x, np.array([0.25], np.float32))
         assert dx.dtype == dweight.dtype == np.float32
         np.testing.assert_allclose(dweight, x[x < 0].astype(np.float64).sum(keepdims=True), rtol=1e-6)
+
+
+class TestRrelu:
+    x = np.linspace(-2, 2, 1000)
+
+    def test_evaluation_uses_the_mean_slope(self):
+        slope = (1 / 8 + 1 / 3) / 2
+        np.testing.assert_allclose(fa.rrelu(self.x), np.where(self.x > 0, self.x, slope * self.x), rtol=1e-15)
+        np.testing.assert_allclose(fa.rrelu.derivative(self.x), np.where(self.x > 0, 1, slope), rtol=1e-15)
+        np.testing.assert_allclose(fa.rrelu.backward(self.x, self.x), self.x * np.where(self.x > 0, 1, slope), rtol=1e-15)
+        y, slopes = fa.rrelu(self.x, return_slopes=True)
+        assert slopes == slope and same_bits(y, fa.rrelu(self.x))
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_training_draws_a_slope_for_every_element(self, dtype):
+        x = self.x.astype(dtype)
+        y, slopes = fa.rrelu(x, 0.1, 0.5, training=True, rng=3, return_slopes=True)
+        assert y.dtype == x.dtype and slopes.shape == x.shape
+        assert slopes.min() >= 0.1 and slopes.max() <= 0.5 and abs(slopes.mean() - 0.3) < 0.02
+        assert same_bits(y, fa.leaky_relu(x, slopes))
+        grad = np.ones_like(x)
+        gradient = fa.rrelu.backward(grad, x, slopes=slopes)
+        assert same_bits(gradient, fa.leaky_relu.backward(grad, x, slopes))
+        assert same_bits(fa.rrelu.backward(grad, x, slopes), gradient)
+        assert same_bits(fa.rrelu.backward(grad, output=y, slopes=slopes)[x != 0], gradient[x != 0])
+
+    def test_rng(self):
+        first = fa.rrelu(self.x, training=True, rng=5)
+        assert same_bits(fa.rrelu(self.x, 1 / 8, 1 / 3, True, 5), first)
+        assert same_bits(fa.rrelu(self.x, training=True, rng=np.random.default_rng(5)), first)
+        assert not same_bits(fa.rrelu(self.x, training=True, rng=6), first)
+        assert not same_bits(fa.rrelu(self.x, training=True), fa.rrelu(self.x, training=True))
+
+    def test_out_and_broadcasting(self):
+        out = self.x.copy()
+        assert fa.rrelu(out, training=True, rng=1, out=out) is out
+        assert same_bits(out, fa.rrelu(self.x, training=True, rng=1))
+        y = fa.rrelu(self.x[:, None], [0.0, 0.5], [0.0, 0.5], training=True)
+        assert same_bits(y[:, 1].copy(), fa.leaky_relu(self.x, 0.5))
+
+    def test_errors(self):
+        with pytest.raises(ValueError, match="between"):
+            fa.rrelu(self.x, 0.5, 0.1, training=True)
+        with pytest.raises(TypeError):
+            fa.rrelu(self.x, 0.1, lower=0.1, training=True)
+        with pytest.raises(TypeError):
+            fa.rrelu(self.x.astype(complex), training=True)
+        with pytest.raises(TypeError, match="slopes"):
+            fa.rrelu.backward(self.x, self.x, slopes=self.x, lower=0.1)
 
 
 class TestKinks:
@@ -315,7 +395,7 @@ class TestSourceTextMistakes:
 
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
-INCREASING = ["identity", "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "softplus",
+INCREASING = ["identity", "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "rrelu", "elu", "selu", "celu", "softplus",
               "softsign", "softshrink", "hardshrink", "tanhshrink", "hardtanh", "hardsigmoid", "logsigmoid",
               "squareplus", "relu_squared"]  # fmt: skip
 ODD = ["identity", "tanh", "softsign", "softshrink", "hardshrink", "tanhshrink", "hardtanh"]

@@ -19,6 +19,7 @@ LIMITS = {
     "relu6": ((0, 0, 0, 6), (0, 0, 0, 0)),
     "leaky_relu": ((-INF, 0, 0, INF), (0.01, 0.01, 0.01, 1)),
     "prelu": ((-INF, 0, 0, INF), (0.25, 0.25, 0.25, 1)),
+    "rrelu": ((-INF, 0, 0, INF), (11 / 48, 11 / 48, 11 / 48, 1)),
     "elu": ((-1, 0, 0, INF), (0, 1, 1, 1)),
     "selu": ((-SCALE * ALPHA, 0, 0, INF), (0, SCALE * ALPHA, SCALE * ALPHA, SCALE)),
     "celu": ((-1, 0, 0, INF), (0, 1, 1, 1)),
@@ -102,7 +103,7 @@ def test_limits_with_other_parameters(name, parameters, dtype):
 # What the output is at the ends of its range, and the derivative there.
 ENDS = {
     "sigmoid": ([0, 1], [0, 0]), "tanh": ([-1, 1], [0, 0]), "relu": ([0, INF], [0, 1]), "relu6": ([0, 6], [0, 0]),
-    "leaky_relu": ([-INF, INF], [0.01, 1]), "elu": ([-1, INF], [0, 1]), "celu": ([-1, INF], [0, 1]),
+    "leaky_relu": ([-INF, INF], [0.01, 1]), "rrelu": ([-INF, INF], [11 / 48, 1]), "elu": ([-1, INF], [0, 1]), "celu": ([-1, INF], [0, 1]),
     "selu": ([INF], [SCALE]), "softplus": ([0, INF], [0, 1]), "hardtanh": ([-1, 1], [0, 0]),
     "logsigmoid": ([-INF, 0], [1, 0]), "identity": ([-INF, INF], [1, 1]),
 }  # fmt: skip

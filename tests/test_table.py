@@ -47,7 +47,8 @@ class TestRows:
 
     def test_design_is_complete(self):
         """The functions promised, with their parameters and defaults."""
-        promised = """identity sigmoid tanh relu relu6 leaky_relu(negative_slope=0.01) prelu(weight) elu(alpha=1.0) selu
+        promised = """identity sigmoid tanh relu relu6 leaky_relu(negative_slope=0.01) prelu(weight)
+            rrelu(lower=0.125,upper=0.3333333333333333) elu(alpha=1.0) selu
             celu(alpha=1.0) gelu gelu_tanh gelu_quick silu swish(beta=1.0) mish softplus(beta=1.0) softsign
             softshrink(lambd=0.5) hardshrink(lambd=0.5) tanhshrink threshold(threshold,value)
             hardtanh(min_val=-1.0,max_val=1.0) hardsigmoid(alpha=0.16666666666666666,beta=0.5) hardswish logsigmoid

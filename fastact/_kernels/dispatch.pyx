@@ -92,6 +92,7 @@ cdef void (*narrow[2])(const float*, void*, Py_ssize_t) noexcept nogil
 cdef void (*stream)(char*, const char*, Py_ssize_t) noexcept nogil
 cdef Py_ssize_t streaming_from = 1 << 62
 cdef void (*maxout_fold[2])(char*, char*, char*, Py_ssize_t, Py_ssize_t) noexcept nogil
+cdef void (*prelu_terms[2])(char*, char*, double*, Py_ssize_t) noexcept nogil
 cdef void (*maxout_route[2])(char*, char*, char*, Py_ssize_t, char*, Py_ssize_t) noexcept nogil
 cdef int bfloat16_number = -1
 
@@ -106,6 +107,7 @@ def bind(kernels, Py_ssize_t last_level_cache):
     stream = <void (*)(char*, const char*, Py_ssize_t) noexcept nogil><size_t>kernels["stream_copy"]
     streaming_from = last_level_cache // 2
     for k, kind in enumerate(("float", "double")):
+        prelu_terms[k] = <void (*)(char*, char*, double*, Py_ssize_t) noexcept nogil><size_t>kernels[f"prelu_terms_{kind}"]
         maxout_fold[k] = <void (*)(char*, char*, char*, Py_ssize_t, Py_ssize_t) noexcept nogil><size_t>kernels[f"maxout_fold_{kind}"]
         maxout_route[k] = <void (*)(char*, char*, char*, Py_ssize_t, char*, Py_ssize_t) noexcept nogil><size_t>kernels[f"maxout_route_{kind}"]
 
@@ -602,6 +604,101 @@ cdef bint has_shape(PyObject* x, PyObject* other, np.npy_intp* shape) noexcept:
         if np.PyArray_DIM(<np.ndarray>other, k) != shape[k]:
             return False
     return True
+
+
+# --- prelu with the gradient of its weight --------------------------------------------------------------------------
+
+cdef enum:
+    RUN = 65536          # elements whose terms are summed by one thread, so that the sum does not depend on the threads
+    FEWEST_ROWS = 64     # of a weight for each column: its sums are to be small beside what they are taken over
+
+cdef struct Prelu:
+    Loop* loop
+    char* grad
+    char* x
+    char* grad_x
+    char* weight         # float or double, one or more
+    Py_ssize_t weights
+    Py_ssize_t length    # elements of a row, which has one weight, or one for each of them
+    Py_ssize_t total     # elements
+    Py_ssize_t runs      # of a row; or, negated, rows of a run
+    double* sums
+
+cdef void prelu_part(Prelu* job, Py_ssize_t first, Py_ssize_t count, Py_ssize_t weight, bint single, double* sums) noexcept nogil:
+    """Elements that follow each other: their gradients, and their terms added to BLOCK sums, or to as many."""
+    cdef char buffers[3 * BLOCK * 8]
+    cdef Storage storage = job.loop.storage, compute = DOUBLE if storage == DOUBLE else FLOAT
+    cdef Py_ssize_t size = width(storage), done = 0, block
+    cdef char* grad
+    cdef char* x
+    cdef char* y
+    while done < count:
+        block = min(count - done, <Py_ssize_t>BLOCK)
+        grad = gather(storage, job.grad + (first + done) * size, size, block, buffers)
+        x = gather(storage, job.x + (first + done) * size, size, block, buffers + BLOCK * 8)
+        prelu_terms[<int>compute](grad, x, sums if single else sums + done, block)
+        y = job.grad_x + (first + done) * size if storage == compute else buffers + 2 * BLOCK * 8
+        job.loop.chunk(grad, x, NULL, job.weight + (weight if single else weight + done) * width(compute), NULL, y, NULL, block, single)
+        if storage != compute:
+            scatter(storage, y, job.grad_x + (first + done) * size, size, block, False)
+        done += block
+
+cdef void prelu_piece(void* task, Py_ssize_t start, Py_ssize_t count) noexcept nogil:
+    cdef Prelu* job = <Prelu*>task
+    cdef double lanes[BLOCK]
+    cdef Py_ssize_t unit, row, first, k
+    for unit in range(start, start + count):
+        if job.runs > 0:
+            memset(lanes, 0, sizeof(lanes))
+            row = unit // job.runs
+            first = (unit - row * job.runs) * RUN
+            prelu_part(job, row * job.length + first, min(<Py_ssize_t>RUN, job.length - first), row % job.weights, True, lanes)
+            job.sums[unit] = 0
+            for k in range(BLOCK):
+                job.sums[unit] += lanes[k]
+        else:
+            memset(job.sums + unit * job.length, 0, job.length * sizeof(double))
+            for row in range(unit * -job.runs, (unit + 1) * -job.runs):
+                if row * job.length < job.total:
+                    prelu_part(job, row * job.length, min(job.length, job.total - row * job.length), 0, False, job.sums + unit * job.length)
+
+
+def prelu_backward(Elementwise function, grad, x, np.ndarray weight, Py_ssize_t inner, out):
+    """The gradient of x, and sums of terms of the weight's: (rows, runs) for rows of inner elements of one weight each, else
+    (runs, weights) for a weight for each column. None if the arrays are not plain and alike."""
+    cdef Prelu job
+    cdef int storage = storage_of(<PyObject*>x)
+    cdef np.npy_intp shape[2]
+    cdef np.ndarray sums
+    if storage < 0 or not is_like(<PyObject*>x, <PyObject*>grad) or np.PyArray_SIZE(x) == 0:
+        return None
+    if out is None:
+        out = empty_like(x)
+    elif not (is_like(<PyObject*>x, <PyObject*>out) and IS_WRITEABLE_CONTIGUOUS(<PyObject*>out)) \
+            or overlaps(<PyObject*>out, <PyObject*>x) or overlaps(<PyObject*>out, <PyObject*>grad):
+        return None
+    job.loop = &function.loops[storage]
+    job.grad = <char*>np.PyArray_DATA(grad)
+    job.x = <char*>np.PyArray_DATA(x)
+    job.grad_x = <char*>np.PyArray_DATA(out)
+    job.weight = <char*>np.PyArray_DATA(weight)
+    job.weights = np.PyArray_SIZE(weight)
+    job.total = np.PyArray_SIZE(x)
+    if job.weights == 1 or inner > 1:
+        job.length = job.total if job.weights == 1 else inner
+        job.runs = (job.length + RUN - 1) // RUN
+        shape[0] = job.total // job.length
+        shape[1] = job.runs
+    else:
+        job.length = job.weights
+        job.runs = -max(<Py_ssize_t>RUN // job.length, <Py_ssize_t>FEWEST_ROWS)
+        shape[0] = (job.total + job.length * -job.runs - 1) // (job.length * -job.runs)
+        shape[1] = job.length
+    sums = np.PyArray_EMPTY(2, shape, np.NPY_DOUBLE, 0)
+    job.sums = <double*>np.PyArray_DATA(sums)
+    with nogil:
+        share(prelu_piece, &job, shape[0] * job.runs if job.runs > 0 else shape[0], 1, team(job.total * 2 * job.loop.cost))
+    return out, sums
 
 
 # --- Maxout -------------------------------------------------------------------------------------------------------

@@ -52,6 +52,10 @@ def leaky_relu(x, negative_slope=0.01):
     return np.where(x > 0, x, times(negative_slope, x))
 
 
+def rrelu(x, lower=1 / 8, upper=1 / 3):
+    return leaky_relu(x, (lower + upper) / 2)
+
+
 def elu(x, alpha=1.0):
     return np.where(x > 0, x, alpha * np.expm1(x))
 
@@ -108,6 +112,7 @@ FORWARD = elementwise({
     "relu6": lambda x: hardtanh(x, 0, 6),
     "leaky_relu": leaky_relu,
     "prelu": leaky_relu,
+    "rrelu": rrelu,
     "elu": elu,
     "selu": lambda x: SELU_SCALE * elu(x, SELU_ALPHA),
     "celu": celu,
@@ -148,6 +153,10 @@ def leaky_relu_derivative(x, negative_slope=0.01):
     return np.where(x > 0, 1, negative_slope)
 
 
+def rrelu_derivative(x, lower=1 / 8, upper=1 / 3):
+    return leaky_relu_derivative(x, (lower + upper) / 2)
+
+
 def elu_derivative(x, alpha=1.0):
     return np.where(x > 0, 1, alpha * np.exp(x))
 
@@ -183,6 +192,7 @@ DERIVATIVE = elementwise({
     "relu6": lambda x: inside(x, 0, 6),
     "leaky_relu": leaky_relu_derivative,
     "prelu": leaky_relu_derivative,
+    "rrelu": rrelu_derivative,
     "elu": elu_derivative,
     "selu": lambda x: SELU_SCALE * elu_derivative(x, SELU_ALPHA),
     "celu": lambda x, alpha=1.0: np.where(x > 0, 1, np.exp(x / alpha)),
@@ -213,6 +223,7 @@ DERIVATIVE_FROM_OUTPUT = elementwise({
     "relu": lambda y: y > 0,
     "relu6": lambda y: inside(y, 0, 6),
     "leaky_relu": leaky_relu_derivative,
+    "rrelu": rrelu_derivative,
     "elu": lambda y, alpha=1.0: np.where(y > 0, 1, y + alpha),
     "selu": lambda y: np.where(y > 0, SELU_SCALE, y + SELU_SCALE * SELU_ALPHA),
     "celu": lambda y, alpha=1.0: np.where(y > 0, 1, y / alpha + 1),

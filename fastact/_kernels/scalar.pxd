@@ -893,6 +893,15 @@ cdef inline real prelu(real x, real weight) noexcept nogil:
 cdef inline real prelu_derivative(real x, real weight) noexcept nogil:
     return leaky_relu_derivative(x, weight)
 
+cdef inline real rrelu(real x, real lower, real upper) noexcept nogil:
+    return leaky_relu(x, (lower + upper) / <real>2)
+
+cdef inline real rrelu_derivative(real x, real lower, real upper) noexcept nogil:
+    return leaky_relu_derivative(x, (lower + upper) / <real>2)
+
+cdef inline real rrelu_derivative_from_output(real y, real lower, real upper) noexcept nogil:
+    return rrelu_derivative(y, lower, upper)
+
 cdef inline real relu_squared(real x) noexcept nogil:
     return relu(x) * relu(x)
 
