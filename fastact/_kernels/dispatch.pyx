@@ -646,16 +646,21 @@ cdef void prelu_part(Prelu* job, Py_ssize_t first, Py_ssize_t count, Py_ssize_t 
 cdef void prelu_piece(void* task, Py_ssize_t start, Py_ssize_t count) noexcept nogil:
     cdef Prelu* job = <Prelu*>task
     cdef double lanes[BLOCK]
-    cdef Py_ssize_t unit, row, first, k
+    cdef Py_ssize_t unit, row, first, k, used, most = 1
+    while most < BLOCK and most < job.length:
+        most *= 2
     for unit in range(start, start + count):
         if job.runs > 0:
-            memset(lanes, 0, sizeof(lanes))
+            memset(lanes, 0, most * sizeof(double))
             row = unit // job.runs
             first = (unit - row * job.runs) * RUN
             prelu_part(job, row * job.length + first, min(<Py_ssize_t>RUN, job.length - first), row % job.weights, True, lanes)
-            job.sums[unit] = 0
-            for k in range(BLOCK):
-                job.sums[unit] += lanes[k]
+            used = most
+            while used > 1:
+                used //= 2
+                for k in range(used):
+                    lanes[k] += lanes[k + used]
+            job.sums[unit] = lanes[0]
         else:
             memset(job.sums + unit * job.length, 0, job.length * sizeof(double))
             for row in range(unit * -job.runs, (unit + 1) * -job.runs):
