@@ -3,7 +3,6 @@
 import numpy as np
 from common import options, save
 
-import fastact as fa
 from fastact import nn
 from fastact.nn.pictures import draw_boundary
 from fastact.plot import new_figure
@@ -25,11 +24,6 @@ def network(sizes, activation, seed):
     return nn.Sequential(layers[:-1], seed=seed)
 
 
-def cross_entropy(logits, target):
-    """Of the sigmoid of logits: its gradient, s(z) - y, does not vanish where the sigmoid saturates and is wrong."""
-    return np.mean(fa.softplus(logits) - target * logits), (fa.sigmoid(logits) - target) / target.size
-
-
 def main():
     args = options(__doc__)
     x, y = spirals(np.random.default_rng(args.seed), 200 if args.quick else 500)
@@ -37,7 +31,7 @@ def main():
     figure = new_figure(figsize=(4.5 * len(cases), 4.2))
     for axes, (activation, sizes) in zip(figure.subplots(1, len(cases)), cases):
         model = network(sizes, activation, args.seed)
-        trainer = nn.Trainer(model, cross_entropy, nn.Adam(0.01), seed=args.seed)
+        trainer = nn.Trainer(model, "sigmoid_cross_entropy", nn.Adam(0.01), seed=args.seed)
         trainer.fit(x, y[:, None].astype(np.float32), epochs=10 if args.quick else 300, batch_size=50, verbose=False)
         right = np.mean((model.predict(x)[:, 0] > 0) == y)
         name = f"{activation} {'-'.join(map(str, sizes))}"

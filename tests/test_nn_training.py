@@ -552,12 +552,18 @@ def test_relu_does_not_hide_a_nan(data):
 
 
 @pytest.mark.parametrize(
-    "last, loss",
-    [("softmax", "softmax_cross_entropy"), ("softmin", "softmax_cross_entropy"), ("softmax", "softmax_focal")],
+    "last, loss, bound",
+    [
+        ("softmax", "softmax_cross_entropy", "1.461"),
+        ("softmin", "softmax_cross_entropy", "1.461"),
+        ("sigmoid", "sigmoid_cross_entropy", "0.313"),
+        ("softmax", "softmax_focal", "too small"),
+        ("sigmoid", "sigmoid_focal", "too small"),
+    ],
 )
-def test_what_the_loss_applies_itself_is_refused(last, loss):
+def test_what_the_loss_applies_itself_is_refused(last, loss, bound):
     for layers in ([nn.Dense(4, 10), nn.Activation(last)], [nn.Dense(4, 10), nn.Activation(last), nn.Flatten()]):
-        with pytest.raises(ValueError, match="logits.*1.461.*Remove"):
+        with pytest.raises(ValueError, match=f"logits.*{bound}.*Remove"):
             trainer_for(nn.Sequential(layers), loss)
 
 
@@ -573,6 +579,42 @@ def test_double_softmax_is_as_bad_as_the_message_says():
     p, g = fa.softmax(z), fa.softmax_cross_entropy.value_and_grad(fa.softmax(z), [0])[1]
     right = fa.softmax_cross_entropy.value_and_grad(z, [0])[1]
     assert np.linalg.norm(right) / np.linalg.norm(fa.softmax.backward(g, output=p)) == pytest.approx(10)
+
+
+def test_losses_of_more_than_two_arrays_are_refused():
+    for loss in ("gaussian_nll", "linear_softmax_cross_entropy"):
+        with pytest.raises(TypeError, match="more than a prediction and a target"):
+            trainer_for(nn.Sequential([nn.Dense(4, 3)]), loss)
+
+
+@pytest.mark.parametrize("name", fa.list_losses())
+def test_every_loss_trains(name, rng):
+    """Its own target for each; those of more arrays are refused above."""
+    if name in ("gaussian_nll", "linear_softmax_cross_entropy"):
+        return
+    x = rng.standard_normal((64, 3)).astype(np.float32)
+    y = x.sum(axis=1, keepdims=True)
+    has_classes = name.startswith(("softmax", "nll", "categorical", "kl_div"))
+    ends = {
+        "binary_cross_entropy": "sigmoid",
+        "nll_loss": "log_softmax",
+        "kl_div": "log_softmax",
+        "categorical_cross_entropy": "softmax",
+    }
+    binary = name.startswith(("sigmoid", "binary"))
+    target = (
+        (y[:, 0] > 0).astype(int)
+        if has_classes
+        else (y > 0).astype(np.float32)
+        if binary
+        else np.sign(y)
+        if "hinge" in name
+        else abs(y)
+    )
+    target = np.eye(3, dtype=np.float32)[target] if name == "kl_div" else target
+    model = nn.Sequential([nn.Dense(3, 3 if has_classes else 1), nn.Activation(ends.get(name, "identity"))])
+    history = fit(trainer_for(model, name, optimizer=nn.Adam(0.05)), x, target, 10, 16)
+    assert history["loss"][-1] < history["loss"][0]
 
 
 def test_a_function_of_the_same_name_is_another_loss():

@@ -130,15 +130,10 @@ class Regressor(RegressorMixin, Network):
         self.single_ = y.ndim == 1
         y = y.reshape(len(y), -1).astype(np.float64)
         self.target_scaler_ = ZScore().fit(y)
-        return self._train(X, self.target_scaler_.transform(y), y.shape[1], mean_squared_error)
+        return self._train(X, self.target_scaler_.transform(y), y.shape[1], "mse")
 
     def predict(self, X):
         """The predicted numbers of each row."""
         outputs = self._outputs(X).astype(np.float64)
         y = self.target_scaler_.inverse_transform(outputs)
         return y[:, 0] if self.single_ else y
-
-
-def mean_squared_error(prediction, target):
-    error = prediction - target
-    return np.mean(np.square(error), dtype=np.float64), error * (2 / error.size)

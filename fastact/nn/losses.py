@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 
 import fastact as fa
@@ -12,8 +14,8 @@ from .names import find
 APPLIED_BY_LOSS = {"softmax_cross_entropy": ("softmax", "softmin"), "softmax_focal": ("softmax", "softmin"),
                    "sigmoid_cross_entropy": ("sigmoid",), "sigmoid_focal": ("sigmoid",)}  # fmt: skip
 """Losses that take logits, and the last layers that would apply the same once more."""
-BOUND = {"softmax": "the loss stays above log(1 + (classes - 1) / e), 1.461 for 10 classes, and the gradients are too small",
-         "sigmoid": "the loss stays above log(1 + 1 / e), 0.313, and the gradients are too small"}  # fmt: skip
+BOUND = {"softmax_cross_entropy": "the loss stays above log(1 + (classes - 1) / e), 1.461 for 10 classes, and ",
+         "sigmoid_cross_entropy": "the loss stays above log(1 + 1 / e), 0.313, and "}  # fmt: skip
 
 
 class CallableLoss:
@@ -46,8 +48,17 @@ def as_loss(loss, model):
     if isinstance(last, Activation) and last.function.__name__ in applied:
         twice = applied[0]
         raise ValueError(f"{name} takes logits and applies {twice} itself, but the model ends in {last!r}: with {twice} applied "
-                         f"twice {BOUND[twice]}. Remove the last layer.")  # fmt: skip
+                         f"twice {BOUND.get(name, '')}the gradients are too small. Remove the last layer.")  # fmt: skip
     if hasattr(loss, "value_and_grad"):
+        required = [
+            p.name
+            for p in inspect.signature(loss).parameters.values()
+            if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+        ]
+        if len(required) > 2:
+            raise TypeError(
+                f"{name} needs {', '.join(required)}, more than a prediction and a target: give a function of these two"
+            )
         return loss
     if callable(loss):
         return CallableLoss(loss)
