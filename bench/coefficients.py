@@ -48,6 +48,15 @@ def tail_product(centre):
     return function
 
 
+def shifted_tail_product(centre):
+    """(t + centre) Phi(-t) exp(t^2 / 2) in the same variable"""
+    def function(u):
+        t = centre * (1 + u) / (1 - u)
+        z = t / mp.sqrt(2)
+        return (t + centre) * mp.erfc(z) * mp.exp(z * z) / 2
+    return function
+
+
 def tail_start(t):
     """(1/2 - Phi(-t) exp(t^2 / 2)) / t"""
     z = t / mp.sqrt(2)
@@ -90,6 +99,7 @@ FITS = {
     "tanh remainder": (tanh_remainder, relative, TINY, mp.mpf("0.36"), 5, 11),
     "tail start": (tail_start, relative, TINY, mp.mpf("1.25"), 8, 16),
     "tail product": (tail_product(5), relative, *interval("1.25", 15, 5), 8, None),
+    "shifted tail product": (shifted_tail_product(4), relative, *interval(0, 15, 4), 9, None),
     "tail product to 39.5": (tail_product(5), relative, *interval("1.25", "39.5", 5), None, 19),
 }
 
