@@ -172,7 +172,7 @@ class TestDigits:
 
     @every_loss
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    def test_mpmath_and_the_promises(self, name, dtype, rng):
+    def test_promised_errors(self, name, dtype, rng):
         arrays = self.points(name, dtype, rng)
         taken = {"gaussian_nll": ("eps",)}.get(name, ("delta", "beta", "gamma"))  # by the oracle
         parameters = [np.dtype(dtype).type(default) for key, default in ROWS[name].parameters if key in taken]

@@ -43,8 +43,7 @@ def test_an_unknown_one_is_an_error_that_lists_what_there_is():
 @pytest.mark.parametrize("isa", OTHERS)
 def test_accuracy_specials_rows_and_losses(isa):
     files = ["test_accuracy.py", "test_specials.py", "test_gated.py", "test_rowwise.py", "test_softmax_cross_entropy.py",
-             "test_row_losses.py", "test_elementwise_losses.py",
-             "test_simplex.py"]
+             "test_row_losses.py", "test_elementwise_losses.py", "test_simplex.py"]
     result = child(isa, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", *files, "-k",
                    "not mpmath and not scipy and not PyTorch and not backward")  # fmt: skip
     assert result.returncode == 0, result.stdout[-4000:]
