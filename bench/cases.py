@@ -74,6 +74,15 @@ def with_classes(shape):
     return normal(shape, 0), np.random.default_rng(1).integers(shape[-1], size=shape[0]), np.empty(shape, np.float32)
 
 
+def of_probabilities(shape):
+    x, target, grad = with_classes(shape)
+    return fa.softmax(x), target, grad
+
+
+def with_probabilities(shape):
+    return fa.log_softmax(normal(shape, 0)), fa.softmax(normal(shape, 1)), np.empty(shape, np.float32)
+
+
 def linear_layer(shape):
     """Rows and the weight of a layer that makes logits of that shape of them."""
     rows, classes = shape
@@ -155,13 +164,13 @@ def rowwise(name):
     )
 
 
-def loss(name, moved):
-    """The gradient with respect to rows, for a target of classes."""
+def loss(name, moved, arrays=with_classes):
+    """The gradient with respect to rows."""
 
     def gradient(rows, x, target, _):
         return reference.VALUE_AND_GRAD[name](x[rows], target[rows], reduction="sum")[1] / len(target)
 
-    return Case(name, "loss", moved, with_classes, gradient)
+    return Case(name, "loss", moved, arrays, gradient)
 
 
 def linear_gradient(rows, x, weight, target, _):
@@ -199,6 +208,9 @@ ROWWISE = tuple(case for name in reference.ROWWISE for case in rowwise(name))
 ELEMENTWISE_LOSSES = tuple(elementwise_loss(row) for row in table.ELEMENTWISE_LOSSES)
 LOSSES = (
     *(loss(name, 2) for name in ("softmax_cross_entropy", "softmax_focal")),
+    loss("nll_loss", 1),
+    loss("categorical_cross_entropy", 1, of_probabilities),
+    loss("kl_div", 3, with_probabilities),
     Case("linear_softmax_cross_entropy", "loss", 2, linear_layer, linear_gradient),
 )
 

@@ -79,12 +79,6 @@ class Row:
         }
 
 
-def torch_cross_entropy(logits, target, _):
-    """As users write it."""
-    logits = logits.detach().requires_grad_()
-    return torch.autograd.grad(torch.nn.functional.cross_entropy(logits, target), logits)[0]
-
-
 @functools.lru_cache(1)
 def workspace(shape):
     return torch.empty(shape), torch.empty(shape), torch.ones(())
@@ -97,12 +91,6 @@ def torch_cross_entropy_out(logits, target, grad):
     _, total = aten.nll_loss_forward(log_p, target, None, 1, -100)
     aten.nll_loss_backward.grad_input(one, log_p, target, None, 1, -100, total, grad_input=d_log_p)
     aten._log_softmax_backward_data.out(d_log_p, log_p, -1, torch.float32, out=grad)
-
-
-def torch_softmax_focal(logits, target, _):
-    logits = logits.detach().requires_grad_()
-    log_p = torch.log_softmax(logits, -1).gather(-1, target[:, None])
-    return torch.autograd.grad(-((1 - log_p.exp()) ** 2 * log_p).mean(), logits)[0]
 
 
 def numpy_linear_cross_entropy(x, weight, target, dx):
@@ -137,7 +125,7 @@ def torch_gated(function):
 
 
 def torch_gradient(loss):
-    """The gradient of an elementwise loss, which is called with PyTorch's functions before its arrays."""
+    """Forward and backward of a loss, which is called with PyTorch's functions before its arrays."""
 
     def gradient(x, *arrays):
         *sources, _ = arrays
@@ -145,6 +133,11 @@ def torch_gradient(loss):
         return torch.autograd.grad(loss(torch.nn.functional, x, *sources), x)[0]
 
     return gradient
+
+
+def torch_softmax_focal(functional, x, t):
+    log_p = functional.log_softmax(x, -1).gather(-1, t[:, None])
+    return -((1 - log_p.exp()) ** 2 * log_p).mean()
 
 
 def torch_sigmoid_focal(functional, x, t):
@@ -365,8 +358,11 @@ ROWS = {
         numpy=lambda x, y: np.max(x, axis=-1, out=y),
         torch=lambda x, y: torch.amax(x, -1, out=y),
     ),
-    "softmax_cross_entropy": Row(torch=torch_cross_entropy, torch_out=torch_cross_entropy_out),
-    "softmax_focal": Row(torch=torch_softmax_focal),
+    "softmax_cross_entropy": Row(
+        torch=torch_gradient(lambda F, x, t: F.cross_entropy(x, t)),
+        torch_out=torch_cross_entropy_out,
+    ),
+    "softmax_focal": Row(torch=torch_gradient(torch_softmax_focal)),
     "sigmoid_cross_entropy": Row(
         torch=torch_gradient(lambda F, x, t: F.binary_cross_entropy_with_logits(x, t, reduction="sum")),
     ),
@@ -381,6 +377,9 @@ ROWS = {
     "sigmoid_focal": Row(torch=torch_gradient(torch_sigmoid_focal)),
     "poisson_nll": Row(torch=torch_gradient(lambda F, x, t: F.poisson_nll_loss(x, t, reduction="sum"))),
     "gaussian_nll": Row(torch=torch_gradient(lambda F, x, t, var: F.gaussian_nll_loss(x, t, var, reduction="sum"))),
+    "nll_loss": Row(torch=torch_gradient(lambda F, x, t: F.nll_loss(x, t))),
+    "categorical_cross_entropy": Row(torch=torch_gradient(lambda F, x, t: F.nll_loss(torch.log(x), t))),
+    "kl_div": Row(torch=torch_gradient(lambda F, x, t: F.kl_div(x, t, reduction="batchmean"))),
     "linear_softmax_cross_entropy": Row(numpy=numpy_linear_cross_entropy, torch=torch_linear_cross_entropy),
 }
 """What the other libraries call each function, or how it is made of a few of theirs."""

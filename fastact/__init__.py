@@ -33,7 +33,7 @@ from .gradients import GradientCheck, GradientError, check_grad
 from .linear import linear_softmax_cross_entropy
 from .losses import list_losses
 from .names import get
-from .row_losses import softmax_cross_entropy, softmax_focal
+from .row_losses import categorical_cross_entropy, kl_div, nll_loss, softmax_cross_entropy, softmax_focal
 from .rowwise import gumbel_softmax, log_softmax, logsumexp, softmax, softmin, sparsemax
 from .threads import get_num_threads, set_num_threads
 
@@ -44,16 +44,19 @@ __all__ = [
     "Activation",
     "GradientCheck",
     "GradientError",
+    "categorical_cross_entropy",
     "check_grad",
     "get",
     "get_backend",
     "get_num_threads",
     "gumbel_softmax",
+    "kl_div",
     "linear_softmax_cross_entropy",
     "list_activations",
     "list_losses",
     "log_softmax",
     "logsumexp",
+    "nll_loss",
     "nn",
     "plot",
     "set_backend",

@@ -299,6 +299,36 @@ class _GaussianNll:
 gaussian_nll: _GaussianNll
 # end
 
+class _KlDiv:
+    def __call__(
+        self, log_probs: ArrayLike, probs: ArrayLike, *, log_target: bool = False, axis: int = -1, reduction: _Reduction = "mean"
+    ) -> Any: ...
+    def value_and_grad(
+        self,
+        log_probs: ArrayLike,
+        probs: ArrayLike,
+        *,
+        log_target: bool = False,
+        axis: int = -1,
+        reduction: _Reduction = "mean",
+        grad_out: NDArray[Any] | None = None,
+    ) -> tuple[Any, NDArray[Any]]: ...
+
+class _NllLoss:
+    def __call__(self, log_probs: ArrayLike, target: ArrayLike, **options: Unpack[_OfRows]) -> Any: ...
+    def value_and_grad(
+        self, log_probs: ArrayLike, target: ArrayLike, *, grad_out: NDArray[Any] | None = None, **options: Unpack[_OfRows]
+    ) -> tuple[Any, NDArray[Any]]: ...
+
+class _CategoricalCrossEntropy:
+    def __call__(self, probs: ArrayLike, target: ArrayLike, **options: Unpack[_OfRows]) -> Any: ...
+    def value_and_grad(
+        self, probs: ArrayLike, target: ArrayLike, *, grad_out: NDArray[Any] | None = None, **options: Unpack[_OfRows]
+    ) -> tuple[Any, NDArray[Any]]: ...
+
+nll_loss: _NllLoss
+categorical_cross_entropy: _CategoricalCrossEntropy
+kl_div: _KlDiv
 softmax_cross_entropy: _SoftmaxCrossEntropy
 softmax_focal: _SoftmaxFocal
 linear_softmax_cross_entropy: _LinearSoftmaxCrossEntropy

@@ -142,7 +142,8 @@ def _evaluate(x, weight, target, bias, grad_out, class_weight, ignore_index, lab
                 if bias is not None:
                     logits[:, block] += bias[block]
             losses = np.empty(len(part), compute) if reduction == "none" else None
-            total += row_losses.softmax_cross_entropy(logits, targets[part], logits if sums else None, losses, factor, **terms)
+            total += row_losses.evaluate(
+                "softmax_cross_entropy", logits, targets[part], logits if sums else None, losses, factor, **terms)  # fmt: skip
             if losses is not None:
                 values[part] = losses
             if sums:

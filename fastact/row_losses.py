@@ -10,7 +10,12 @@ import numpy as np
 from .backends import row_losses
 from .losses import as_input, check_reduction, gradient_of, output_like, plain, register, rounded
 
-__all__ = ["softmax_cross_entropy", "softmax_focal"]
+__all__ = ["categorical_cross_entropy", "kl_div", "nll_loss", "softmax_cross_entropy", "softmax_focal"]
+
+CLASSES, PROBABILITIES = ("classes",), ("probabilities",)
+EITHER = CLASSES + PROBABILITIES
+"""What a target may hold, told by its shape."""
+KL_DIV = ("kl_div", "kl_div_of_logs")
 
 
 @register
@@ -74,8 +79,8 @@ def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=
     >>> round(float(softmax_cross_entropy([[2.0, 1.0, 0.0]], [0])), 12)
     0.407605964444
     """
-    return _cross_entropy(as_input(logits), None, target, axis, reduction, weight=weight, ignore_index=ignore_index,
-                          label_smoothing=label_smoothing, z_loss=z_loss)
+    return _evaluate("softmax_cross_entropy", as_input(logits), None, target, axis, reduction, weight=weight,
+                     ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss)
 
 
 @gradient_of(softmax_cross_entropy)
@@ -102,8 +107,8 @@ def _value_and_grad(logits, target, *, axis=-1, weight=None, ignore_index=-100, 
     """
     logits = as_input(logits)
     grad = output_like(logits, grad_out, "grad_out")
-    value = _cross_entropy(logits, grad, target, axis, reduction, weight=weight, ignore_index=ignore_index,
-                           label_smoothing=label_smoothing, z_loss=z_loss)
+    value = _evaluate("softmax_cross_entropy", logits, grad, target, axis, reduction, weight=weight,
+                      ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss)
     return value, grad
 
 
@@ -139,8 +144,8 @@ def softmax_focal(logits, target, *, axis=-1, alpha=None, gamma=2.0, weight=None
     >>> round(float(softmax_focal([[2.0, 1.0, 0.0]], [0])), 12)
     0.045677798968
     """
-    return _cross_entropy(as_input(logits), None, target, axis, reduction, weight=weight, ignore_index=ignore_index,
-                          alpha=1.0 if alpha is None else alpha, gamma=gamma)
+    return _evaluate("softmax_cross_entropy", as_input(logits), None, target, axis, reduction, CLASSES, weight=weight,
+                     ignore_index=ignore_index, alpha=1.0 if alpha is None else alpha, gamma=gamma)
 
 
 @gradient_of(softmax_focal)
@@ -155,9 +160,152 @@ def _focal_value_and_grad(logits, target, *, axis=-1, alpha=None, gamma=2.0, wei
     """
     logits = as_input(logits)
     grad = output_like(logits, grad_out, "grad_out")
-    value = _cross_entropy(logits, grad, target, axis, reduction, weight=weight, ignore_index=ignore_index,
-                           alpha=1.0 if alpha is None else alpha, gamma=gamma)
+    value = _evaluate("softmax_cross_entropy", logits, grad, target, axis, reduction, CLASSES, weight=weight,
+                      ignore_index=ignore_index, alpha=1.0 if alpha is None else alpha, gamma=gamma)
     return value, grad
+
+
+@register
+def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean"):
+    """Negative log-likelihood of classes whose log-probabilities are given, such as those of `log_softmax`.
+
+    For each row, with t the class, ``-w[t] log_probs[t]``. `softmax_cross_entropy` does both in one.
+
+    Parameters
+    ----------
+    log_probs : array_like
+        One value for each of the C classes along ``axis``; dtypes as for `softmax_cross_entropy`.
+    target : array_like
+        Classes, of any integer dtype and the shape of ``log_probs`` without the axis.
+    axis, weight, ignore_index, reduction
+        As for `softmax_cross_entropy`.
+
+    Returns and errors are those of `softmax_cross_entropy`. Nothing but the element of the class is looked at.
+
+    Examples
+    --------
+    >>> round(float(nll_loss(np.log([[0.7, 0.2, 0.1]]), [0])), 12)
+    0.356674943939
+    """
+    return _evaluate("nll_loss", as_input(log_probs), None, target, axis, reduction, CLASSES, weight=weight,
+                     ignore_index=ignore_index)  # fmt: skip
+
+
+@gradient_of(nll_loss)
+def _nll_value_and_grad(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean", grad_out=None):
+    """The loss and its gradient with respect to the log-probabilities, in one pass over memory.
+
+    Parameters are those of `nll_loss`, and
+
+    grad_out : ndarray, optional
+        Receives the gradient: of the shape and dtype of ``log_probs``, which it may be.
+    """
+    log_probs = as_input(log_probs)
+    grad = output_like(log_probs, grad_out, "grad_out")
+    value = _evaluate("nll_loss", log_probs, grad, target, axis, reduction, CLASSES, weight=weight,
+                      ignore_index=ignore_index)  # fmt: skip
+    return value, grad
+
+
+@register
+def categorical_cross_entropy(probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean"):
+    """Cross-entropy between a target distribution and probabilities, such as those of `softmax`.
+
+    For each row, with q the target and w the weights, ``-sum(w q log(probs))``. Of logits, `softmax_cross_entropy` keeps
+    more digits.
+
+    Parameters
+    ----------
+    probs : array_like
+        One value for each of the C classes along ``axis``, which is not normalised; dtypes as for
+        `softmax_cross_entropy`.
+    target : array_like
+        Either classes, of any integer dtype and the shape of ``probs`` without the axis, or probabilities, of the shape
+        of ``probs``.
+    axis, weight, ignore_index, reduction
+        As for `softmax_cross_entropy`.
+
+    Returns and errors are those of `softmax_cross_entropy`.
+
+    Notes
+    -----
+    Nothing is clipped: a class of probability 0 costs infinitely much, and nothing where the target is 0, too. With
+    classes, nothing but the element of the class is looked at.
+
+    Examples
+    --------
+    >>> round(float(categorical_cross_entropy([[0.7, 0.2, 0.1]], [0])), 12)
+    0.356674943939
+    """
+    return _evaluate("categorical_cross_entropy", as_input(probs), None, target, axis, reduction, weight=weight,
+                     ignore_index=ignore_index)  # fmt: skip
+
+
+@gradient_of(categorical_cross_entropy)
+def _categorical_value_and_grad(probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean", grad_out=None):
+    """The loss and its gradient with respect to the probabilities, in one pass over memory.
+
+    Parameters are those of `categorical_cross_entropy`, and
+
+    grad_out : ndarray, optional
+        Receives the gradient: of the shape and dtype of ``probs``, which it may be.
+    """
+    probs = as_input(probs)
+    grad = output_like(probs, grad_out, "grad_out")
+    value = _evaluate("categorical_cross_entropy", probs, grad, target, axis, reduction, weight=weight,
+                      ignore_index=ignore_index)  # fmt: skip
+    return value, grad
+
+
+@register
+def kl_div(log_probs, probs, *, log_target=False, axis=-1, reduction="mean"):
+    """Kullback-Leibler divergence of a target distribution from one whose log-probabilities are given.
+
+    For each row, with t the target, ``sum(t (log(t) - log_probs))``.
+
+    Parameters
+    ----------
+    log_probs : array_like
+        Logarithms of probabilities along ``axis``, such as those of `log_softmax`; dtypes as for
+        `softmax_cross_entropy`.
+    probs : array_like
+        The target, of the shape of ``log_probs``.
+    log_target : bool, default False
+        Whether ``probs``, too, holds logarithms.
+    axis : int, default -1
+    reduction : {"mean", "sum", "none"}
+        The mean is over the rows, as PyTorch's "batchmean", the only one that is the divergence; "none" gives a value for
+        each row.
+
+    Returns and errors are those of `softmax_cross_entropy`.
+
+    Notes
+    -----
+    0 log(0) = 0, and what the target gives a probability of 0 counts nothing, whatever its logarithm is in
+    ``log_probs``.
+
+    Source: Kullback and Leibler 1951.
+
+    Examples
+    --------
+    >>> round(float(kl_div(np.log([[0.5, 0.5]]), [[0.75, 0.25]])), 12)
+    0.130812035941
+    """
+    return _evaluate(KL_DIV[bool(log_target)], as_input(log_probs), None, probs, axis, reduction, PROBABILITIES)
+
+
+@gradient_of(kl_div)
+def _kl_div_value_and_grad(log_probs, probs, *, log_target=False, axis=-1, reduction="mean", grad_out=None):
+    """The divergence and its gradient with respect to ``log_probs``, in one pass over memory.
+
+    Parameters are those of `kl_div`, and
+
+    grad_out : ndarray, optional
+        Receives the gradient: of the shape and dtype of ``log_probs``, which it may be.
+    """
+    log_probs = as_input(log_probs)
+    grad = output_like(log_probs, grad_out, "grad_out")
+    return _evaluate(KL_DIV[bool(log_target)], log_probs, grad, probs, axis, reduction, PROBABILITIES), grad
 
 
 # What the losses share ------------------------------------------------------------------------------------------------
@@ -178,7 +326,7 @@ def class_numbers(numbers, classes, name="weight"):
     return numbers
 
 
-def classes_last(x, grad, target, axis, takes=("classes", "probabilities")):
+def classes_last(x, grad, target, axis, takes=EITHER):
     """The arrays with the classes along the last axis, and which of the two target holds; it is checked."""
     axis = operator.index(axis)
     if not -x.ndim <= axis < x.ndim:
@@ -193,7 +341,7 @@ def classes_last(x, grad, target, axis, takes=("classes", "probabilities")):
     return x, grad, *as_target(target, x.shape[:-1], x.shape[-1], x.dtype, takes)
 
 
-def as_target(target, rows, classes, dtype, takes=("classes", "probabilities")):
+def as_target(target, rows, classes, dtype, takes=EITHER):
     """Target, by its shape classes for the rows or probabilities, which become dtype; and which of the two."""
     shapes = {"classes": rows, "probabilities": (*rows, classes)}
     kind = next((kind for kind in takes if target.shape == shapes[kind]), None)
@@ -239,27 +387,27 @@ def cross_entropy_terms(target, kind, classes, dtype, reduction, *, weight=None,
     return 1.0 / (total or 1.0) if reduction == "mean" else 1.0, terms
 
 
-def _cross_entropy(logits, grad, target, axis, reduction, **options):
+def _evaluate(loss, x, grad, target, axis, reduction, takes=EITHER, **options):
     """The value; the gradient goes to grad unless that is None."""
-    takes = ("classes",) if "gamma" in options else ("classes", "probabilities")
-    logits, grad, target, kind = classes_last(logits, grad, target, axis, takes)
-    factor, terms = cross_entropy_terms(target, kind, logits.shape[-1], computed_in(logits.dtype), reduction, **options)
-    return run(row_losses.softmax_cross_entropy, logits, grad, target, factor, reduction, **terms)
+    x, grad, target, kind = classes_last(x, grad, target, axis, takes)
+    factor, terms = cross_entropy_terms(target, kind, x.shape[-1], computed_in(x.dtype), reduction, **options)
+    return run(loss, x, grad, target, factor, reduction, **terms)
 
 
-def run(kernel, x, grad, target, factor, reduction, **terms):
-    """The value by a kernel over the last axis of x; the gradient goes to grad unless that is None."""
+def run(loss, x, grad, target, factor, reduction, **terms):
+    """The value by the kernels of a loss over the last axis of x; the gradient goes to grad unless that is None."""
     # The gradient may overwrite the input, row by row, but nothing else that is still to be read.
     written = grad
     if grad is not None and (not grad.flags.aligned or np.may_share_memory(grad, target)
                              or np.may_share_memory(grad, x) and not row_losses.same_elements(grad, x)):  # fmt: skip
         written = np.empty(x.shape, x.dtype)
     values = np.empty(x.shape[:-1], x.dtype) if reduction == "none" else None
-    total = kernel(x, target, written, values, factor, **terms)
+    total = row_losses.evaluate(loss, x, target, written, values, factor, **terms)
     if total is None:
         # More than two levels of strides over the rows: through copies.
         written = grad if grad is None else np.empty(x.shape, x.dtype)
-        total = kernel(np.ascontiguousarray(x), np.ascontiguousarray(target), written, values, factor, **terms)
+        contiguous = np.ascontiguousarray(x), np.ascontiguousarray(target)
+        total = row_losses.evaluate(loss, *contiguous, written, values, factor, **terms)
     if written is not grad:
         grad[...] = written
     return values[()] if values is not None else rounded(total, x.dtype)

@@ -2,6 +2,7 @@
 """Rows in memory, whatever their strides and their type, and how they come into contiguous memory and back."""
 
 from libc.stdlib cimport llabs, malloc
+from libc.string cimport memset
 
 streaming_from = 1 << 62
 bfloat16_number = -1
@@ -82,6 +83,37 @@ cdef void store(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t 
     else:
         narrow[storage - HALF](<float*>buffer, raw, rows * n)
         copy_rows(size, raw, n * size, size, target, operand.row, operand.item, rows, n)
+
+cdef double number_at(char* p, Storage storage) noexcept nogil:
+    cdef float number
+    if storage == DOUBLE:
+        return (<double*>p)[0]
+    if storage == FLOAT:
+        return (<float*>p)[0]
+    widen[storage - HALF](p, &number, 1)
+    return number
+
+cdef void set_number(char* p, Storage storage, double value) noexcept nogil:
+    cdef float number = <float>value
+    if storage == DOUBLE:
+        (<double*>p)[0] = value
+    elif storage == FLOAT:
+        (<float*>p)[0] = number
+    else:
+        narrow[storage - HALF](&number, p, 1)
+
+cdef void fill_with_zeros(char* target, Py_ssize_t row, Py_ssize_t item, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    cdef unsigned long long zero = 0
+    cdef Py_ssize_t r
+    if item == size and row == n * size:
+        memset(target, 0, rows * n * size)
+    elif item == size:
+        for r in range(rows):
+            memset(target + r * row, 0, n * size)
+    elif llabs(row) < llabs(item):
+        copy_rows(size, <char*>&zero, 0, 0, target, item, row, n, rows)
+    else:
+        copy_rows(size, <char*>&zero, 0, 0, target, row, item, rows, n)
 
 cdef bint reserve(Workspace* work, Py_ssize_t raw, Py_ssize_t* sizes, int count) noexcept nogil:
     """Memory for the raw rows and for each of the buffers, which start on cache lines; False if there is none to be had."""

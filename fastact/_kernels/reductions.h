@@ -136,6 +136,8 @@ static inline double add_up_double(double *total, double *low, double *rest)
             low[j] += low[j + half] + ((a - (s - share)) + (b - share));
             total[j] = s;
         }
+    if (!(*low - *low == 0))
+        *low = 0; /* the sum is infinite or NaN */
     sum = *total + *low;
     *rest = *low - (sum - *total);
     return sum;

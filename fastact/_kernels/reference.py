@@ -559,10 +559,53 @@ def elementwise_losses(functions):
     return {function.__name__: twin(function) for function in functions}
 
 
+def of_rows(log_p, target, slope, axis, weight=None, ignore_index=-100, reduction="mean"):
+    """Value and gradient of -sum(w q log_p), q the target; slope is d log_p / dx."""
+    log_p, slope = np.moveaxis(log_p, axis, -1), np.moveaxis(slope, axis, -1)
+    target = np.asarray(target)
+    weight = np.ones(log_p.shape[-1]) if weight is None else np.asarray(weight, np.float64)
+    if target.ndim == log_p.ndim:
+        c = weight * np.moveaxis(target.astype(np.float64), axis, -1)
+        divisor = c.size // c.shape[-1]
+    else:
+        counts = target != ignore_index
+        label = np.where(counts, target, 0)[..., None]
+        c = np.where((np.arange(log_p.shape[-1]) == label) & counts[..., None], weight, 0)
+        divisor = np.sum(c)
+    divisor = (divisor if reduction == "mean" else 1.0) or 1.0
+    with np.errstate(all="ignore"):
+        value = -np.sum(np.where(c == 0, 0, c * log_p), axis=-1)
+        grad = np.where(c == 0, 0, -c * slope) / divisor
+    return value if reduction == "none" else np.sum(value) / divisor, np.moveaxis(grad, -1, axis)
+
+
+def nll_loss(log_probs, target, *, axis=-1, **options):
+    log_probs = np.asarray(log_probs, np.float64)
+    return of_rows(log_probs, target, np.ones_like(log_probs), axis, **options)
+
+
+def categorical_cross_entropy(probs, target, *, axis=-1, **options):
+    probs = np.asarray(probs, np.float64)
+    with np.errstate(all="ignore"):
+        return of_rows(np.log(probs), target, 1 / probs, axis, **options)
+
+
+def kl_div(log_probs, probs, *, log_target=False, axis=-1, reduction="mean"):
+    x, t = np.asarray(log_probs, np.float64), np.asarray(probs, np.float64)
+    with np.errstate(all="ignore"):
+        p, log_p = (np.exp(t), t) if log_target else (t, np.log(t))
+        value = np.sum(np.where(p == 0, 0, p * (log_p - x)), axis=axis)
+    divisor = (value.size if reduction == "mean" else 1.0) or 1.0
+    return value if reduction == "none" else np.sum(value) / divisor, -p / divisor
+
+
 VALUE_AND_GRAD = elementwise_losses([
     sigmoid_cross_entropy, binary_cross_entropy, mse, mae, huber, smooth_l1, log_cosh, hinge, squared_hinge, sigmoid_focal,
     poisson_nll, gaussian_nll,
 ]) | {
+    "nll_loss": nll_loss,
+    "categorical_cross_entropy": categorical_cross_entropy,
+    "kl_div": kl_div,
     "softmax_cross_entropy": softmax_cross_entropy,
     "softmax_focal": softmax_focal,
     "linear_softmax_cross_entropy": linear_softmax_cross_entropy,

@@ -1,5 +1,21 @@
 from .rows cimport PANEL
 
+cdef enum:
+    BLOCK = 256            # elements that are in the first-level cache while they are summed up
+
+cdef struct ComparedRows:
+    # Rows of n elements and their targets, contiguous; those of at most BLOCK elements without gaps between them. Strides
+    # count elements.
+    char* x
+    char* target
+    char* grad             # may be x, or NULL if only the values are wanted; it is multiplied by factor
+    char* weight           # of the n classes, or NULL
+    double* values         # of the rows
+    Py_ssize_t x_row, target_row, grad_row
+    Py_ssize_t rows, n
+    double factor
+    bint streaming         # grad goes past the cache
+
 cdef struct CrossEntropy:
     # One row of n logits for the kernel of softmax cross-entropy, whose target is
     #     share onehot(label) + spread,

@@ -4,13 +4,14 @@
 Built once; the kernels come from the build for the best instruction set, as addresses (see bind).
 """
 
+from libc.math cimport log
 from libc.stdlib cimport free
 from libc.string cimport memset
 cimport numpy as np
 
 from .operands cimport (
-    DOUBLE, FLOAT, GROUP, Operand, Storage, Workspace, address, computed, load, reserve, stand_side_by_side, storage_of, store,
-    streaming_from, width,
+    DOUBLE, FLOAT, GROUP, Operand, Storage, Workspace, address, computed, fill_with_zeros, load, number_at, reserve, set_number,
+    stand_side_by_side, storage_of, store, streaming_from, width,
 )
 from .rows cimport BATCH, PANEL, SHORT, batch_of, panel_bytes
 from .threads cimport share, team
@@ -18,6 +19,7 @@ from .threads cimport share, team
 np.import_array()
 
 cdef extern from "primitives.h" nogil:
+    void stream_copy(char*, const char*, Py_ssize_t)
     void stream_fence()
 
 cdef extern from *:
@@ -25,6 +27,7 @@ cdef extern from *:
 
 ctypedef void (*loss_kernel)(CrossEntropy*, Py_ssize_t) noexcept nogil
 ctypedef void (*loss_panel_kernel)(CrossEntropyPanel*) noexcept nogil
+ctypedef void (*compare_kernel)(ComparedRows*) noexcept nogil
 ctypedef double (*spread_kernel)(char*, char*, Py_ssize_t, double, double, char*) noexcept nogil
 
 cdef enum:
@@ -34,10 +37,13 @@ cdef enum:
 cdef loss_kernel cross_entropy_kernels[2]
 cdef loss_panel_kernel cross_entropy_panel_kernels[2]
 cdef spread_kernel spread_kernels[2]
+cdef dict addresses = {}
 
 
 def bind(kernels):
     """Take the kernels from the chosen build."""
+    global addresses
+    addresses = kernels
     for storage, T in ((FLOAT, "float"), (DOUBLE, "double")):
         cross_entropy_kernels[<int>storage] = <loss_kernel><size_t>kernels["softmax_cross_entropy_" + T]
         cross_entropy_panel_kernels[<int>storage] = <loss_panel_kernel><size_t>kernels["softmax_cross_entropy_columns_" + T]
@@ -45,7 +51,10 @@ def bind(kernels):
 
 
 cdef struct LossJob:
-    Operand logits, target
+    compare_kernel compare[2]   # of the computed types for a loss that compares rows with probabilities, else NULL
+    bint at_label               # for one that reads nothing but the element of its class
+    bint logarithm              # of which it takes the logarithm
+    Operand x, target
     Operand grad, values     # without data if not wanted; values are the losses of the rows
     Storage storage
     Py_ssize_t rows, n
@@ -91,10 +100,9 @@ cdef inline Py_ssize_t label_of(LossJob* job, Py_ssize_t row, double* share) noe
 
 cdef void take_value(LossJob* job, Py_ssize_t row, double value) noexcept nogil:
     """The loss of one row: into its sum, and to where the losses are wanted."""
-    cdef float narrow_value = <float>value
     job.sums[row // job.unit] += value
     if job.values.data != NULL:
-        store(&job.values, row, 1, 1, job.storage, NULL, <char*>&value if job.storage == DOUBLE else <char*>&narrow_value)
+        set_number(address(&job.values, row), job.storage, value)
 
 cdef void run_loss_columns(void* about, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     """The losses of some rows, side by side, where classes are the only target."""
@@ -113,8 +121,8 @@ cdef void run_loss_columns(void* about, Py_ssize_t first, Py_ssize_t count) noex
         return
     task.n = n
     task.grad = NULL
-    task.logits_row = job.logits.row // size if direct else n
-    task.logits_item = job.logits.item // size if direct else 1
+    task.logits_row = job.x.row // size if direct else n
+    task.logits_item = job.x.item // size if direct else 1
     task.grad_row = job.grad.row // size if direct else n
     task.grad_item = job.grad.item // size if direct else 1
     task.z_loss = job.z_loss
@@ -122,9 +130,9 @@ cdef void run_loss_columns(void* about, Py_ssize_t first, Py_ssize_t count) noex
     task.factor = job.factor
     task.scratch = work.buffers[2]
     while start < first + count:
-        task.rows = min(<Py_ssize_t>PANEL, first + count - start, job.logits.inner - start % job.logits.inner)
-        task.logits = (address(&job.logits, start) if direct
-                       else load(&job.logits, start, task.rows, n, storage, work.raw, work.buffers[0]))
+        task.rows = min(<Py_ssize_t>PANEL, first + count - start, job.x.inner - start % job.x.inner)
+        task.logits = (address(&job.x, start) if direct
+                       else load(&job.x, start, task.rows, n, storage, work.raw, work.buffers[0]))
         if job.grad.data != NULL:
             task.grad = address(&job.grad, start) if direct else work.buffers[1]
         for r in range(task.rows):
@@ -143,10 +151,10 @@ cdef void run_loss_rows(void* about, Py_ssize_t first, Py_ssize_t count) noexcep
     cdef Storage storage = job.storage, compute = computed(storage)
     cdef Py_ssize_t size = width(compute), n = job.n, batch = batch_of(n), group = count, rows, start = first, r, i, k
     cdef bint gradient = job.grad.data != NULL, probabilities = job.label_type < 0
-    cdef bint logits_direct = storage == compute and (job.logits.item == size or n == 1)
+    cdef bint logits_direct = storage == compute and (job.x.item == size or n == 1)
     cdef bint grad_direct = storage == compute and (job.grad.item == size or n == 1)
     cdef bint target_direct = not probabilities or storage == compute and (job.target.item == size or n == 1)
-    cdef Py_ssize_t logits_row = job.logits.row if logits_direct else n * size
+    cdef Py_ssize_t logits_row = job.x.row if logits_direct else n * size
     cdef Py_ssize_t grad_row = job.grad.row if grad_direct else n * size
     cdef Py_ssize_t target_row = job.target.row if target_direct else n * size
     cdef Py_ssize_t sizes[5]
@@ -180,9 +188,9 @@ cdef void run_loss_rows(void* about, Py_ssize_t first, Py_ssize_t count) noexcep
         task.streaming = job.streaming
         task.scratch = work.buffers[4] + k * n * size
     while start < first + count:
-        rows = min(group, first + count - start, job.logits.inner - start % job.logits.inner)
-        logits = (address(&job.logits, start) if logits_direct
-                  else load(&job.logits, start, rows, n, storage, work.raw, work.buffers[0]))
+        rows = min(group, first + count - start, job.x.inner - start % job.x.inner)
+        logits = (address(&job.x, start) if logits_direct
+                  else load(&job.x, start, rows, n, storage, work.raw, work.buffers[0]))
         if gradient:
             grad = address(&job.grad, start) if grad_direct else work.buffers[1]
         if probabilities:
@@ -219,18 +227,123 @@ cdef void run_loss_rows(void* about, Py_ssize_t first, Py_ssize_t count) noexcep
     if job.streaming:
         stream_fence()
 
+cdef inline bint lies_as_computed(Operand* operand, Storage storage, Py_ssize_t n, Py_ssize_t row) noexcept nogil:
+    """Whether rows need not be brought into contiguous memory first; row is the step that they must have, 0 for any."""
+    return storage == computed(storage) and (operand.item == width(storage) or n == 1) and (row == 0 or operand.row == row)
+
+cdef void run_compared_rows(void* about, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    """The losses of some rows compared with probabilities."""
+    cdef LossJob* job = <LossJob*>about
+    cdef Storage storage = job.storage, compute = computed(storage)
+    cdef Py_ssize_t size = width(compute), n = job.n, group = max(1, min(count, GROUP // n)), start = first, r
+    cdef Py_ssize_t row = n * size if n <= BLOCK else 0        # short rows follow one another
+    cdef bint gradient = job.grad.data != NULL
+    cdef bint x_direct = lies_as_computed(&job.x, storage, n, row)
+    cdef bint target_direct = lies_as_computed(&job.target, storage, n, row)
+    cdef bint grad_direct = lies_as_computed(&job.grad, storage, n, row)
+    cdef Py_ssize_t[4] sizes
+    cdef Workspace work
+    cdef ComparedRows task
+    sizes[0] = 0 if x_direct else group * n * size
+    sizes[1] = 0 if target_direct else group * n * size
+    sizes[2] = 0 if grad_direct or not gradient else group * n * size
+    sizes[3] = group * sizeof(double)
+    if not reserve(&work, 0 if storage == compute else group * n * 2, sizes, 4):
+        job.failed = True
+        return
+    task.n = n
+    task.x_row = job.x.row // size if x_direct else n
+    task.target_row = job.target.row // size if target_direct else n
+    task.grad_row = job.grad.row // size if grad_direct else n
+    task.grad = NULL
+    task.weight = job.spread_weight
+    task.values = <double*>work.buffers[3]
+    task.factor = job.factor
+    task.streaming = job.streaming and grad_direct
+    while start < first + count:
+        task.rows = min(group, first + count - start, job.x.inner - start % job.x.inner)
+        task.x = (address(&job.x, start) if x_direct
+                  else load(&job.x, start, task.rows, n, storage, work.raw, work.buffers[0]))
+        task.target = (address(&job.target, start) if target_direct
+                       else load(&job.target, start, task.rows, n, storage, work.raw, work.buffers[1]))
+        if gradient:
+            task.grad = address(&job.grad, start) if grad_direct else work.buffers[2]
+        job.compare[<int>compute](&task)
+        for r in range(task.rows):
+            take_value(job, start + r, task.values[r])
+        if gradient and not grad_direct:
+            store(&job.grad, start, task.rows, n, storage, work.raw, task.grad)
+        start += task.rows
+    free(work.memory)
+    if task.streaming:
+        stream_fence()
+
+cdef void run_labels(void* about, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    """The losses of some rows that depend on the element of their class alone: elsewhere the gradient is 0."""
+    cdef LossJob* job = <LossJob*>about
+    cdef Storage storage = job.storage
+    cdef Py_ssize_t n = job.n, size = width(storage), group = max(1, min(count, GROUP // n)), start = first, rows, r
+    cdef bint gradient = job.grad.data != NULL
+    cdef Py_ssize_t[3] sizes = [group * sizeof(Py_ssize_t), group * sizeof(double), n * size if job.streaming else 0]
+    cdef Py_ssize_t* label
+    cdef double* slope
+    cdef char* grad
+    cdef Workspace work
+    cdef double share, x
+    if not reserve(&work, 0, sizes, 3):
+        job.failed = True
+        return
+    label = <Py_ssize_t*>work.buffers[0]
+    slope = <double*>work.buffers[1]
+    memset(work.buffers[2], 0, sizes[2])
+    while start < first + count:
+        rows = min(group, first + count - start, job.x.inner - start % job.x.inner)
+        for r in range(rows):
+            label[r] = label_of(job, start + r, &share)
+            if label[r] < 0 or share == 0:
+                slope[r] = 0
+                take_value(job, start + r, 0)
+                continue
+            x = number_at(address(&job.x, start + r) + label[r] * job.x.item, storage)
+            take_value(job, start + r, 0 - share * (log(x) if job.logarithm else x))
+            slope[r] = -share * job.factor / (x if job.logarithm else 1)
+        if job.streaming:
+            for r in range(rows):
+                grad = work.buffers[2] + max(label[r], <Py_ssize_t>0) * size
+                set_number(grad, storage, slope[r])
+                stream_copy(address(&job.grad, start + r), work.buffers[2], n * size)
+                memset(grad, 0, size)
+        elif gradient:
+            fill_with_zeros(address(&job.grad, start), job.grad.row, job.grad.item, rows, n, size)
+            for r in range(rows):
+                if slope[r] != 0:
+                    set_number(address(&job.grad, start + r) + label[r] * job.grad.item, storage, slope[r])
+        start += rows
+    free(work.memory)
+    if job.streaming:
+        stream_fence()
+
+
 cdef double run_losses(LossJob* job) noexcept nogil:
     """The sum over all rows, whose order depends on nothing but the shape."""
     cdef Py_ssize_t size = width(job.storage), chunk, i
-    cdef int threads = team(job.rows * job.n * (1.0 if size == 8 else 0.5))
     cdef double total = 0
-    cdef bint columns = (job.label_type >= 0 and job.spread == NULL
-                         and (job.n < SHORT or size >= 4 and stand_side_by_side(&job.logits, job.logits.inner, job.n, size)))
+    cdef int threads
+    cdef bint columns = (job.compare[0] == NULL and not job.at_label and job.label_type >= 0 and job.spread == NULL
+                         and (job.n < SHORT or size >= 4 and stand_side_by_side(&job.x, job.x.inner, job.n, size)))
     job.streaming = (not columns and size >= 4 and job.grad.data != NULL and job.grad.item == size
-                     and job.grad.data != job.logits.data and job.rows * job.n * size > streaming_from)
+                     and job.grad.data != job.x.data and job.rows * job.n * size > streaming_from)
     job.unit = max((job.rows + SUMS - 1) // SUMS, GROUP // job.n, 1)
     chunk = (PANEL + job.unit - 1) // job.unit * job.unit if columns else job.unit
-    share(run_loss_columns if columns else run_loss_rows, job, job.rows, chunk, threads)
+    if job.at_label:
+        threads = team(job.rows * (5 + (0.02 * size * job.n if job.grad.data != NULL else 0)))
+        share(run_labels, job, job.rows, chunk, threads)
+    elif job.compare[0] != NULL:
+        threads = team(0.1 * size * job.rows * job.n)
+        share(run_compared_rows, job, job.rows, chunk, threads)
+    else:
+        threads = team(job.rows * job.n * (1.0 if size == 8 else 0.5))
+        share(run_loss_columns if columns else run_loss_rows, job, job.rows, chunk, threads)
     for i in range(SUMS):
         total += job.sums[i]
     return total
@@ -296,35 +409,35 @@ def total_weight(np.ndarray target, Py_ssize_t classes, Py_ssize_t ignore_index,
     return total
 
 
-def softmax_cross_entropy(np.ndarray logits, np.ndarray target, np.ndarray grad, np.ndarray values, double factor, *,
-                          np.ndarray shares=None, np.ndarray spread_weight=None, np.ndarray spread=None, double spread_sum=0,
-                          Py_ssize_t ignore_index=0, double keep=1, double floor=0, double z_loss=0, double gamma=0):
-    """factor times the sum of the losses of rows, along the last axis of logits; None if the arrays have too many dimensions.
+def evaluate(str loss, np.ndarray x, np.ndarray target, np.ndarray grad, np.ndarray values, double factor, *,
+             np.ndarray shares=None, np.ndarray spread_weight=None, np.ndarray spread=None, double spread_sum=0,
+             Py_ssize_t ignore_index=0, double keep=1, double floor=0, double z_loss=0, double gamma=0):
+    """factor times the sum of the losses of rows, along the last axis of x; None if the arrays have too many dimensions.
 
-    target holds probabilities if it has as many dimensions as logits, else classes that exist. Those of grad and values
-    that are not None are written; the gradient is multiplied by factor too.
+    target holds probabilities if it has as many dimensions as x, else classes that exist. Those of grad and values that
+    are not None are written; the gradient is multiplied by factor too.
     """
-    cdef int outer = np.PyArray_NDIM(logits) - 1, split
+    cdef int outer = np.PyArray_NDIM(x) - 1, split
     cdef double total
     cdef LossJob job
     memset(&job, 0, sizeof(LossJob))
     for split in range(outer + 1):
-        for array in (logits, target, grad, values):
+        for array in (x, target, grad, values):
             if array is not None and not (collapses(array, 0, split) and collapses(array, split, outer)):
                 break
         else:
             break
     else:
         return None
-    job.n = np.PyArray_DIM(logits, outer)
-    job.rows = np.PyArray_SIZE(logits) // job.n if job.n else 0
+    job.n = np.PyArray_DIM(x, outer)
+    job.rows = np.PyArray_SIZE(x) // job.n if job.n else 0
     if job.rows == 0:
         return 0.0
     inner = 1
     for k in range(split, outer):
-        inner *= np.PyArray_DIM(logits, k)
-    job.storage = <Storage>storage_of(logits)
-    job.logits = rows_of(logits, outer, split, inner)
+        inner *= np.PyArray_DIM(x, k)
+    job.storage = <Storage>storage_of(x)
+    job.x = rows_of(x, outer, split, inner)
     job.target = rows_of(target, outer, split, inner)
     if grad is not None:
         job.grad = rows_of(grad, outer, split, inner)
@@ -344,6 +457,12 @@ def softmax_cross_entropy(np.ndarray logits, np.ndarray target, np.ndarray grad,
     job.gamma = gamma
     job.factor = factor
     job.label_type = -1 if np.PyArray_NDIM(target) == outer + 1 else np.PyArray_TYPE(target)
+    if loss != "softmax_cross_entropy":
+        job.at_label = job.label_type >= 0
+        job.logarithm = loss != "nll_loss"
+        if not job.at_label:
+            for storage, T in ((FLOAT, "float"), (DOUBLE, "double")):
+                job.compare[<int>storage] = <compare_kernel><size_t>addresses[f"{loss}_{T}"]
     with nogil:
         total = run_losses(&job)
     if job.failed:

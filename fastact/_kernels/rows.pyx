@@ -11,7 +11,7 @@ cimport numpy as np
 
 from .operands cimport (
     BFLOAT, DOUBLE, FLOAT, GROUP, HALF, MAX_OPERANDS, Operand, Storage, Workspace, address, bfloat16_number, computed, copy_rows,
-    load, reserve, stand_side_by_side, storage_of, store, streaming_from, width,
+    load, reserve, set_number, stand_side_by_side, storage_of, store, streaming_from, width,
 )
 from .memory cimport empty_of_shape
 from .threads cimport share, team
@@ -152,11 +152,9 @@ cdef void run_rows(void* about, Py_ssize_t first, Py_ssize_t count) noexcept nog
 
 cdef void fill_with_minus_infinity(Operand* y, Py_ssize_t rows, Storage storage) noexcept nogil:
     """logsumexp of empty rows."""
-    cdef double value = -INFINITY
-    cdef float narrow_value = <float>value
     cdef Py_ssize_t r
     for r in range(rows):
-        store(y, r, 1, 1, storage, NULL, <char*>&value if storage == DOUBLE else <char*>&narrow_value)
+        set_number(address(y, r), storage, -INFINITY)
 
 cdef void run(Job* job) noexcept nogil:
     cdef Py_ssize_t n = job.n, rows = job.rows, size = width(job.function.storage), chunk
