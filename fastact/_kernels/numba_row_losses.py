@@ -175,6 +175,46 @@ def softmax_cross_entropy(logits, target, grad, values, factor, *, shares=None, 
         return float(losses.sum()) * factor
 
 
+def evaluate(loss, x, target, grad, values, factor, **options):
+    """The same for any loss of rows; those that leave little to compile are done by NumPy."""
+    if loss == "softmax_cross_entropy":
+        return softmax_cross_entropy(x, target, grad, values, factor, **options)
+    T = np.float64 if x.dtype == np.float64 else np.float32
+    with np.errstate(all="ignore"):
+        if target.ndim == x.ndim:
+            losses, slopes = _compared(loss, np.asarray(x, T), np.asarray(target, T), options.get("spread_weight"))
+        else:
+            losses, slopes = _of_labels(loss, x, target, options)
+        if grad is not None:
+            grad[...] = slopes * T(factor)
+        if values is not None:
+            values[...] = losses
+        return float(losses.sum()) * factor
+
+
+def _compared(loss, x, t, weight):
+    """Losses of rows compared with probabilities, and the derivatives of their terms."""
+    t = t if weight is None else t * weight
+    p = np.exp(t) if loss == "kl_div_of_logs" else t
+    terms = -p * np.log(x) if loss == "categorical_cross_entropy" else p * ((t if p is not t else np.log(t)) - x)
+    slopes = -p / x if loss == "categorical_cross_entropy" else -p
+    nothing = np.where(np.isnan(x), x, 0)  # 0 log(0) = 0
+    return np.where(p == 0, nothing, terms).sum(axis=-1, dtype=np.float64), np.where(p == 0, nothing, slopes)
+
+
+def _of_labels(loss, x, target, options):
+    """Losses that depend on the element of the class alone, and their derivatives."""
+    counts = target != options["ignore_index"]
+    label = np.where(counts, target, 0)[..., None].astype(np.int64)
+    shares = options.get("shares")
+    share = np.where(counts, options["keep"] if shares is None else shares[label[..., 0]], 0)
+    at = np.take_along_axis(x, label, -1)[..., 0].astype(np.float64)
+    logarithm = loss != "nll_loss"
+    slopes = np.zeros(x.shape)
+    np.put_along_axis(slopes, label, np.where(share == 0, 0, -share / (at if logarithm else 1))[..., None], -1)
+    return np.where(share == 0, 0, 0 - share * (np.log(at) if logarithm else at)), slopes
+
+
 def total_weight(target, classes, ignore_index, weight):
     """The sum of the weights of the rows that count, 1 each if weight is None; IndexError for a class that does not exist."""
     target = target.ravel()
