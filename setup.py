@@ -1,6 +1,7 @@
 """Builds the kernels: one source, stamped from fastact/table.py, compiled once per instruction set.
 
 FASTACT_NO_THREADS=1 builds without threads, as happens by itself where there are no POSIX threads.
+FASTACT_NO_EXTENSIONS=1 builds nothing and needs no compiler: Numba then compiles the functions when they are first used.
 """
 
 import os
@@ -8,9 +9,6 @@ import platform
 import runpy
 from pathlib import Path
 
-import numpy
-from Cython.Build import cythonize
-from Cython.Tempita import Template
 from setuptools import Extension, setup
 
 ROOT = Path(__file__).parent.resolve()
@@ -37,6 +35,8 @@ def on_x86():
 
 def stamp_templates():
     """Expand the .pxi.in files beside the generated C, outside the source tree."""
+    from Cython.Tempita import Template
+
     table = runpy.run_path(str(ROOT / "fastact" / "table.py"))
     names = dict(rows=table["ACTIVATIONS"], gated=table["GATED"], losses=table["ELEMENTWISE_LOSSES"])
     GENERATED.mkdir(parents=True, exist_ok=True)
@@ -48,6 +48,8 @@ def stamp_templates():
 
 
 def extensions():
+    import numpy
+
     threads = ["-pthread"] if os.name == "posix" and not os.environ.get("FASTACT_NO_THREADS") else ["-DFASTACT_SERIAL"]
     common = dict(include_dirs=[numpy.get_include(), str(KERNELS)],
                   define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
@@ -61,10 +63,16 @@ def extensions():
                             extra_link_args=threads, **common)
 
 
-stamp_templates()
+def compiled_modules():
+    from Cython.Build import cythonize
+
+    stamp_templates()
+    return cythonize(list(extensions()), build_dir="build", include_path=[".", str(GENERATED)], nthreads=0,
+                     compiler_directives={"language_level": 3, "freethreading_compatible": True, "boundscheck": False,
+                                          "wraparound": False, "cdivision": True})
+
+
 setup(
-    ext_modules=cythonize(list(extensions()), build_dir="build", include_path=[".", str(GENERATED)], nthreads=0,
-                          compiler_directives={"language_level": 3, "freethreading_compatible": True, "boundscheck": False,
-                                               "wraparound": False, "cdivision": True}),
+    ext_modules=[] if os.environ.get("FASTACT_NO_EXTENSIONS") else compiled_modules(),
     options={"build_ext": {"parallel": os.cpu_count()}},
 )

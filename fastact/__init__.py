@@ -6,17 +6,19 @@ __version__ = "0.1.0"
 
 
 def _use_installed_files():
-    """In a clone, ``python -m fastact`` finds the clone's folder, where nothing is compiled: go on in the installed one."""
+    """In a clone, ``python -m fastact`` finds the clone's folder, where nothing is compiled: go on in the installed one.
+
+    If there is none, nothing has been compiled, and backends.py sees to what there is.
+    """
     import sys
     from importlib.machinery import PathFinder
     from pathlib import Path
 
     here = Path(__file__).resolve().parent
     installed = PathFinder.find_spec(__name__, [entry for entry in sys.path if Path(entry).resolve() != here.parent])
-    if installed is None:
-        raise ImportError(f"fastact in {here} is not compiled; install it with: pip install {here.parent}")
-    __path__[:] = installed.submodule_search_locations
-    del sys.modules[f"{__name__}._kernels"]
+    if installed is not None:
+        __path__[:] = installed.submodule_search_locations  # noqa: F405
+        del sys.modules[f"{__name__}._kernels"]
 
 
 try:
@@ -28,6 +30,7 @@ from .activations import *  # noqa: E402, F403
 from .activations import Activation, list_activations
 from .backends import get_backend, set_backend, show_config, use_backend, warmup
 from .elementwise_losses import *  # noqa: E402, F403
+from .custom import activation
 from .gated import *  # noqa: E402, F403
 from .gradients import GradientCheck, GradientError, check_grad
 from .linear import linear_softmax_cross_entropy
@@ -44,6 +47,7 @@ __all__ = [
     "Activation",
     "GradientCheck",
     "GradientError",
+    "activation",
     "categorical_cross_entropy",
     "check_grad",
     "get",

@@ -58,6 +58,9 @@ def _doc(row: Row, kind: str) -> str:
     single, double = row.max_ulp if kind == "forward" else row.max_ulp_derivative
     notes = f"At most {single} ULP in float32, {double} in float64, {HALF_ULP} in half types, tails included." if kind != "backward" else \
         "One rounding more than the derivative."
+    notes += " NaN gives NaN, infinities the limit; no floating-point warning."
+    if row.custom:
+        notes = "Compiled by Numba as its source says, which also decides what becomes of NaN and infinities; no floating-point warning."
     source = f"\n\nReferences\n----------\n{row.source}" if row.source else ""
     return f"""{title}
 
@@ -84,7 +87,7 @@ ValueError
 
 Notes
 -----
-{notes} NaN gives NaN, infinities the limit; no floating-point warning.{source}"""
+{notes}{source}"""
 
 
 @callable_like_builtin
@@ -95,6 +98,7 @@ class _Function(Elementwise):
         self.row = row
         self.kind = kind
         self.inputs = inputs
+        self._outputs = outputs
         self._defaults = tuple(default for _, default in row.parameters)
         self.__name__ = row.name if kind == "forward" else f"{row.name}.{kind}"
         self.__qualname__ = self.__name__
@@ -104,7 +108,7 @@ class _Function(Elementwise):
         super().__init__(
             self.__name__.replace(".", "_"),
             doc,
-            kernels and {dtype: kernels[f"{row.name}_{kind}_{dtype}"] for dtype in ("float", "double")},
+            None if row.custom or not kernels else {dtype: kernels[f"{row.name}_{kind}_{dtype}"] for dtype in ("float", "double")},
             len(inputs),
             row.parameters,
             NANOSECONDS[row.cheap] * outputs,
@@ -171,15 +175,29 @@ class _Function(Elementwise):
     @property
     def ufunc(self):
         """The np.ufunc of the backend that runs."""
-        return self._numba.ufunc if backends.active == "numba" else super().ufunc
+        return self._numba.ufunc if self.row.custom or backends.active == "numba" else super().ufunc
 
     @functools.cached_property
     def _numba(self):
-        row, kernels = self.row, backends.numba_kernels()
-        suffix = {"forward": "", "backward_from_output": "_derivative_from_output"}.get(self.kind, "_derivative")
-        return kernels.Ufunc(self.__name__.replace(".", "_"), self.__doc__, lambda T: kernels.formulas(T)[row.name + suffix],
-                             backward=self.kind.startswith("backward"), parameters=len(row.parameters),
-                             cost=NANOSECONDS[row.cheap], integers=row.integers if self.kind == "forward" else None)  # fmt: skip
+        return backends.numba_kernels().Ufunc(
+            self.__name__.replace(".", "_"),
+            self.__doc__,
+            self.formula,
+            inputs=len(self.inputs),
+            parameters=len(self.row.parameters),
+            outputs=self._outputs,
+            backward=self.kind.startswith("backward") and self._outputs == 1,
+            cost=NANOSECONDS[self.row.cheap],
+            integers=self.row.integers if self.kind == "forward" else None,
+        )
+
+    def formula(self, T):
+        """Numba's function of a number of that NumPy type: this function, or for a backward pass the derivative."""
+        if self.row.custom:
+            return self.row.compiled(T, self.kind)
+        return backends.numba_kernels().formulas(T)[self.row.name + self._suffixes.get(self.kind, "_derivative")]
+
+    _suffixes = {"forward": "", "backward_from_output": "_derivative_from_output"}
 
     nin = property(lambda self: self.ufunc.nin)
     types = property(lambda self: self.ufunc.types)
@@ -195,7 +213,7 @@ class _Function(Elementwise):
         return f"<fastact function {self.__name__!r}>"
 
     def __reduce__(self):
-        return getattr, (globals()[self.row.name], self.kind)
+        return getattr, (self.owner, self.kind)
 
 
 @callable_like_builtin
@@ -246,7 +264,7 @@ class _PreluBackward:
         self.__doc__ = type(self).__doc__ + "\n\n" + self._grad_input.__doc__
 
     def __reduce__(self):
-        return getattr, (prelu, "backward")  # noqa: F821
+        return getattr, (self.owner, "backward")
 
     def compile(self, dtypes):
         self._grad_input.compile(dtypes)
@@ -347,11 +365,12 @@ class Activation(_Function):
         super().__init__(row, "forward", ("x",), _doc(row, "forward"))
         self.derivative = _Function(row, "derivative", ("x",), _doc(row, "derivative"))
         self.backward = {"prelu": _PreluBackward, "rrelu": _RreluBackward}.get(row.name, _Backward)(row)
+        self.derivative.owner = self.backward.owner = self
         self.backward_needs = "output" if row.from_output else "input"
         self.max_ulp = {"float16": HALF_ULP, "bfloat16": HALF_ULP, "float32": row.max_ulp[0], "float64": row.max_ulp[1]}
 
     def __reduce__(self):
-        return self.__name__
+        return self.__qualname__
 
     def compile(self, dtypes):
         for function in (super(), self.derivative, self.backward):

@@ -17,6 +17,9 @@ from . import threads
 DEFAULT_LAST_LEVEL_CACHE = 32 << 20
 """Bytes, where the operating system does not tell."""
 
+missing = ""
+"""Why there are no compiled kernels, if there are none."""
+
 try:
     from ._kernels import dispatch, memory, operands, rows
     from ._kernels import row_losses as _row_losses
@@ -24,7 +27,6 @@ try:
 except ImportError as _problem:
     dispatch = operands = rows = None
     missing = str(_problem)
-    """Why there are no compiled kernels."""
 
 
 def _load():
@@ -102,11 +104,13 @@ def set_backend(name: str) -> None:
     if name not in ("auto", "cython", "numba"):
         raise ValueError(f"the backend must be 'auto', 'cython' or 'numba', not {name!r}")
     there = available()
-    if name == "auto" and there:
-        name = there[0]
+    if not there:
+        raise ImportError(f"nothing is compiled ({missing}), and there is no Numba to do it: pip install numba, or install this "
+                          f"package with a C compiler")
+    name = there[0] if name == "auto" else name
     if name not in there:
-        about = f"; {missing}" if dispatch is None else ""
-        raise ImportError(f"the backend {name!r} is not to be had here, only {' and '.join(there) or 'none'}{about}")
+        why = f": {missing}" if name == "cython" else ": Numba is not installed"
+        raise ImportError(f"the backend {name!r} is not to be had here, only {' and '.join(there)}{why}")
     active = name
     threads.serve(name)
     if dispatch is not None:
@@ -201,15 +205,25 @@ _bfloat16_known: set[str] = set()
 
 def learn_bfloat16() -> None:
     """Give the ufuncs their loops for bfloat16 once ml_dtypes has been imported, by whoever made an array of it."""
-    if active not in _bfloat16_known and "ml_dtypes" in sys.modules:
-        dtype = np.dtype(sys.modules["ml_dtypes"].bfloat16)
-        if active == "numba":
-            numba_kernels().register_bfloat16(dtype)
-        if dispatch is not None and not _bfloat16_known:
-            dispatch.register_bfloat16(dtype)
-            operands.know_bfloat16(dtype)
-            rows.register_bfloat16(dtype.num)
-        _bfloat16_known.add(active)
+    if "ml_dtypes" in sys.modules:
+        for name, registers in (("cython", _register_compiled), ("numba", _register_numba)):
+            if name not in _bfloat16_known and registers(np.dtype(sys.modules["ml_dtypes"].bfloat16)):
+                _bfloat16_known.add(name)
+
+
+def _register_compiled(dtype):
+    if dispatch is not None:
+        dispatch.register_bfloat16(dtype)
+        operands.know_bfloat16(dtype)
+        rows.register_bfloat16(dtype.num)
+    return True
+
+
+def _register_numba(dtype):
+    if not numba_kernels.cache_info().currsize:
+        return False
+    numba_kernels().register_bfloat16(dtype)
+    return True
 
 
 # --- What runs --------------------------------------------------------------------------------------------------------

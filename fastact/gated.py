@@ -7,6 +7,7 @@ import operator
 
 import numpy as np
 
+from . import backends
 from .activations import UFUNC_KEYWORDS, _Function, callable_like_builtin
 from .backends import dispatch, learn_bfloat16
 from .table import GATED, HALF_ULP, GatedRow
@@ -89,13 +90,7 @@ class _GatedFunction(_Function):
         rest = super()._signature().parameters
         return inspect.Signature(arrays + [rest["out"]] + [axis] * (not self.packed_only) + [rest[name] for name in UFUNC_KEYWORDS])
 
-    @property
-    def ufunc(self):
-        """The np.ufunc, of compiled kernels whatever the backend: Numba has none of these."""
-        return super(_Function, self).ufunc
-
-    def compile(self, dtypes):
-        """Nothing, then."""
+    _suffixes = {"forward": "", "backward": "_backward"}
 
     def _general(self, *args, axis=-1, **kwargs):
         arrays = args[len(self.inputs) - 2 :]
@@ -115,7 +110,7 @@ class _GatedFunction(_Function):
             if len(out) != 1:
                 raise ValueError(f"{self.__name__}() of one array has one out, not {len(out)}")
             (out,) = out
-        if not kwargs and type(x) is np.ndarray:
+        if not kwargs and type(x) is np.ndarray and backends.active == "cython":
             y = dispatch.packed(self, x, axis + x.ndim if axis < 0 else axis, *grad or (None,), out)
             if y is not None:
                 return y
@@ -201,7 +196,10 @@ def maxout(x, axis=-1, *, out=None):
     shape = x.shape[:axis] + x.shape[axis + 1 :]
     plain = _fits(out, shape, x.dtype) and out.flags.c_contiguous and not np.may_share_memory(out, x)
     y = out if plain else np.empty(shape, x.dtype)
-    dispatch.maxout(np.ascontiguousarray(x), axis, y)
+    if backends.active == "cython":
+        dispatch.maxout(np.ascontiguousarray(x), axis, y)
+    else:
+        np.max(x, axis, out=y)
     if out is None:
         return y[()]
     if not plain:
@@ -245,7 +243,13 @@ def _maxout_backward(grad_output, x, axis=-1, *, out=None):
     plain = _fits(out, x.shape, dtype) and out.flags.c_contiguous and not np.may_share_memory(out, grad) and (
         out is x or not np.may_share_memory(out, x))  # fmt: skip
     y = out if plain else np.empty_like(x)
-    dispatch.maxout(x, axis, grad, y)
+    if backends.active == "cython":
+        dispatch.maxout(x, axis, grad, y)
+    else:
+        winner, grad = np.expand_dims(x.argmax(axis), axis), np.expand_dims(grad, axis)
+        best = np.take_along_axis(x, winner, axis)
+        y[...] = 0
+        np.put_along_axis(y, winner, np.where(best == best, grad, best), axis)
     if out is None or plain:
         return y
     np.copyto(out, y, casting="same_kind")

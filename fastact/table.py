@@ -40,6 +40,8 @@ class Row:
     by_hand: bool = False
     source: str = ""
 
+    custom = False
+
 
 @dataclass(frozen=True)
 class GatedRow:
@@ -62,6 +64,7 @@ class GatedRow:
 
     parameters = ()
     integers = None
+    custom = False
 
 
 HALF_ULP = 0.51

@@ -1,6 +1,7 @@
 """The choice between compiled kernels and Numba's, and that Numba's keep the same promises."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,7 +119,7 @@ class TestNumba:
 
     def test_rows_and_their_losses(self):
         chosen = "not float64 and not PyTorch and not scipy or mpmath"
-        files = ["test_rowwise.py", "test_softmax_cross_entropy.py", "test_row_losses.py"]
+        files = ["test_rowwise.py", "test_softmax_cross_entropy.py", "test_row_losses.py", "test_gated.py"]
         result = child("-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", *files, "-k", chosen,
                        FASTACT_BACKEND="numba")  # fmt: skip
         assert result.returncode == 0, result.stdout[-4000:]
@@ -158,6 +159,87 @@ class TestPlainPython:
                 values = [formulas[name + suffix](value, *parameters) for value in x]
             assert {type(value) for value in values} == {T}
             np.testing.assert_allclose(np.array(values), function(x, *defaults(name)), 5 * np.finfo(T).eps)
+
+
+@pytest.fixture(scope="module")
+def uncompiled(tmp_path_factory):
+    """A folder with the package as it is installed where nothing could be compiled."""
+    folder = tmp_path_factory.mktemp("uncompiled")
+    package = Path(fa.__file__).parent
+    shutil.copytree(package, folder / "fastact", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+    return folder
+
+
+class TestWithoutCompiledKernels:
+    def run(self, uncompiled, program, **environment):
+        environment = {"PYTHONPATH": str(uncompiled), "FASTACT_BACKEND": "", "FASTACT_ISA": "", **environment}
+        return child("-c", program, **environment)
+
+    def test_numba_steps_in_and_says_so_once(self, uncompiled):
+        program = """if True:
+            import sys, fastact as fa
+            print("numba" in sys.modules)
+            fa.show_config()
+            """
+        printed = self.run(uncompiled, program, PYTHONWARNINGS="error").stdout.splitlines()
+        assert printed[0] == "False"
+        assert [line.split()[-1] for line in printed if line.startswith("backend ")] == ["numba"]
+        assert len([line for line in printed if "compiled kernels" in line]) == 1
+
+    def test_everything_is_there(self, uncompiled):
+        program = """if True:
+            import pickle, numpy as np, fastact as fa
+            x = np.linspace(-3, 3, 24, dtype="f").reshape(4, 6)
+            for f, *parameters in [fa.gelu], [fa.leaky_relu, 0.2], [fa.prelu, 0.5]:
+                f(x, *parameters), f.derivative(x, *parameters), f.backward(x, x, *parameters)
+            fa.sigmoid.backward(x, output=x)
+            fa.softmax(x), fa.softmax(x, 0, where=x > 0), fa.sparsemax(x)
+            print(fa.softmax.gufunc(x).shape, fa.logsumexp.backward(x[:, 0], x).dtype, fa.relu(np.arange(-1, 2)))
+            value, grad = fa.softmax_cross_entropy.value_and_grad(x, np.arange(4))
+            print(round(float(value), 3), fa.maxout(x).shape, fa.glu(x).shape, fa.swiglu.backward(x, x, x)[1].shape)
+            assert pickle.loads(pickle.dumps(fa.gelu)) is fa.gelu
+            """
+        result = self.run(uncompiled, program)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.split("\n")[0] == "(4, 6) float32 [0 0 1]"
+
+    def test_compiled_kernels_cannot_be_demanded(self, uncompiled):
+        result = self.run(uncompiled, "import fastact", FASTACT_BACKEND="cython")
+        assert "ImportError" in result.stderr and "'cython' is not to be had here, only numba" in result.stderr
+
+    def test_nor_anything_without_numba(self, uncompiled):
+        program = "import sys; sys.modules['numba'] = None; sys.path_importer_cache; import fastact"
+        result = self.run(uncompiled, program)
+        assert "ImportError" in result.stderr and "pip install numba" in result.stderr
+
+    def test_the_trainer_says_what_it_needs(self, uncompiled):
+        result = self.run(uncompiled, "import fastact.nn")
+        assert "ImportError" in result.stderr and "needs the compiled kernels" in result.stderr
+
+    @pytest.mark.skipif(not (HERE.parent / "setup.py").exists(), reason="no clone around these tests")
+    def test_pip_installs_it_without_a_compiler(self, tmp_path):
+        clone = tmp_path / "clone"
+        ignored = shutil.ignore_patterns("build", ".git", "*.so", "*.egg-info", "__pycache__")
+        shutil.copytree(HERE.parent, clone, ignore=ignored)
+        pip = child("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(tmp_path / "site"), str(clone),
+                    FASTACT_NO_EXTENSIONS="1", CC="no-such-compiler")  # fmt: skip
+        if (
+            "No module named 'setuptools'" in pip.stdout + pip.stderr
+            or "Cannot import 'setuptools" in pip.stdout + pip.stderr
+        ):
+            pytest.skip("needs setuptools")
+        assert pip.returncode == 0, pip.stdout + pip.stderr
+        program = """if True:
+            import numba, numpy as np, fastact as fa
+
+            @numba.njit
+            def slope(v):
+                return fa.gelu.derivative(v)
+
+            print(fa.get_backend(), round(slope(0.0), 3))
+            """
+        result = child("-c", program, PYTHONPATH=str(tmp_path / "site"), FASTACT_BACKEND="")
+        assert result.stdout.split() == ["numba", "0.5"], result.stderr
 
 
 def test_threads_share_the_same_bits(set_num_threads, rng):
@@ -244,7 +326,7 @@ class TestNeverKillsTheProcess:
     def test_an_interrupt_waits_for_the_kernel(self):
         """Ctrl-C while a loop waits for its kernel must not let something else pass for a result."""
         program = """if True:
-            import time, numpy as np, fastact as fa
+            import numpy as np, fastact as fa
             from fastact._kernels.numba_lazy import Lazy
             fa.gelu.ufunc
             compile, times = Lazy.compile, []
@@ -254,11 +336,29 @@ class TestNeverKillsTheProcess:
                     raise KeyboardInterrupt
                 compile(self)
             Lazy.compile = interrupted
-            y = np.empty(3)
+            y = np.ones(3)
             try:
-                fa.silu(np.zeros(3), out=y)
-                time.sleep(10)
+                fa.silu.ufunc(np.zeros(3), y)
+                print("passed for a result")
             except KeyboardInterrupt:
                 print(*y)
             """
         assert self.run(program) == ["0.0", "0.0", "0.0"]
+
+    def test_a_kernel_that_cannot_be_compiled_is_an_error(self):
+        program = """if True:
+            import numpy as np, fastact as fa
+            from fastact._kernels.numba_lazy import Lazy
+            def failing(self):
+                raise RuntimeError("no such luck")
+            compile, Lazy.compile = Lazy.compile, failing
+            for call in lambda: fa.silu(np.ones(3)), lambda: fa.softmax(np.ones(3)):
+                try:
+                    call()
+                    print("passed for a result")
+                except RuntimeError as error:
+                    print(error)
+            Lazy.compile = compile
+            print(fa.silu(0.0))
+            """
+        assert self.run(program) == "no such luck no such luck 0.0".split()

@@ -31,13 +31,14 @@ from .numba_intrinsics import (
     store,
     stream_line,
 )
-from .numba_lazy import COMPILE, Lazy
+from .numba_lazy import Lazy, need_kernel
 from .numba_threads import share, team
 from .ufuncs import make_ufunc, register_loop
 
 BLOCK = 512  # elements of a stack buffer
-OPERANDS = 5  # at most two inputs, two parameters, one output
-HALVES, BUFFERS, POINTERS, JOB = 2 * BLOCK, OPERANDS * BLOCK * 8, 4 * 8, 4 * 8  # bytes on the stack
+MAX_INPUTS, MAX_PARAMETERS, MAX_OUTPUTS = 3, 2, 2
+OPERANDS = MAX_INPUTS + MAX_PARAMETERS + MAX_OUTPUTS
+HALVES, BUFFERS, POINTERS, JOB = 2 * BLOCK, OPERANDS * BLOCK * 8, OPERANDS * 8, 4 * 8  # bytes on the stack
 
 # How numbers are stored. Integers of one size are all the same to the few functions that keep them.
 FLOAT, DOUBLE, HALF, BFLOAT, INT8, INT16, INT32, INT64 = range(8)
@@ -46,7 +47,7 @@ COMPUTED = {FLOAT: np.float32, DOUBLE: np.float64, HALF: np.float32, BFLOAT: np.
 STORAGE_OF_INTEGERS = {1: INT8, 2: INT16, 4: INT32, 8: INT64}
 
 # A loop as the compiled code sees it: words of memory.
-KERNEL, INPUTS, PARAMETERS, STORAGE, COST, NUMBER, STREAMING_FROM = range(0, 56, 8)
+KERNEL, INPUTS, PARAMETERS, OUTPUTS, STORAGE, COST, NUMBER, STREAMING_FROM = range(0, 64, 8)
 # How results get to memory: straight, past the cache, or (where they overlap an input) a block at a time after it is read.
 PLAIN, STREAMING, BUFFERED = range(3)
 
@@ -221,42 +222,46 @@ def run_chunk(about, args, steps, start, count, mode):
     inputs = load(np.int64, about + INPUTS)
     storage = load(np.int64, about + STORAGE)
     last = inputs + load(np.int64, about + PARAMETERS)
+    stop = last + load(np.int64, about + OUTPUTS)
     half = storage == HALF or storage == BFLOAT
     computed = FLOAT if half else storage
     size = width(computed)
     buffers = stack(BUFFERS)
     where = stack(POINTERS)
-    for k in range(4):
+    for k in range(OPERANDS):
         store(np.int64, where + 8 * k, 0)
-    direct = not half and word(steps, last) == size and mode == PLAIN
+    direct = not half and mode == PLAIN
     single = True
-    for k in range(inputs):
-        direct = direct and word(steps, k) == size
-    for k in range(inputs, last):
-        single = single and word(steps, k) == 0
+    for k in range(stop):
+        if k < inputs or k >= last:
+            direct = direct and word(steps, k) == size
+        else:
+            single = single and word(steps, k) == 0
     for k in range(inputs, last):
         direct = direct and (single or word(steps, k) == size)
-    y_step = word(steps, last)
     done = 0
     while done < count:
-        y = word(args, last) + (start + done) * y_step
         block = count if direct else min(count - done, BLOCK)
-        if mode == STREAMING and y & 63:
-            block = min(block, (64 - (y & 63)) // y_step)  # whole cache lines from here on
-        for k in range(last):
+        if mode == STREAMING:
+            y = word(args, last) + (start + done) * word(steps, last)
+            if y & 63:
+                block = min(block, (64 - (y & 63)) // word(steps, last))  # whole cache lines from here on
+        for k in range(stop):
             step = word(steps, k)
             source = word(args, k) + (start + done) * step
             buffer = buffers + k * BLOCK * 8
             if k < inputs:
-                x = source if direct else gather(storage, source, step, block, buffer)
-                store(np.int64, where + 8 * k, x)
-            else:
+                store(np.int64, where + 8 * k, source if direct else gather(storage, source, step, block, buffer))
+            elif k < last:
                 x = source if direct or single else gather(computed, source, step, block, buffer)
-                store(np.int64, where + 8 * (2 + k - inputs), x)
-        result = y if direct else buffers + (OPERANDS - 1) * BLOCK * 8
-        call(kernel, (word(where, 0), word(where, 1), word(where, 2), word(where, 3), result, block, np.int64(single)))
-        if not direct:
-            scatter(storage, result, y, y_step, block, mode == STREAMING)
+                store(np.int64, where + 8 * (MAX_INPUTS + k - inputs), x)
+            else:
+                store(np.int64, where + 8 * (MAX_INPUTS + MAX_PARAMETERS + k - last), source if direct else buffer)
+        call(kernel, (word(where, 0), word(where, 1), word(where, 2), word(where, 3), word(where, 4), word(where, 5),
+                      word(where, 6), block, np.int64(single)))  # fmt: skip
+        for k in range(stop if direct else last, stop):
+            y = word(args, k) + (start + done) * word(steps, k)
+            scatter(storage, buffers + k * BLOCK * 8, y, word(steps, k), block, mode == STREAMING)
         done += block
     if mode == STREAMING:
         fence()
@@ -286,20 +291,24 @@ ALL_EXCEPTIONS = 0x3F  # on every processor; what one does not have it ignores
 def ufunc_loop(args, dimensions, steps, about):
     """NumPy relies on loops to run in order where the output overlaps an input that it follows."""
     if load(np.int64, about + KERNEL) == 0:
-        call(COMPILE, (load(np.int64, about + NUMBER),))
+        need_kernel(load(np.int64, about + NUMBER))
         if load(np.int64, about + KERNEL) == 0:
             return
     count = word(dimensions, 0)
     storage = load(np.int64, about + STORAGE)
     inputs = load(np.int64, about + INPUTS)
     last = inputs + load(np.int64, about + PARAMETERS)
-    y, y_step, size = word(args, last), word(steps, last), width(storage)
+    size = width(storage)
     overlapping = False
-    mode = STREAMING if y_step == size and count * size > load(np.int64, about + STREAMING_FROM) and y % size == 0 else PLAIN
-    for k in range(last):
-        overlapping = overlapping or runs_into(word(args, k), word(steps, k), y, y_step, count)
-        if k < inputs and word(args, k) == y:
-            mode = PLAIN  # in place, the line is in the cache already
+    mode = STREAMING if count * size > load(np.int64, about + STREAMING_FROM) else PLAIN
+    for j in range(last, last + load(np.int64, about + OUTPUTS)):
+        y, y_step = word(args, j), word(steps, j)
+        if y_step != size or y % size:
+            mode = PLAIN
+        for k in range(last):
+            overlapping = overlapping or runs_into(word(args, k), word(steps, k), y, y_step, count)
+            if k < inputs and word(args, k) == y:
+                mode = PLAIN  # in place, the line is in the cache already
     if overlapping:
         run_chunk(about, args, steps, 0, count, BUFFERED)
     else:
@@ -320,69 +329,77 @@ def ufunc_loop(args, dimensions, steps, about):
 # --- Kernels and ufuncs -----------------------------------------------------------------------------------------------
 
 
-def _element(formula, backward, parameters):
-    """formula, or its product with a gradient, as a function of two inputs and two parameters, whatever it needs."""
+def _element(formula, inputs, parameters, backward):
+    """formula, or its product with a gradient, as a function of three inputs and two parameters, whatever it needs."""
     if backward:
         return compiled((
-            lambda a, b, p, q: a * formula(b),
-            lambda a, b, p, q: a * formula(b, p),
-            lambda a, b, p, q: a * formula(b, p, q),
+            lambda a, b, c, p, q: a * formula(b),
+            lambda a, b, c, p, q: a * formula(b, p),
+            lambda a, b, c, p, q: a * formula(b, p, q),
         )[parameters])  # fmt: skip
-    return compiled((
-        lambda a, b, p, q: formula(a),
-        lambda a, b, p, q: formula(a, p),
-        lambda a, b, p, q: formula(a, p, q),
-    )[parameters])  # fmt: skip
+    return compiled({
+        (1, 0): lambda a, b, c, p, q: formula(a),
+        (1, 1): lambda a, b, c, p, q: formula(a, p),
+        (1, 2): lambda a, b, c, p, q: formula(a, p, q),
+        (2, 0): lambda a, b, c, p, q: formula(a, b),
+        (3, 0): lambda a, b, c, p, q: formula(a, b, c),
+    }[inputs, parameters])  # fmt: skip
 
 
-def chunk_kernel(element, T, parameters):
+def chunk_kernel(element, T, parameters, outputs):
     """The loop of an element over contiguous arrays, parameters being single numbers or arrays; a C function."""
     varying = parameters > 0
+    pair = outputs > 1
 
     @array_loop
-    def kernel(a, b, p, q, y, single):
+    def kernel(a, b, c, p, q, y, z, single):
         as_kernel()
         if varying and not single:
             for i in range(len(y)):
-                y[i] = element(a[i], b[i], p[i], q[i])
+                y[i] = element(a[i], b[i], c[i], p[i], q[i])
+        elif pair:
+            for i in range(len(y)):
+                y[i], z[i] = element(a[i], b[i], c[i], p[0], q[0])
         else:
             p0, q0 = p[0], q[0]
             for i in range(len(y)):
-                y[i] = element(a[i], b[i], p0, q0)
+                y[i] = element(a[i], b[i], c[i], p0, q0)
 
-    @numba.cfunc(types.void(*[types.intp] * 7))
-    def chunk(a, b, p, q, y, n, single):
-        kernel(carray(at(a), (n,), T), carray(at(b), (n,), T), carray(at(p), (n,), T), carray(at(q), (n,), T),
-               carray(at(y), (n,), T), single)  # fmt: skip
+    @compiled
+    def array(address, n):
+        return carray(at(address), (n,), T)
+
+    @numba.cfunc(types.void(*[types.intp] * 9))
+    def chunk(a, b, c, p, q, y, z, n, single):
+        kernel(array(a, n), array(b, n), array(c, n), array(p, n), array(q, n), array(y, n), array(z, n), single)
 
     return chunk
 
 
 @functools.cache
-def _kernel(formula, T, backward, parameters):
-    return chunk_kernel(_element(formula(T), backward, parameters), T, parameters)
+def _kernel(formula, T, inputs, parameters, outputs, backward):
+    return chunk_kernel(_element(formula(T), inputs, parameters, backward), T, parameters, outputs)
 
 
 class Ufunc:
-    """What makes a ufunc of a formula: ``formula(T)`` is its compiled function of a number and the parameters.
+    """What makes a ufunc of a formula: ``formula(T)`` is its compiled function of the inputs and the parameters.
 
-    With ``backward`` the ufunc takes a gradient first and multiplies by it. ``integers`` "keep" or "clamp" gives loops
+    With ``backward`` the ufunc takes a gradient first and multiplies by it, the formula having the other input. ``integers`` "keep" or "clamp" gives loops
     for them, for which ``formula`` is asked with integer types. ``cost`` is nanoseconds an element.
     """
 
-    def __init__(self, name, doc, formula, *, backward=False, parameters=0, cost, integers=None):
-        inputs = 1 + backward
-        self.codes = lambda dtype: [dtype.num] * inputs + [_parameter_type(dtype).num] * parameters + [dtype.num]
+    def __init__(self, name, doc, formula, *, inputs=1, parameters=0, outputs=1, backward=False, cost, integers=None):
+        self.codes = lambda dtype: [dtype.num] * inputs + [_parameter_type(dtype).num] * parameters + [dtype.num] * outputs
         self.loops = {}
 
         def loop(storage, formula=formula):
             """The address of a loop's words, which are kept for good."""
             if (storage, formula) not in self.loops:
                 words, T = np.zeros(8, np.int64), COMPUTED[storage]
-                lazy = Lazy(words, KERNEL, lambda: _kernel(formula, T, backward, parameters))
+                lazy = Lazy(words, KERNEL, lambda: _kernel(formula, T, inputs, parameters, outputs, backward))
                 picoseconds = cost * (2000 if storage == DOUBLE else 1000)
-                for offset, value in ((INPUTS, inputs), (PARAMETERS, parameters), (STORAGE, storage), (COST, picoseconds),
-                                      (NUMBER, lazy.number), (STREAMING_FROM, streaming_from)):  # fmt: skip
+                for offset, value in ((INPUTS, inputs), (PARAMETERS, parameters), (OUTPUTS, outputs), (STORAGE, storage),
+                                      (COST, picoseconds), (NUMBER, lazy.number), (STREAMING_FROM, streaming_from)):  # fmt: skip
                     words[offset // 8] = value
                 self.loops[storage, formula] = lazy
             return self.loops[storage, formula].words.ctypes.data
@@ -397,7 +414,7 @@ class Ufunc:
             kinds.append(self.codes(np.dtype(code)))
             data.append(loop(storage))
         self.bfloat_words = loop(BFLOAT)
-        self.ufunc = make_ufunc(name, doc, ufunc_loop.address, kinds, data)
+        self.ufunc = make_ufunc(name, doc, ufunc_loop.address, kinds, data, outputs)
         if bfloat16 is not None:
             self.learn(bfloat16)
         ufuncs.append(self)

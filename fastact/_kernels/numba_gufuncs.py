@@ -27,7 +27,7 @@ from .numba_cpu import (
     word,
 )
 from .numba_intrinsics import C_CLEAR_STATUS, C_FREE, C_MALLOC, call, call_for_word, fence, load, routine, stack, store
-from .numba_lazy import COMPILE, Lazy
+from .numba_lazy import Lazy, need_kernel
 from .numba_rows import (
     G_ROW,
     KERNELS,
@@ -142,7 +142,7 @@ def run_rows(job, first, count):
     if x_bytes + g_bytes + y_bytes:
         memory = call_for_word(C_MALLOC, (x_bytes + g_bytes + y_bytes + LINE,))
         if memory == 0:
-            call(COMPILE, (-1,))
+            need_kernel(-1)
             return
     x_buffer = (memory + LINE - 1) & -LINE
     g_buffer = x_buffer + x_bytes
@@ -227,7 +227,7 @@ def gufunc_loop(args, dimensions, steps, function):
     panels = n < SHORT and load(np.int64, function + PANEL_NUMBER) >= 0
     place = function + (PANEL_KERNEL if panels else ROW_KERNEL)
     if load(np.int64, place) == 0:
-        call(COMPILE, (load(np.int64, function + (PANEL_NUMBER if panels else ROW_NUMBER)),))
+        need_kernel(load(np.int64, function + (PANEL_NUMBER if panels else ROW_NUMBER)))
         if load(np.int64, place) == 0:
             return
     size = width(storage)
@@ -289,7 +289,7 @@ class RowFunction:
         for code, storage in (("e", HALF), ("f", FLOAT), ("d", DOUBLE)):
             kinds.append(_codes(roles, np.dtype(code)))
             data.append(self._words(storage, roles))
-        gufunc = make_ufunc(name, "", gufunc_loop.address, kinds, data, signature)
+        gufunc = make_ufunc(name, "", gufunc_loop.address, kinds, data, signature=signature)
         self.bfloat_words.append((gufunc, roles, self._words(BFLOAT, roles)))
         return gufunc
 

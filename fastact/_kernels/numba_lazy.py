@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import _thread
 import ctypes
 import threading
 
+import numpy as np
+
+from .numba_intrinsics import call, call_for_int, load, routine, stack, store
+
 _every: list[Lazy] = []
 _compiling = threading.RLock()
+_failures = []
+"""The classes of what has been raised: a thread that is to raise one does not count as its owner."""
 
 
 class Lazy:
     """A place among the words of a function, which holds the address of a kernel once ``make()`` has made that.
 
-    A loop that finds 0 there calls the function at COMPILE with ``number``, which the words tell too.
+    A loop that finds 0 there calls need_kernel() with ``number``, which the words tell too.
     """
 
     def __init__(self, words, place, make):
@@ -32,24 +37,46 @@ class Lazy:
                 self.words[self.place] = self.kernel.address
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_int64)
-def _compile(number):
-    """Called by a loop, without the GIL until here, that cannot go on; a number of -1 says that there is no memory."""
-    interrupted = False
+@ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.POINTER(ctypes.c_int64))
+def _compile(number, failure):
+    """Called by a loop, without the GIL until here. What is raised here is lost; the class and thread of it go to failure."""
     while True:
         try:
             if number < 0:
                 raise MemoryError
             _every[number].compile()
-            break
-        except KeyboardInterrupt:
-            interrupted = True
-        except BaseException as problem:  # raised wherever the thread is next; there is no result
-            raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
-            raise_in(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(type(problem)))
             return
-    if interrupted:  # raised now it would end here, and be lost
-        threading.Timer(0.02, _thread.interrupt_main).start()
+        except BaseException as problem:
+            # A class, for that is all that another thread may raise in this one.
+            name, text = type(problem).__name__, str(problem)
+            _failures.append(
+                type(name, (type(problem),), {"__str__": lambda self: text, "__init__": lambda self: None})
+            )
+            failure[0], failure[1] = id(_failures[-1]), threading.get_ident()
+            if not isinstance(problem, KeyboardInterrupt):
+                return
 
 
-COMPILE = ctypes.cast(_compile, ctypes.c_void_p).value
+def _address(function):
+    return ctypes.cast(function, ctypes.c_void_p).value
+
+
+COMPILE = _address(_compile)
+ENSURE, RELEASE, RAISE = (_address(getattr(ctypes.pythonapi, name))
+                          for name in ("PyGILState_Ensure", "PyGILState_Release", "PyThreadState_SetAsyncExc"))  # fmt: skip
+FAILURE_BYTES = 16
+
+
+@routine
+def need_kernel(number):
+    """Have a kernel compiled. What goes wrong is raised where the ufunc was called, as soon as that returns.
+
+    Ctrl-C waits until there is a kernel. A number of -1 raises MemoryError.
+    """
+    failure = stack(FAILURE_BYTES)
+    store(np.int64, failure, 0)
+    call(COMPILE, (number, failure))
+    if load(np.int64, failure):
+        state = call_for_int(ENSURE, ())
+        call(RAISE, (load(np.int64, failure + 8), load(np.int64, failure)))
+        call(RELEASE, (state,))

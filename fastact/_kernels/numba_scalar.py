@@ -40,6 +40,10 @@ FAR_TAIL = ((-0.0015843471, 0.00882507861, -0.0242778528, 0.0479648262, -0.07424
              0.008900845036090897, -0.024161785960618083, 0.04795086373094222, -0.07425639525018995, 0.09088622964936267,
              -0.08503844346004386, 0.05190527343000293))  # fmt: skip
 
+MILLS = ((-0.000135294933, 0.00017222765, 0.00156769191, -0.00350861484, -0.0075231269, 0.0604031682, -0.18652387, 0.387136936,
+          -0.607896566, 0.755285135), (0.0, 0.0))  # fmt: skip
+"""For float32 alone."""
+
 
 def plain(T):
     """The machine for Python itself: functions of NumPy scalars. Call them under ``np.errstate(all="ignore")``."""
@@ -292,8 +296,7 @@ def formulas(T, machine):
 
     @compiled
     def sigmoid_derivative_from_output(y):
-        high, low = sum_parts(one, zero, -y, zero)
-        return fused(y, high, y * low)
+        return fused(-y, y, y)
 
     @compiled
     def gated(x, z, z_low):
@@ -429,10 +432,7 @@ def formulas(T, machine):
 
     @compiled
     def tanh_derivative_from_output(y):
-        high, low = sum_parts(one, zero, -y, zero)
-        other, other_low = sum_parts(one, zero, y, zero)
-        high, low = product_parts(high, low, other, other_low)
-        return high + low
+        return fused(-y, y, one)
 
     tanhshrink_polynomial = polynomial(TANHSHRINK)
     third = T(1 / 3)
@@ -860,5 +860,134 @@ def formulas(T, machine):
         q = q + ((fused(-q, root, high) + low) - q * root_low) / root if root > zero else zero
         q = one if x > huge else (b / four / x / x if x < -huge else q)
         return q if x == x else x
+
+    # --- Gated: act(gate) up -------------------------------------------------------------------------------------
+
+    lift, lift_bound, no_lift = typed(40, 100), T(-20), zero
+    mills_polynomial, eight = polynomial(MILLS), T(8)
+    normal_reach = typed(14.9, 38.9)
+
+    @compiled
+    def lifted_exp(z, minus_low):
+        """exp(z - minus_low) for z <= 0, that of -tail below, as a number times 1 or shrink."""
+        high, low, t = brief_exp_parts(-tail if z < -tail else z, minus_low, magic)
+        return high * power_of_two(t + (lift if z < lift_bound else no_lift)), shrink if z < lift_bound else one
+
+    @compiled
+    def unless_shut(shut, b, y):
+        """y, but 0 where the gate lets nothing of b through, were it infinite."""
+        return zero if shut & (b == b) else y
+
+    @compiled
+    def last_product(a, a_low, b, scale):
+        """(a + a_low) b scale, rounded once unless that gets into infinities."""
+        low = a_low * b
+        return (fused(a, b, low) if low - low == zero else a * b) * scale
+
+    @compiled
+    def sigmoid_parts(z):
+        """N, e, share and scale: s(z) = N share, s'(z) = e share^2; e, and N for z <= 0, are to be multiplied by scale."""
+        e, scale = lifted_exp(-absolute(z), zero)
+        far = e * scale
+        d = one + far
+        r = one / d
+        return one if z > zero else e, e, muladd(r, fused(-r, d, one) - r * (far - (d - one)), r), scale
+
+    @compiled
+    def glu(value, gate):
+        s, e, share, scale = sigmoid_parts(gate)
+        p = s * share
+        scale = one if gate > zero else scale
+        return unless_shut(gate < -tail, value, last_product(p, fused(s, share, -p), value, scale))
+
+    @compiled
+    def glu_backward(grad, value, gate):
+        """grad s(z) and grad value s'(z)"""
+        s, e, share, scale = sigmoid_parts(gate)
+        both = grad * value
+        e = e * share * share
+        for_gate = unless_shut(absolute(gate) > tail, both, e * both * scale)
+        scale = one if gate > zero else scale
+        return unless_shut(gate < -tail, grad, s * share * grad * scale), for_gate
+
+    @compiled
+    def swiglu(gate, up):
+        s, e, share, scale = sigmoid_parts(gate)
+        z = -tail if gate < -tail else gate
+        p = s * share
+        y = p * z
+        scale = one if gate > zero else scale
+        return unless_shut(gate < -tail, up, last_product(y, muladd(fused(s, share, -p), z, fused(p, z, -y)), up, scale))
+
+    @compiled
+    def swiglu_backward(grad, gate, up):
+        """grad up s(z) (1 + z s(-z)) and grad z s(z)"""
+        s, e, share, scale = sigmoid_parts(gate)
+        z = -tail if gate < -tail else gate
+        both = grad * up
+        e = (e * scale if gate > zero else one) * share
+        scale = one if gate > zero else scale
+        s = s * share
+        for_up = unless_shut(gate < -tail, grad, s * z * grad * scale)
+        s = s * muladd(tail if z > tail else z, e, one)
+        return unless_shut(gate < -tail, both, s * both * scale), for_up
+
+    @compiled
+    def mills(t):
+        """Phi(-t) exp(t^2 / 2), up to gelu_reach."""
+        if single:
+            d = t + four
+            r = one / d
+            r = muladd(r, fused(-r, d, one) - r * (t - (d - four)), r)
+            return mills_polynomial(muladd(-eight, r, one)) * r
+        near, near_low = scaled_tail(t)
+        far, far_low = tail_product(t)
+        return near + near_low if t < near_bound else (far + far_low) / t
+
+    @compiled
+    def normal_parts(gate):
+        """M, t, e and scale: Phi(-t) = M e, t = |gate|, e = exp(-t^2 / 2), which is to be multiplied by scale."""
+        t = absolute(gate)
+        t = normal_reach if t > normal_reach else t
+        square = t * t
+        e, scale = lifted_exp(-square / two, fused(t, t, -square) / two)
+        return mills(t), t, e, scale
+
+    @compiled
+    def geglu(gate, up):
+        """(max(gate, 0) - t Phi(-t)) up"""
+        m, t, e, scale = normal_parts(gate)
+        y = m * t * e
+        y = gate - y * scale if gate > zero else -y
+        scale = one if gate > zero else scale
+        return unless_shut(gate < -normal_reach, up, y * up * scale)
+
+    @compiled
+    def geglu_backward(grad, gate, up):
+        """grad up (Phi(gate) + gate phi(gate)) and grad gate Phi(gate)"""
+        m, t, e, scale = normal_parts(gate)
+        both = grad * up
+        y = m * t * e
+        slope = muladd(-bell, t, m) * e
+        slope = one - slope * scale if gate > zero else slope
+        y = gate - y * scale if gate > zero else -y
+        scale = one if gate > zero else scale
+        for_up = unless_shut(gate < -normal_reach, grad, y * grad * scale)
+        return unless_shut(gate < -normal_reach, both, slope * both * scale), for_up
+
+    @compiled
+    def passed(gate, a, b):
+        """a b where gate > 0, else 0; NaN for NaN."""
+        closed = zero if (a == a) & (b == b) else a + b
+        closed = a * b if gate > zero else closed
+        return closed if gate == gate else gate
+
+    @compiled
+    def reglu(gate, up):
+        return passed(gate, gate, up)
+
+    @compiled
+    def reglu_backward(grad, gate, up):
+        return passed(gate, grad, up), passed(gate, grad, gate)
 
     return {name: value for name, value in locals().items() if callable(value)}

@@ -18,8 +18,8 @@ _register = ctypes.PYFUNCTYPE(_int, ctypes.py_object, _int, _memory, _memory, _m
 _kept = []  # NumPy holds on to pointers for good
 
 
-def make_ufunc(name, doc, loop, types, data, signature=None):
-    """A ufunc, or with a signature a gufunc, of one output, whose loops are one function.
+def make_ufunc(name, doc, loop, types, data, outputs=1, signature=None):
+    """A ufunc, or with a signature a gufunc, whose loops are one function.
 
     ``types`` lists the type numbers of all operands for each kind of them, ``data`` the address that the function gets.
     """
@@ -29,7 +29,7 @@ def make_ufunc(name, doc, loop, types, data, signature=None):
     _kept.append((arrays, texts))
     functions, data, codes = (array.ctypes.data for array in arrays)
     none_identity = -1
-    return _from_loops(functions, data, codes, count, operands - 1, 1, none_identity, texts[0], texts[1], 0, texts[2])
+    return _from_loops(functions, data, codes, count, operands - outputs, outputs, none_identity, texts[0], texts[1], 0, texts[2])
 
 
 def register_loop(ufunc, dtype, loop, types, data):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels.training import Kernel
 from ..backends import kernels as addresses
+from ..backends import missing
+
+if addresses is None:
+    raise ImportError(f"the trainer needs the compiled kernels of this package, which was installed without: {missing}")
+from .._kernels.training import Kernel  # noqa: E402
 
 UNITS, UNIT_ELEMENTS = 16, 4096
 """Sums over rows are taken over at most so many units, each of at least so many elements."""

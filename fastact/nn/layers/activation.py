@@ -45,7 +45,7 @@ class Activation(Layer):
         super().connect(previous, shape)
         self.in_place = self.needs_output and self.overwrites_input
         self.biased = None
-        if self.is_rowwise or any(np.ndim(value) for value in self.options.values()):
+        if self.is_rowwise or self.function.row.custom or any(np.ndim(value) for value in self.options.values()):
             self.options = {name: np.asarray(value, self.dtype) if np.ndim(value) else value
                             for name, value in self.options.items()}  # fmt: skip
             return
