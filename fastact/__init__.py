@@ -29,8 +29,11 @@ except ImportError:
 from .activations import *  # noqa: E402, F403
 from .activations import Activation, list_activations
 from .backends import get_backend, set_backend, show_config, use_backend, warmup
+<<<<<<< HEAD
 from .elementwise_losses import *  # noqa: E402, F403
 from .custom import activation
+=======
+>>>>>>> 5f3a6ca (Numba in the documentation; every row has a formula for it)
 from .gated import *  # noqa: E402, F403
 from .gradients import GradientCheck, GradientError, check_grad
 from .linear import linear_softmax_cross_entropy
@@ -77,11 +80,12 @@ __all__ = [
 
 
 def __getattr__(name):
-    # The trainer and the figures are imported on first use: they need packages that the functions do not.
-    if name in ("nn", "plot"):
+    # The trainer and the figures need packages that the functions do not, and most users have no activations of their own.
+    if name in ("nn", "plot", "activation"):
         import importlib
 
-        return importlib.import_module(f".{name}", __name__)
+        module = importlib.import_module(f".{'custom' if name == 'activation' else name}", __name__)
+        return module.activation if name == "activation" else module
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -8,7 +8,6 @@ import importlib
 import importlib.util
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -40,7 +39,8 @@ def _load():
 
 def _last_level_cache() -> int:
     try:  # glibc's sysconf has been seen to answer ten times as much
-        return int(Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text().strip().removesuffix("K")) << 10
+        with open("/sys/devices/system/cpu/cpu0/cache/index3/size") as file:
+            return int(file.read().strip().removesuffix("K")) << 10
     except (OSError, ValueError):
         return DEFAULT_LAST_LEVEL_CACHE
 

@@ -5,12 +5,13 @@ import importlib
 import re
 from pathlib import Path
 
+import numpy as np
 import oracle
 import pytest
 from cases import FROM_OUTPUT, NAMES, PARAMETERS, ROWS
 
 import fastact as fa
-from fastact._kernels import reference
+from fastact._kernels import numba_scalar, reference
 from fastact.table import GATED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +67,12 @@ class TestEveryRowHas:
         text = (PACKAGE / "_kernels" / "scalar.pxd").read_text()
         for suffix in ("", "_derivative") + ("_derivative_from_output",) * ROWS[name].from_output:
             assert re.search(rf"^cdef inline \w+ {name}{suffix}\(", text, re.M), f"{name}{suffix}"
+
+    def test_a_formula_for_numba(self, name):
+        for T in (np.float32, np.float64):
+            formulas = numba_scalar.formulas(T, numba_scalar.plain(T))
+            assert {name, f"{name}_derivative"} <= set(formulas)
+            assert (f"{name}_derivative_from_output" in formulas) == (name in FROM_OUTPUT)
 
     def test_a_reference(self, name):
         assert name in reference.FORWARD and name in reference.DERIVATIVE
