@@ -29,11 +29,7 @@ except ImportError:
 from .activations import *  # noqa: E402, F403
 from .activations import Activation, list_activations
 from .backends import get_backend, set_backend, show_config, use_backend, warmup
-<<<<<<< HEAD
 from .elementwise_losses import *  # noqa: E402, F403
-from .custom import activation
-=======
->>>>>>> 5f3a6ca (Numba in the documentation; every row has a formula for it)
 from .gated import *  # noqa: E402, F403
 from .gradients import GradientCheck, GradientError, check_grad
 from .linear import linear_softmax_cross_entropy

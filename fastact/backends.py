@@ -20,7 +20,7 @@ missing = ""
 """Why there are no compiled kernels, if there are none."""
 
 try:
-    from ._kernels import dispatch, memory, operands, rows
+    from ._kernels import dispatch, elementwise_losses, memory, operands, rows
     from ._kernels import row_losses as _row_losses
     from ._kernels import threads as _threads
 except ImportError as _problem:
@@ -65,6 +65,7 @@ if dispatch is not None:
     dispatch.bind(kernels, last_level_cache)
     operands.bind(kernels, last_level_cache)
     _row_losses.bind(kernels)
+    elementwise_losses.bind(kernels)
     memory.keep_memory(_memory_to_keep())
     threads.govern("cython", _threads.set_limit, threaded=bool(_threads.can_be_shared()))
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 
 import numpy as np
 
-from ._kernels import elementwise_losses as driver
-from ._kernels.row_losses import same_elements
-from .backends import kernels
+from . import backends
 from .losses import as_input, check_reduction, output_like, plain, register, rounded
 from .table import ELEMENTWISE_LOSSES, LossRow
-
-driver.bind(kernels)
 
 NANOSECONDS = {True: 0.2, False: 1.5}
 """What value and gradient of an element of a cheap loss cost, and of another: only the order matters."""
@@ -137,9 +134,25 @@ def _signature(row: LossRow, with_grad: bool) -> inspect.Signature:
                              + [parameter(name, parameter.KEYWORD_ONLY, default=default) for name, default in options.items()])  # fmt: skip
 
 
+class _Loops:
+    """The loops of one of a row's kernels: those of either backend, those of Numba when they are first asked for."""
+
+    def __init__(self, row: LossRow, kernel: str):
+        self.arguments = kernel, len(row.inputs) == 3, row.numbers, NANOSECONDS[row.cheap]
+        if backends.kernels is not None:
+            self.compiled = backends.elementwise_losses.ElementwiseLoss(kernel, backends.kernels, NANOSECONDS[row.cheap])
+
+    @functools.cached_property
+    def numba(self):
+        return backends.numba_kernels("elementwise_losses").ElementwiseLoss(*self.arguments)
+
+    def total(self, *arguments):
+        return (self.numba if backends.active == "numba" else self.compiled).total(*arguments)
+
+
 def _make(row: LossRow):
     """The public function of a row, with its value_and_grad."""
-    loops = [driver.ElementwiseLoss(kernel, kernels, NANOSECONDS[row.cheap]) for kernel in row.kernels]
+    loops = [_Loops(row, kernel) for kernel in row.kernels]
 
     def entry(name, with_grad):
         signature = _signature(row, with_grad)
@@ -161,6 +174,7 @@ def _make(row: LossRow):
         return function
 
     loss = entry(row.name, False)
+    loss.compile = lambda dtypes: [loop.numba.compile(dtype) for loop in loops for dtype in dtypes]
     loss.value_and_grad = entry(f"{row.name}.value_and_grad", True)
     return loss
 
@@ -234,7 +248,7 @@ def _apart(result, sources):
     for k, source in enumerate(sources):
         if source is None or not np.may_share_memory(result, source):
             continue
-        same = source.dtype == result.dtype and source.shape == result.shape and same_elements(result, source)
+        same = source.dtype == result.dtype and source.shape == result.shape and backends.row_losses.same_elements(result, source)
         if not same or k == 3:  # the weight comes after the loops have written
             return np.empty(result.shape, result.dtype)
     return result if result.flags.aligned and result.dtype.isnative else np.empty(result.shape, sources[0].dtype)

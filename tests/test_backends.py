@@ -118,8 +118,9 @@ class TestNumba:
         assert result.returncode == 0, result.stdout[-4000:]
 
     def test_rows_and_their_losses(self):
-        chosen = "not float64 and not PyTorch and not scipy or mpmath"
-        files = ["test_rowwise.py", "test_softmax_cross_entropy.py", "test_row_losses.py", "test_gated.py"]
+        chosen = "(not float64 and not double and not PyTorch and not scipy and not Gradients)"
+        files = ["test_rowwise.py", "test_simplex.py", "test_softmax_cross_entropy.py", "test_row_losses.py", "test_gated.py",
+                 "test_elementwise_losses.py"]  # fmt: skip
         result = child("-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", *files, "-k", chosen,
                        FASTACT_BACKEND="numba")  # fmt: skip
         assert result.returncode == 0, result.stdout[-4000:]

@@ -11,8 +11,8 @@ import pytest
 from cases import FROM_OUTPUT, NAMES, PARAMETERS, ROWS
 
 import fastact as fa
-from fastact._kernels import numba_scalar, reference
-from fastact.table import GATED
+from fastact._kernels import numba_loss_formulas, numba_scalar, reference
+from fastact.table import ELEMENTWISE_LOSSES, GATED
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(fa.__file__).parent
@@ -103,6 +103,14 @@ def test_every_row_wise_function_and_loss_has_a_reference_and_a_benchmark(bench)
     cases = bench("cases")
     assert set(rowwise) <= {case.name for case in cases.ROWWISE}
     assert set(fa.list_losses()) <= {case.name for case in cases.LOSSES + cases.ELEMENTWISE_LOSSES}
+
+
+@pytest.mark.parametrize("T", [np.float32, np.float64])
+def test_every_gated_function_and_loss_has_a_formula_for_numba(T):
+    plain = numba_scalar.plain(T)
+    assert {name + kind for name in reference.GATED for kind in ("", "_backward")} <= set(numba_scalar.formulas(T, plain))
+    kernels = {kernel for row in ELEMENTWISE_LOSSES for kernel in row.kernels}
+    assert kernels <= set(numba_loss_formulas.formulas(T, plain))
 
 
 @pytest.fixture(scope="module")

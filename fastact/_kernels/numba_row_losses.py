@@ -128,12 +128,16 @@ def cross_entropy(T):
 
 @functools.cache
 def _runner():
-    @numba.njit(types.void(*[types.intp] * 4), nogil=True, error_model=OPTIONS["error_model"])
-    def run(work, job, rows, picoseconds):
-        threads = team(picoseconds)
-        share(work, job, rows, max(1, rows // (8 * threads)), threads)
+    @numba.njit(types.void(*[types.intp] * 5), nogil=True, error_model=OPTIONS["error_model"])
+    def run(work, job, total, chunk, picoseconds):
+        share(work, job, total, chunk, team(picoseconds))
 
     return run
+
+
+def run_pieces(work, job, total, chunk, picoseconds):
+    """work(job, first, count) for chunks of 0...total, by as many threads as work of that length gets."""
+    _runner()(work, job, total, chunk, picoseconds)
 
 
 def softmax_cross_entropy(logits, target, grad, values, factor, *, shares=None, spread_weight=None, spread=None, spread_sum=0.0,
@@ -166,7 +170,7 @@ def softmax_cross_entropy(logits, target, grad, values, factor, *, shares=None, 
     numbers = job.view(np.float64)
     for offset, value in ((KEEP, keep), (SPREAD_SUM, spread_sum), (Z_LOSS, z_loss), (GAMMA, gamma), (FACTOR, factor)):
         numbers[offset // 8] = value
-    _runner()(cross_entropy(T).address, job.ctypes.data, rows, rows * n * PICOSECONDS * x.itemsize // 4)
+    run_pieces(cross_entropy(T).address, job.ctypes.data, rows, max(1, rows // 64), rows * n * PICOSECONDS * x.itemsize // 4)
     with np.errstate(all="ignore"):
         if written is not grad:
             grad[...] = written

@@ -247,6 +247,75 @@ def formulas(T, machine):
         z = beta * x
         return zero if (z != z) & (x == x) & (beta == beta) else z
 
+    # --- The logarithm -------------------------------------------------------------------------------------------
+
+    log1p_polynomial = polynomial(LOG1P)
+    tiniest, enlarged, shrunk = T(np.finfo(T).tiny), T(2.0 ** (24 if single else 54)), T(24 if single else 54)
+    root_half = I(0x3F3504F3 if single else 0x3FE6A09E667F3BCD)
+    below_one = I(int(I(0x3F800000 if single else 0x3FF0000000000000)) - int(root_half))
+    fraction = I(0x7FFFFF if single else 0xFFFFFFFFFFFFF)
+    exponent_digits = I(0x4B000000 if single else 0x4330000000000000)  # where adding an exponent adds to the number
+    exponent_base = T(8388608 + 127 if single else 4503599627370496 + 1023)
+    infinity, nan = T(np.inf), T(np.nan)
+
+    @compiled
+    def normalised(high, low):
+        """The same number with a low part below the last place of the high one."""
+        total = high + low
+        return total, low - (total - high)
+
+    @compiled
+    def plus_log1p_parts(base, base_low, e, e_low):
+        """base + base_low + log(1 + e + e_low) as high + low, not yet normal, for e from -0.3 to 1."""
+        halved = e / two
+        s = e / (two + e)
+        q = s * s
+        p = log1p_polynomial(q)
+        p = muladd(e, halved, -s * muladd(e, halved, q * p)) - muladd(-e_low, halved, e_low)
+        return sum_parts(base, base_low, e, -p)
+
+    @compiled
+    def split(x):
+        """m and n: x = 2^n m, m from sqrt(1/2) to sqrt(2), for positive finite x."""
+        tiny = x < tiniest
+        i = I(bits(x * enlarged if tiny else x) + below_one)
+        n = from_bits(I(I(i >> mantissa) | exponent_digits)) - exponent_base
+        return from_bits(I(I(i & fraction) + root_half)), n - shrunk if tiny else n
+
+    @compiled
+    def log_parts_above_zero(x, x_low):
+        """log(x + x_low) as high + low for positive finite x; x_low may be other than 0 only for x from 0.5 to 1."""
+        m, n = split(x)
+        x_low = x_low if n == zero else x_low + x_low
+        f = m - one
+        e = f + x_low
+        high, low = plus_log1p_parts(n * log2_high, n * log2_low, e, x_low - (e - f))
+        return normalised(high, low)
+
+    @compiled
+    def log_limit(x):
+        """What the logarithm is at 0, at infinity and below 0."""
+        limit = -infinity if x == zero else nan
+        return x if x > zero else limit
+
+    @compiled
+    def log_parts(x):
+        """log(x) as high + low."""
+        high, low = log_parts_above_zero(x, zero)
+        return high if (x > zero) & (x < infinity) else log_limit(x), low if (x > zero) & (x < infinity) else zero
+
+    @compiled
+    def log(x):
+        high, low = log_parts(x)
+        return high + low
+
+    @compiled
+    def log1m(p):
+        """log(1 - p) for p from 0 to 1, NaN elsewhere"""
+        rest, rest_low = sum_parts(one, zero, -p, zero)
+        high, low = log_parts_above_zero(rest, rest_low)
+        return high + low if (p >= zero) & (p < one) else log_limit(-one if p < zero else rest)
+
     # --- The logistic family -------------------------------------------------------------------------------------
 
     shrink_shift = 40 if single else 100
@@ -579,21 +648,13 @@ def formulas(T, machine):
 
     # --- Logarithms of the exponential ---------------------------------------------------------------------------
 
-    log1p_polynomial = polynomial(LOG1P)
     vanishing = T(-40)
 
     @compiled
     def plus_log1p_exp(base, base_low, z, z_low):
         """base + base_low + log(1 + exp(z + z_low)) for z <= 0."""
         high, low, first, second = decay_parts(z, z_low)
-        e = high * first * second
-        halved = e / two
-        s = e / (two + e)
-        q = s * s
-        p = log1p_polynomial(q)
-        low = low * first * second
-        p = muladd(e, halved, -s * muladd(e, halved, q * p)) - muladd(-low, halved, low)
-        high, low = sum_parts(base, base_low, e, -p)
+        high, low = plus_log1p_parts(base, base_low, high * first * second, low * first * second)
         return high + low
 
     @compiled
@@ -773,8 +834,7 @@ def formulas(T, machine):
 
     @compiled
     def softshrink(x, lambd):
-        inside = zero if x == x else x
-        return x - lambd if x > lambd else (x + lambd if x < -lambd else inside)
+        return x - clip(x, -lambd, lambd)
 
     @compiled
     def softshrink_derivative(x, lambd):

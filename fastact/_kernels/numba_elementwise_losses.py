@@ -1,0 +1,192 @@
+"""The elementwise losses that Numba compiles; elementwise_losses.pyx has the same for compiled kernels.
+
+Strides and types other than float32 and float64 go through copies. One pass over memory: blocks go through the first-level
+cache, where the values are weighted and summed.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numba
+import numpy as np
+from numba import carray, types
+
+from . import numba_loss_formulas
+from .numba_intrinsics import add_lanes, array_loop, as_kernel, at, compiled, load, machine, stack, store
+from .numba_row_losses import run_pieces
+from .numba_rows import toolbox
+
+BLOCK = 512
+UNIT = 32 * BLOCK  # elements of a partial sum, or more of them, so that their order does not depend on threads
+SUMS = 256
+BUFFER_BYTES, LANES_BYTES = 8 * BLOCK, 8 * 2 * 16
+
+# A job: addresses, 0 for what there is not; whether a source is one number; and numbers.
+X, TARGET, THIRD, WEIGHT, VALUE, GRAD, THIRD_GRAD, SINGLE, COUNT, JOB_UNIT, TOTALS, FACTOR, NUMBERS = range(0, 104, 8)
+SOURCES, RESULTS = 4, 3
+
+
+@functools.cache
+def formulas(T):
+    return numba_loss_formulas.formulas(T, machine(T))
+
+
+def _element(formula, third, numbers):
+    """The formula as a function of three arrays' elements and three numbers, whatever it needs."""
+    return compiled({
+        (False, 0): lambda x, t, v, p, q, r: formula(x, t),
+        (False, 1): lambda x, t, v, p, q, r: formula(x, t, p),
+        (False, 3): lambda x, t, v, p, q, r: formula(x, t, p, q, r),
+        (True, 0): lambda x, t, v, p, q, r: formula(x, t, v),
+        (True, 2): lambda x, t, v, p, q, r: formula(x, t, v, p, q),
+    }[third, numbers])  # fmt: skip
+
+
+@functools.cache
+def piece(name, T, third, numbers, gradients):
+    """The work of the team: whole units, each from its beginning, and their sums. gradients: how many are wanted."""
+    element = _element(formulas(T)[name], third, numbers)
+    t = toolbox(T)
+    size, lanes, clear, add_up = t.size, t.lanes, t.clear, t.add_up
+    times = t.scalar["times"]
+
+    @array_loop
+    def losses(x, target, third, value, grad, third_grad, p, q, r, factor):
+        as_kernel()
+        for i in range(len(value)):
+            result = element(x[i], target[i], third[i], p, q, r)
+            value[i] = result[0]
+            if gradients > 0:
+                grad[i] = result[1] * factor
+            if gradients > 1:
+                third_grad[i] = result[2] * factor
+
+    @array_loop
+    def weigh(y, weight):
+        """What does not count is 0, even if it is infinite."""
+        as_kernel()
+        for i in range(len(y)):
+            y[i] = times(weight[i], y[i])
+
+    @compiled
+    def array(address, n):
+        return carray(at(address), (n,), T)
+
+    @compiled
+    def block_of(job, field, start, singles):
+        """Where the elements from start on are, singles holding those of a source that is one number."""
+        address = load(np.int64, job + field)
+        if load(np.int64, job + SINGLE) >> (field // 8) & 1:
+            return singles + BUFFER_BYTES * (field // 8)
+        return address + start * size if address else 0
+
+    @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
+    def run(job, first, count):
+        singles, values, totals = stack(SINGLES_BYTES), stack(BUFFER_BYTES), stack(LANES_BYTES)
+        unit = load(np.int64, job + JOB_UNIT)
+        for k in range(SOURCES):
+            if load(np.int64, job + SINGLE) >> k & 1:
+                array(singles + BUFFER_BYTES * k, BLOCK)[:] = load(T, load(np.int64, job + 8 * k))
+        p, q, r = (T(load(np.float64, job + NUMBERS)), T(load(np.float64, job + NUMBERS + 8)),
+                   T(load(np.float64, job + NUMBERS + 16)))  # fmt: skip
+        factor = T(load(np.float64, job + FACTOR))
+        start = first
+        while start < first + count:
+            clear(totals)
+            end = min(first + count, (start // unit + 1) * unit)
+            number = start // unit
+            while start < end:
+                n = min(BLOCK, end - start)
+                x, target = block_of(job, X, start, singles), block_of(job, TARGET, start, singles)
+                third_source, weight = block_of(job, THIRD, start, singles), block_of(job, WEIGHT, start, singles)
+                value, grad = block_of(job, VALUE, start, 0), block_of(job, GRAD, start, 0)
+                third_grad = block_of(job, THIRD_GRAD, start, 0)
+                value = value if value else values
+                losses(array(x, n), array(target, n), array(third_source, n), array(value, n), array(grad, n),
+                       array(third_grad, n), p, q, r, factor)  # fmt: skip
+                if weight:
+                    weigh(array(value, n), array(weight, n))
+                    if gradients > 0:
+                        weigh(array(grad, n), array(weight, n))
+                    if gradients > 1:
+                        weigh(array(third_grad, n), array(weight, n))
+                padded = (n + lanes - 1) // lanes * lanes
+                summed = value
+                if padded > n:
+                    summed = values
+                    array(values, n)[:] = array(value, n)
+                    array(values + size * n, padded - n)[:] = T(0)
+                add_lanes(T, summed, padded, totals)
+                start += n
+            total, rest = add_up(totals)
+            if total != total:  # infinite sums have no rest
+                total, rest = load(np.float64, totals), 0.0
+            place = load(np.int64, job + TOTALS) + 16 * number
+            store(np.float64, place, total)
+            store(np.float64, place + 8, rest)
+
+    return run
+
+
+SINGLES_BYTES = SOURCES * BUFFER_BYTES
+
+
+class ElementwiseLoss:
+    """The loops of one formula, which takes a third array or not and as many numbers; ``cost`` is nanoseconds an element."""
+
+    def __init__(self, name, third, numbers, cost):
+        self.name, self.third, self.numbers, self.cost = name, third, numbers, cost
+
+    def compile(self, dtype):
+        """Compile what arrays of a dtype need, now."""
+        for gradients in range(3 if self.name == "gaussian_nll" else 2):
+            piece(self.name, np.float64 if dtype == np.float64 else np.float32, self.third, self.numbers, gradients)
+
+    def total(self, sources, results, numbers, mean):
+        """The sum or the mean of the losses of all elements, as elementwise_losses.pyx has it."""
+        x = sources[0]
+        if x.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
+            raise TypeError(f"there are no kernels for an input of {x.dtype}")
+        if x.size == 0:
+            return 0.0
+        T = np.float64 if x.dtype == np.float64 else np.float32
+        job, singles = np.zeros((NUMBERS + 24) // 8, np.int64), 0
+        kept = []
+        with np.errstate(all="ignore"):
+            for k, source in enumerate(sources):
+                if source is not None:
+                    kept.append(np.ascontiguousarray(source, T))
+                    job[k] = kept[-1].ctypes.data
+                    singles |= (source.ndim == 0 and (k > 0 or x.size == 1)) << k
+        written = [None if result is None else result if result.dtype == T and result.flags.c_contiguous
+                   else np.empty(result.shape, T) for result in results]  # fmt: skip
+        for k, result in enumerate(written):
+            job[SOURCES + k] = 0 if result is None else result.ctypes.data
+        unit = max(UNIT, (-(-x.size // SUMS) + BLOCK - 1) // BLOCK * BLOCK)
+        totals = np.zeros((-(-x.size // unit), 2))
+        job[SINGLE // 8], job[COUNT // 8], job[JOB_UNIT // 8], job[TOTALS // 8] = singles, x.size, unit, totals.ctypes.data
+        job.view(np.float64)[FACTOR // 8] = 1.0 / x.size if mean else 1.0
+        job.view(np.float64)[NUMBERS // 8 :][: len(numbers)] = numbers
+        gradients = 2 if results[2] is not None else 1 if results[1] is not None else 0
+        work = piece(self.name, T, self.third, self.numbers, gradients)
+        picoseconds = int(x.size * self.cost * (2000 if T is np.float64 else 1000))
+        run_pieces(work.address, job.ctypes.data, x.size, unit, picoseconds)
+        with np.errstate(all="ignore"):
+            for result, array in zip(results, written):
+                if array is not result:
+                    result[...] = array
+            total, rest = _sum(totals)
+            value = total + rest if rest == rest else total
+        return value / x.size if mean else value
+
+
+def _sum(totals):
+    """The sum of numbers with rests, and what rounding took from it (Knuth's two-sum)."""
+    total = rest = 0.0
+    for part, part_rest in totals.tolist():
+        after = total + part
+        share = after - total
+        rest += (total - (after - share)) + (part - share) + part_rest
+        total = after
+    return total, rest
