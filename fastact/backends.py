@@ -67,7 +67,13 @@ if dispatch is not None:
     _row_losses.bind(kernels)
     elementwise_losses.bind(kernels)
     memory.keep_memory(_memory_to_keep())
+    empty = memory.empty
     threads.govern("cython", _threads.set_limit, threaded=bool(_threads.can_be_shared()))
+else:
+
+    def empty(array):
+        """A new C-contiguous array of that shape and dtype."""
+        return np.empty(array.shape, array.dtype)
 
 
 # --- The choice -------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._kernels.memory import empty
+from .backends import empty
 from .rowwise import knows_bfloat16
 
 __all__ = ["list_losses"]
