@@ -812,18 +812,6 @@ def formulas(T, machine):
         return rrelu_derivative(y, lower, upper)
 
     @compiled
-    def rrelu(x, lower, upper):
-        return leaky_relu(x, (lower + upper) / two)
-
-    @compiled
-    def rrelu_derivative(x, lower, upper):
-        return leaky_relu_derivative(x, (lower + upper) / two)
-
-    @compiled
-    def rrelu_derivative_from_output(y, lower, upper):
-        return rrelu_derivative(y, lower, upper)
-
-    @compiled
     def relu_squared(x):
         return relu(x) * relu(x)
 
