@@ -12,9 +12,8 @@ import numba
 import numpy as np
 from numba import carray, types
 
-from . import numba_loss_formulas
-from .numba_intrinsics import add_lanes, array_loop, as_kernel, at, compiled, load, machine, stack, store
-from .numba_row_losses import run_pieces
+from .numba_intrinsics import add_lanes, array_loop, as_kernel, at, compiled, load, stack, store
+from .numba_row_losses import loss_formulas, run_pieces
 from .numba_rows import toolbox
 
 BLOCK = 512
@@ -25,11 +24,6 @@ BUFFER_BYTES, LANES_BYTES = 8 * BLOCK, 8 * 2 * 16
 # A job: addresses, 0 for what there is not; whether a source is one number; and numbers.
 X, TARGET, THIRD, WEIGHT, VALUE, GRAD, THIRD_GRAD, SINGLE, COUNT, JOB_UNIT, TOTALS, FACTOR, NUMBERS = range(0, 104, 8)
 SOURCES, RESULTS = 4, 3
-
-
-@functools.cache
-def formulas(T):
-    return numba_loss_formulas.formulas(T, machine(T))
 
 
 def _element(formula, third, numbers):
@@ -46,7 +40,7 @@ def _element(formula, third, numbers):
 @functools.cache
 def piece(name, T, third, numbers, gradients):
     """The work of the team: whole units, each from its beginning, and their sums. gradients: how many are wanted."""
-    element = _element(formulas(T)[name], third, numbers)
+    element = _element(loss_formulas(T)[name], third, numbers)
     t = toolbox(T)
     size, lanes, clear, add_up = t.size, t.lanes, t.clear, t.add_up
     times = t.scalar["times"]

@@ -151,6 +151,26 @@ def formulas(T, machine):
         ratio = (one - two * t) * r * (one if main == zero else e) / n
         return c * high * first * second, (slope + gamma * share(ratio, c)) * high * first * second
 
+    # --- Rows of probabilities: what one element adds. Where t is a probability of 0 that is nothing, but for NaN --------
+
+    exp = scalar["exp"]
+
+    @compiled
+    def categorical_cross_entropy(x, t):
+        nothing = zero if x == x else x
+        return nothing if t == zero else -t * log(x), nothing if t == zero else -t / x
+
+    @compiled
+    def kl_div(x, t):
+        nothing = zero if x == x else x
+        return nothing if t == zero else t * (log(t) - x), nothing if t == zero else -t
+
+    @compiled
+    def kl_div_of_logs(x, t):
+        nothing = zero if x == x else x
+        p = exp(t)
+        return nothing if p == zero else p * (t - x), nothing if p == zero else -p
+
     # --- Negative log-likelihoods --------------------------------------------------------------------------------
 
     log_root_two_pi = T(0.9189385332046727)

@@ -12,13 +12,15 @@ import numba
 import numpy as np
 from numba import types
 
-from .numba_intrinsics import OPTIONS, array_loop, as_kernel, compiled, load, store
-from .numba_rows import log1p, toolbox
+from . import numba_loss_formulas
+from .numba_intrinsics import OPTIONS, add_lanes, array_loop, as_kernel, compiled, load, machine, stack, store
+from .numba_rows import LANES_BYTES, TERMS, TERMS_BYTES, log1p, toolbox
 from .numba_threads import share, team
 
 # A job for the team: addresses (0 for what there is not), steps in bytes, and numbers.
 X, GRAD, LABELS, SHARES, SPREAD, SPREAD_ROW, VALUES, N, IGNORE = range(0, 72, 8)
 KEEP, SPREAD_SUM, Z_LOSS, GAMMA, FACTOR = range(72, 112, 8)
+loss_formulas = functools.cache(lambda T: numba_loss_formulas.formulas(T, machine(T)))
 PICOSECONDS = 500
 """What an element costs."""
 
@@ -127,6 +129,41 @@ def cross_entropy(T):
 
 
 @functools.cache
+def comparison(loss, T):
+    """The same for a loss that compares rows with probabilities."""
+    element, t = loss_formulas(T)[loss], toolbox(T)
+    row, size, lanes, clear, add_up, zero = t.row, t.size, t.lanes, t.clear, t.add_up, t.zero
+
+    @array_loop
+    def elements(x, target, value, slope, factor):
+        as_kernel()
+        for i in range(len(x)):
+            v, s = element(x[i], target[i])
+            value[i] = v
+            slope[i] = s * factor
+
+    @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
+    def piece(job, first, count):
+        values, slopes, totals = stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES)
+        n, grad, factor = load(np.int64, job + N), load(np.int64, job + GRAD), T(load(np.float64, job + FACTOR))
+        for r in range(first, first + count):
+            x, target = load(np.int64, job + X) + r * n * size, load(np.int64, job + SPREAD) + r * n * size
+            clear(totals)
+            for i in range(0, n, TERMS):
+                m = min(n - i, TERMS)
+                elements(row(x + i * size, m), row(target + i * size, m), row(values, m), row(slopes, m), factor)
+                padded = (m + lanes - 1) // lanes * lanes
+                row(values + m * size, padded - m)[:] = zero
+                add_lanes(T, values, padded, totals)
+                if grad:
+                    row(grad + (r * n + i) * size, m)[:] = row(slopes, m)
+            total, rest = add_up(totals)
+            store(np.float64, load(np.int64, job + VALUES) + 8 * r, total)
+
+    return piece
+
+
+@functools.cache
 def _runner():
     @numba.njit(types.void(*[types.intp] * 5), nogil=True, error_model=OPTIONS["error_model"])
     def run(work, job, total, chunk, picoseconds):
@@ -140,38 +177,22 @@ def run_pieces(work, job, total, chunk, picoseconds):
     _runner()(work, job, total, chunk, picoseconds)
 
 
-def softmax_cross_entropy(logits, target, grad, values, factor, *, shares=None, spread_weight=None, spread=None, spread_sum=0.0,
-                          ignore_index=0, keep=1.0, floor=0.0, z_loss=0.0, gamma=0.0):
-    """As row_losses.pyx has it: factor times the sum of the losses of rows, along the last axis of logits."""
-    n = logits.shape[-1]
-    rows = logits.size // n if n else 0
-    if rows == 0:
+def evaluate(loss, x, target, grad, values, factor, **terms):
+    """As row_losses.pyx has it: factor times the sum of the losses of rows, along the last axis of x."""
+    n = x.shape[-1]
+    if x.size == 0:
         return 0.0
-    T = np.float64 if logits.dtype == np.float64 else np.float32
-    x = np.ascontiguousarray(logits, T)
-    written, losses = None, np.empty(rows)
-    labels = None
+    rows = x.size // n
+    T = np.float64 if x.dtype == np.float64 else np.float32
+    x = np.ascontiguousarray(x, T)
+    written = grad if grad is None or grad.dtype == T and grad.flags.c_contiguous else np.empty(x.shape, T)
+    losses = np.empty(rows)
+    labels = None if target.ndim == x.ndim else np.ascontiguousarray(target).astype(np.int64, copy=False).ravel()
     with np.errstate(all="ignore"):
-        if target.ndim == logits.ndim:
-            spread = T(keep) * np.ascontiguousarray(target, T) + T(floor)
-            if spread_weight is not None:
-                spread *= spread_weight
+        if loss != "softmax_cross_entropy" and labels is not None:
+            _at_labels(loss != "nll_loss", x.reshape(rows, n), labels, written, losses, factor, **terms)
         else:
-            labels = np.ascontiguousarray(target).astype(np.int64, copy=False)
-    if grad is not None:
-        written = grad if grad.dtype == T and grad.flags.c_contiguous else np.empty(logits.shape, T)
-    arrays = x, written, labels, shares, spread, losses
-    addresses = [0 if array is None else array.ctypes.data for array in arrays]
-    job = np.zeros(16, np.int64)
-    for offset, value in zip((X, GRAD, LABELS, SHARES, SPREAD, VALUES), addresses):
-        job[offset // 8] = value
-    job[N // 8], job[IGNORE // 8] = n, ignore_index
-    job[SPREAD_ROW // 8] = n * x.itemsize if labels is None else 0
-    numbers = job.view(np.float64)
-    for offset, value in ((KEEP, keep), (SPREAD_SUM, spread_sum), (Z_LOSS, z_loss), (GAMMA, gamma), (FACTOR, factor)):
-        numbers[offset // 8] = value
-    run_pieces(cross_entropy(T).address, job.ctypes.data, rows, max(1, rows // 64), rows * n * PICOSECONDS * x.itemsize // 4)
-    with np.errstate(all="ignore"):
+            _by_rows(loss, x, target, labels, written, losses, factor, **terms)
         if written is not grad:
             grad[...] = written
         if values is not None:
@@ -179,44 +200,40 @@ def softmax_cross_entropy(logits, target, grad, values, factor, *, shares=None, 
         return float(losses.sum()) * factor
 
 
-def evaluate(loss, x, target, grad, values, factor, **options):
-    """The same for any loss of rows; those that leave little to compile are done by NumPy."""
-    if loss == "softmax_cross_entropy":
-        return softmax_cross_entropy(x, target, grad, values, factor, **options)
-    T = np.float64 if x.dtype == np.float64 else np.float32
-    with np.errstate(all="ignore"):
-        if target.ndim == x.ndim:
-            losses, slopes = _compared(loss, np.asarray(x, T), np.asarray(target, T), options.get("spread_weight"))
-        else:
-            losses, slopes = _of_labels(loss, x, target, options)
-        if grad is not None:
-            grad[...] = slopes * T(factor)
-        if values is not None:
-            values[...] = losses
-        return float(losses.sum()) * factor
+def _at_labels(logarithm, x, labels, grad, losses, factor, *, shares=None, keep=1.0, ignore_index=0, **_):
+    """Losses that read nothing but the element of the row's class."""
+    counts = labels != ignore_index
+    if shares is not None:
+        counts[counts] = shares[labels[counts]] != 0
+    rows, columns = np.flatnonzero(counts), labels[counts]
+    value = x[rows, columns].astype(np.float64)
+    share_of = keep if shares is None else shares[columns]
+    losses[...] = 0
+    losses[rows] = 0 - share_of * (np.log(value) if logarithm else value)
+    if grad is not None:
+        grad[...] = 0
+        grad.reshape(x.shape)[rows, columns] = -share_of * factor / (value if logarithm else 1.0)
 
 
-def _compared(loss, x, t, weight):
-    """Losses of rows compared with probabilities, and the derivatives of their terms."""
-    t = t if weight is None else t * weight
-    p = np.exp(t) if loss == "kl_div_of_logs" else t
-    terms = -p * np.log(x) if loss == "categorical_cross_entropy" else p * ((t if p is not t else np.log(t)) - x)
-    slopes = -p / x if loss == "categorical_cross_entropy" else -p
-    nothing = np.where(np.isnan(x), x, 0)  # 0 log(0) = 0
-    return np.where(p == 0, nothing, terms).sum(axis=-1, dtype=np.float64), np.where(p == 0, nothing, slopes)
-
-
-def _of_labels(loss, x, target, options):
-    """Losses that depend on the element of the class alone, and their derivatives."""
-    counts = target != options["ignore_index"]
-    label = np.where(counts, target, 0)[..., None].astype(np.int64)
-    shares = options.get("shares")
-    share = np.where(counts, options["keep"] if shares is None else shares[label[..., 0]], 0)
-    at = np.take_along_axis(x, label, -1)[..., 0].astype(np.float64)
-    logarithm = loss != "nll_loss"
-    slopes = np.zeros(x.shape)
-    np.put_along_axis(slopes, label, np.where(share == 0, 0, -share / (at if logarithm else 1))[..., None], -1)
-    return np.where(share == 0, 0, 0 - share * (np.log(at) if logarithm else at)), slopes
+def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spread_weight=None, spread=None, spread_sum=0.0,
+             ignore_index=0, keep=1.0, floor=0.0, z_loss=0.0, gamma=0.0):
+    n, T = x.shape[-1], x.dtype.type
+    if labels is None:
+        spread = np.ascontiguousarray(target, T)
+        if loss == "softmax_cross_entropy":
+            spread = T(keep) * spread + T(floor)
+        if spread_weight is not None:
+            spread = spread * spread_weight
+    job = np.zeros(16, np.int64)
+    for offset, array in ((X, x), (GRAD, grad), (LABELS, labels), (SHARES, shares), (SPREAD, spread), (VALUES, losses)):
+        job[offset // 8] = 0 if array is None else array.ctypes.data
+    job[N // 8], job[IGNORE // 8] = n, ignore_index
+    job[SPREAD_ROW // 8] = n * x.itemsize if labels is None else 0
+    numbers = job.view(np.float64)
+    for offset, value in ((KEEP, keep), (SPREAD_SUM, spread_sum), (Z_LOSS, z_loss), (GAMMA, gamma), (FACTOR, factor)):
+        numbers[offset // 8] = value
+    work = cross_entropy(T) if loss == "softmax_cross_entropy" else comparison(loss, T)
+    run_pieces(work.address, job.ctypes.data, len(losses), max(1, len(losses) // 64), x.size * PICOSECONDS * x.itemsize // 4)
 
 
 def total_weight(target, classes, ignore_index, weight):
