@@ -114,8 +114,6 @@ def piece(name, T, third, numbers, gradients):
                 add_lanes(T, summed, padded, totals)
                 start += n
             total, rest = add_up(totals)
-            if total != total:  # infinite sums have no rest
-                total, rest = load(np.float64, totals), 0.0
             place = load(np.int64, job + TOTALS) + 16 * number
             store(np.float64, place, total)
             store(np.float64, place + 8, rest)

@@ -153,6 +153,8 @@ def toolbox(T):
         if single:
             return total[0], 0.0
         s = total[0] + total[lanes]
+        if s != s:  # an infinite sum has no rest
+            return total[0], 0.0
         return s, total[lanes] - (s - total[0])
 
     @compiled
