@@ -102,7 +102,7 @@ class _Function(Elementwise):
         self._defaults = tuple(default for _, default in row.parameters)
         self.__name__ = row.name if kind == "forward" else f"{row.name}.{kind}"
         self.__qualname__ = self.__name__
-        self.__module__ = "fastact"
+        self.__module__ = __package__
         self.__doc__ = doc
         self.__signature__ = self._signature()
         super().__init__(
@@ -210,7 +210,7 @@ class _Function(Elementwise):
             self._numba.compile(dtype)
 
     def __repr__(self):
-        return f"<fastact function {self.__name__!r}>"
+        return f"<{__package__} function {self.__name__!r}>"
 
     def __reduce__(self):
         return getattr, (self.owner, self.kind)

@@ -20,11 +20,10 @@ missing = ""
 """Why there are no compiled kernels, if there are none."""
 
 try:
-    from ._kernels import dispatch, elementwise_losses, memory, operands, rows
-    from ._kernels import row_losses as _row_losses
+    from ._kernels import dispatch, memory, operands
     from ._kernels import threads as _threads
 except ImportError as _problem:
-    dispatch = operands = rows = None
+    dispatch = None
     missing = str(_problem)
 
 
@@ -64,8 +63,6 @@ if dispatch is not None:
     instruction_set, kernels = _load()
     dispatch.bind(kernels, last_level_cache)
     operands.bind(kernels, last_level_cache)
-    _row_losses.bind(kernels)
-    elementwise_losses.bind(kernels)
     memory.keep_memory(_memory_to_keep())
     empty = memory.empty
     threads.govern("cython", _threads.set_limit, threaded=bool(_threads.can_be_shared()))
@@ -82,7 +79,8 @@ else:
 def available() -> list[str]:
     """The backends that can run here, best first."""
     compiled = ["cython"] if dispatch is not None else []
-    return compiled + (["numba"] if importlib.util.find_spec("numba") else [])
+    has_numba = importlib.util.find_spec("._kernels.numba_cpu", __package__) and importlib.util.find_spec("numba")
+    return compiled + (["numba"] if has_numba else [])
 
 
 def get_backend() -> str:
@@ -160,14 +158,17 @@ def numba_kernels(subject="cpu"):
     return importlib.import_module(f"._kernels.numba_{subject}", __package__)
 
 
-class _RowLosses:
-    """The functions of the module that serves the backend which runs."""
-
-    def __getattr__(self, name):
-        return getattr(numba_kernels("row_losses") if active == "numba" else _row_losses, name)
-
-
-row_losses = _RowLosses()
+@functools.cache
+def compiled_kernels(subject):
+    """The compiled module for a subject, with its kernels; None where nothing is compiled."""
+    if dispatch is None:
+        return None
+    module = importlib.import_module(f"._kernels.{subject}", __package__)
+    if hasattr(module, "bind"):
+        module.bind(kernels)
+    if hasattr(module, "register_bfloat16"):
+        _registers.append(module.register_bfloat16)
+    return module
 
 
 def warmup(*functions, dtypes=("float32", "float64")) -> None:
@@ -208,6 +209,8 @@ def warmup(*functions, dtypes=("float32", "float64")) -> None:
 # --- bfloat16 ---------------------------------------------------------------------------------------------------------
 
 _bfloat16_known: set[str] = set()
+_registers = [] if dispatch is None else [dispatch.register_bfloat16, operands.register_bfloat16]
+"""The compiled modules' ways to learn of it, by order of import, which is before anyone uses them."""
 
 
 def learn_bfloat16() -> None:
@@ -219,10 +222,8 @@ def learn_bfloat16() -> None:
 
 
 def _register_compiled(dtype):
-    if dispatch is not None:
-        dispatch.register_bfloat16(dtype)
-        operands.know_bfloat16(dtype)
-        rows.register_bfloat16(dtype.num)
+    for register in _registers:
+        register(dtype)
     return True
 
 
@@ -240,7 +241,7 @@ def config() -> dict[str, object]:
     """What runs: backend, instruction set, threads, versions."""
     from . import __version__
 
-    about = {"fastact": __version__, "numpy": np.__version__, "backend": active}
+    about = {__package__: __version__, "numpy": np.__version__, "backend": active}
     if dispatch is None:
         about["no_compiled_kernels"] = missing
     if active == "numba":
@@ -249,6 +250,7 @@ def config() -> dict[str, object]:
 
         about["numba"] = numba.__version__
         about["instruction_set"] = numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
+        about["instruction_sets_supported"] = [about["instruction_set"]]
         threading = "fastact's own, running Numba's code"
     else:
         about["instruction_set"] = instruction_set
@@ -260,8 +262,7 @@ def config() -> dict[str, object]:
 def show_config() -> None:
     """Print which kernels run, on how many threads, and what they were built with."""
     about = config()
-    if active == "cython":
-        about["instruction_sets_supported"] = ", ".join(about["instruction_sets_supported"])
+    about["instruction_sets_supported"] = ", ".join(about["instruction_sets_supported"])
     about["threading"] = about["threading"] or "none: the package was built without, so every function uses one thread"
     about["last_level_cache"] = f"{about['last_level_cache'] / 2**20:.0f} MiB"
     for key, value in about.items():

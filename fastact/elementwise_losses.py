@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from . import backends
-from .losses import as_input, check_reduction, output_like, plain, register, rounded
+from .losses import as_input, check_reduction, output_like, plain, register, rounded, same_elements
 from .table import ELEMENTWISE_LOSSES, LossRow
 
 NANOSECONDS = {True: 0.2, False: 1.5}
@@ -140,7 +140,7 @@ class _Loops:
     def __init__(self, row: LossRow, kernel: str):
         self.arguments = kernel, len(row.inputs) == 3, row.numbers, NANOSECONDS[row.cheap]
         if backends.kernels is not None:
-            self.compiled = backends.elementwise_losses.ElementwiseLoss(kernel, backends.kernels, NANOSECONDS[row.cheap])
+            self.compiled = backends.compiled_kernels("elementwise_losses").ElementwiseLoss(kernel, backends.kernels, NANOSECONDS[row.cheap])
 
     @functools.cached_property
     def numba(self):
@@ -248,7 +248,7 @@ def _apart(result, sources):
     for k, source in enumerate(sources):
         if source is None or not np.may_share_memory(result, source):
             continue
-        same = source.dtype == result.dtype and source.shape == result.shape and backends.row_losses.same_elements(result, source)
+        same = source.dtype == result.dtype and source.shape == result.shape and same_elements(result, source)
         if not same or k == 3:  # the weight comes after the loops have written
             return np.empty(result.shape, result.dtype)
     return result if result.flags.aligned and result.dtype.isnative else np.empty(result.shape, sources[0].dtype)

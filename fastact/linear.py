@@ -7,9 +7,8 @@ import operator
 
 import numpy as np
 
-from .backends import row_losses
-from .losses import as_input, gradient_of, output_like, plain, register, rounded
-from .row_losses import as_target, computed_in, cross_entropy_terms
+from .losses import as_input, gradient_of, output_like, plain, register, rounded, same_elements
+from .row_losses import as_target, computed_in, cross_entropy_terms, kernels
 
 __all__ = ["linear_softmax_cross_entropy"]
 
@@ -142,7 +141,7 @@ def _evaluate(x, weight, target, bias, grad_out, class_weight, ignore_index, lab
                 if bias is not None:
                     logits[:, block] += bias[block]
             losses = np.empty(len(part), compute) if reduction == "none" else None
-            total += row_losses.evaluate(
+            total += kernels.evaluate(
                 "softmax_cross_entropy", logits, targets[part], logits if sums else None, losses, factor, **terms)  # fmt: skip
             if losses is not None:
                 values[part] = losses
@@ -166,7 +165,7 @@ class _GradientSums:
         # The rows of x are not read again; everything else is.
         others = [a for a in (weight, bias, target) if a is not None]
         self.dx, self.dweight = grads[0].reshape(rows.shape), grads[1]
-        is_x = row_losses.same_elements(self.dx, rows)
+        is_x = same_elements(self.dx, rows)
         if not np.may_share_memory(self.dx, grads[0]) or any(
             np.may_share_memory(self.dx, a) for a in (others if is_x else [rows, *others])
         ):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .backends import empty
-from .rowwise import knows_bfloat16
+from .backends import empty, learn_bfloat16
 
 __all__ = ["list_losses"]
 
@@ -45,7 +44,7 @@ def check_reduction(reduction):
 def as_input(array):
     """What a loss takes its gradient of: floating-point, native and aligned; integers follow the rule of np.exp."""
     array = np.asarray(array)
-    knows_bfloat16()
+    learn_bfloat16()
     if array.dtype.kind in "?biu":
         array = array.astype(np.exp(np.empty(0, array.dtype)).dtype)
     return plain(array)
@@ -67,6 +66,11 @@ def output_like(array, out, name):
     if out.dtype != array.dtype:
         raise TypeError(f"{name} must be of dtype {array.dtype}, not {out.dtype}")
     return out
+
+
+def same_elements(a, b):
+    """Whether two arrays of one shape and dtype are the same memory in the same order."""
+    return a.strides == b.strides and a.ctypes.data == b.ctypes.data
 
 
 def rounded(number, dtype):

@@ -7,8 +7,8 @@ import operator
 
 import numpy as np
 
-from .backends import row_losses
-from .losses import as_input, check_reduction, gradient_of, output_like, plain, register, rounded
+from . import backends
+from .losses import as_input, check_reduction, gradient_of, output_like, plain, register, rounded, same_elements
 
 __all__ = ["categorical_cross_entropy", "kl_div", "nll_loss", "softmax_cross_entropy", "softmax_focal"]
 
@@ -16,6 +16,16 @@ CLASSES, PROBABILITIES = ("classes",), ("probabilities",)
 EITHER = CLASSES + PROBABILITIES
 """What a target may hold, told by its shape."""
 KL_DIV = ("kl_div", "kl_div_of_logs")
+
+
+class _Kernels:
+    """The functions of the module that serves the backend which runs."""
+
+    def __getattr__(self, name):
+        return getattr(backends.numba_kernels("row_losses") if backends.active == "numba" else compiled, name)
+
+
+compiled, kernels = backends.compiled_kernels("row_losses"), _Kernels()
 
 
 @register
@@ -375,7 +385,7 @@ def cross_entropy_terms(target, kind, classes, dtype, reduction, *, weight=None,
         terms["spread_weight"] = None if weight is None else weight.astype(dtype)
         total = target.size // max(classes, 1)
     else:
-        total = row_losses.total_weight(np.ascontiguousarray(target), classes, ignore_index, weight)
+        total = kernels.total_weight(np.ascontiguousarray(target), classes, ignore_index, weight)
         shares = keep * alpha if weight is None else keep * alpha * weight
         if np.ndim(shares):
             terms["shares"] = shares
@@ -399,15 +409,15 @@ def run(loss, x, grad, target, factor, reduction, **terms):
     # The gradient may overwrite the input, row by row, but nothing else that is still to be read.
     written = grad
     if grad is not None and (not grad.flags.aligned or np.may_share_memory(grad, target)
-                             or np.may_share_memory(grad, x) and not row_losses.same_elements(grad, x)):  # fmt: skip
+                             or np.may_share_memory(grad, x) and not same_elements(grad, x)):  # fmt: skip
         written = np.empty(x.shape, x.dtype)
     values = np.empty(x.shape[:-1], x.dtype) if reduction == "none" else None
-    total = row_losses.evaluate(loss, x, target, written, values, factor, **terms)
+    total = kernels.evaluate(loss, x, target, written, values, factor, **terms)
     if total is None:
         # More than two levels of strides over the rows: through copies.
         written = grad if grad is None else np.empty(x.shape, x.dtype)
         contiguous = np.ascontiguousarray(x), np.ascontiguousarray(target)
-        total = row_losses.evaluate(loss, *contiguous, written, values, factor, **terms)
+        total = kernels.evaluate(loss, *contiguous, written, values, factor, **terms)
     if written is not grad:
         grad[...] = written
     return values[()] if values is not None else rounded(total, x.dtype)

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from . import backends
-from .backends import kernels
-from .backends import learn_bfloat16 as knows_bfloat16
+from .backends import kernels, learn_bfloat16
 
 __all__ = ["gumbel_softmax", "log_softmax", "logsumexp", "softmax", "softmin", "sparsemax"]
 
@@ -26,7 +25,7 @@ class _RowFunction:
         if kernels is not None:
             addresses = {key.removeprefix(kernel + "_"): address for key, address in kernels.items()
                          if key.startswith((f"{kernel}_rows", f"{kernel}_columns"))}  # fmt: skip
-            self.compiled = backends.rows.RowFunction(name, addresses, **options)
+            self.compiled = backends.compiled_kernels("rows").RowFunction(name, addresses, **options)
 
     @functools.cached_property
     def numba(self):
@@ -402,7 +401,7 @@ def _call(which, x, grad, axis, where, temperature, out):
         y = _call(which, x.reshape(1), grad.reshape(1) if function.grad_is_row else grad, 0, where, temperature,
                   out.reshape(1) if function.result_is_row and out is not None else out)
         return out if out is not None else y[0] if function.result_is_row else y
-    knows_bfloat16()
+    learn_bfloat16()
     operands = [x] if grad is None else [grad, x]
     gufunc = function.gufunc
     if where is not None or temperature != 1:

@@ -245,8 +245,3 @@ def total_weight(target, classes, ignore_index, weight):
         row = int(bad.argmax())
         raise IndexError(f"class {target[row]} at row {row} is not one of the {classes} classes")
     return float(np.count_nonzero(counts)) if weight is None else float(weight[target[counts]].sum())
-
-
-def same_elements(a, b):
-    """Whether two arrays of one shape and dtype are the same memory in the same order."""
-    return a.ctypes.data == b.ctypes.data and a.strides == b.strides

@@ -22,7 +22,7 @@ def bind(kernels, Py_ssize_t last_level_cache):
     streaming_from = last_level_cache // 2
 
 
-def know_bfloat16(dtype):
+def register_bfloat16(dtype):
     """Recognise ml_dtypes.bfloat16."""
     global bfloat16_number
     bfloat16_number = dtype.num

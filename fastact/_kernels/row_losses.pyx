@@ -376,15 +376,6 @@ cdef Operand rows_of(np.ndarray array, int outer, int split, Py_ssize_t inner):
                    np.PyArray_STRIDE(array, ndim - 1) if ndim > outer else 0, step_of(array, 0, split), inner)
 
 
-def same_elements(np.ndarray a, np.ndarray b):
-    """Whether two arrays of one shape and dtype are the same memory in the same order."""
-    cdef int k
-    for k in range(np.PyArray_NDIM(a)):
-        if np.PyArray_STRIDE(a, k) != np.PyArray_STRIDE(b, k):
-            return False
-    return np.PyArray_DATA(a) == np.PyArray_DATA(b)
-
-
 def total_weight(np.ndarray target, Py_ssize_t classes, Py_ssize_t ignore_index, np.ndarray weight):
     """The sum of the weights of the rows that count, 1 each if weight is None; target is contiguous.
 

@@ -249,9 +249,10 @@ cdef int type_of(char role, int number):
     return np.NPY_BOOL if role == c"m" else (np.NPY_DOUBLE if role == c"t" else number)
 
 
-def register_bfloat16(int number):
+def register_bfloat16(dtype):
     """Give every gufunc a loop for ml_dtypes.bfloat16."""
     cdef int types[MAX_OPERANDS]
+    cdef int number = dtype.num
     cdef size_t data
     cdef Function* function
     for gufunc, data, _ in every_gufunc:
