@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastact train | plot | info``."""
+"""The command line: ``python -m fastact train | plot | vendor | info``."""
 
 from __future__ import annotations
 
@@ -48,6 +48,13 @@ def parse():
                      help="such as negative_slope=0.03; may be repeated")
     sub.add_argument("--interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range of x")
     sub.add_argument("--output", type=picture, help="where the picture goes (default: NAME.png)")
+
+    sub = command(vendor)
+    sub.add_argument("folder", type=Path, metavar="DEST", help="a new folder, whose name is the package's")
+    sub.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,NAME,...", help="such as gelu,softmax")
+    kernels = sub.add_mutually_exclusive_group()
+    kernels.add_argument("--cython", action="store_true", help="compiled kernels only")
+    kernels.add_argument("--numba", action="store_true", help="Numba's kernels only, which need no compiler")
 
     command(info)
     return parser.parse_args()
@@ -144,6 +151,19 @@ def plot(arguments):
     output = arguments.output or Path(f"{arguments.name}.png")
     figure.savefig(output)
     print(f"picture: {output}")
+
+
+def vendor(arguments):
+    """copy functions and what they need, as a package of its own"""
+    from .vendor import vendor
+
+    try:
+        files = vendor(arguments.folder, arguments.only, cython=not arguments.numba, numba=not arguments.cython)
+    except (ValueError, FileExistsError) as error:
+        arguments.parser.error(str(error))
+    print(f"{len(files)} files: {arguments.folder}")
+    if not arguments.numba:
+        print(f"compile them where they are to stay: python {arguments.folder}/_kernels/build.py")
 
 
 def info(arguments):

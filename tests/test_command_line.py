@@ -72,6 +72,9 @@ def test_info(run):
     (["train", "--activation", "sigmoyd"], "unknown activation 'sigmoyd'; did you mean sigmoid"),
     (["train", "--epochs", "0"], "must be at least 1"),
     (["train", "--learning-rate", "-1"], "must be positive"),
+    (["vendor", "copy", "--only", "gelu,gleu"], "no function 'gleu' to copy"),
+    (["vendor", "a-copy"], "'a-copy' cannot be the name of a package"),
+    (["vendor", "copy", "--cython", "--numba"], "not allowed with"),
     (["trian"], "invalid choice"),
     ([], "required"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")  # fmt: skip

@@ -16,8 +16,9 @@ import tempfile
 from pathlib import Path
 
 KERNELS = Path(__file__).resolve().parent
-LOOPS = ("elementwise", "rowwise", "elementwise_losses", "row_losses", "layers", "optimizers")
-"""The templates whose loops a build holds if they are there, each after those that it uses."""
+LOOPS = {"elementwise": "dispatch", "rowwise": "rows", "elementwise_losses": "elementwise_losses", "row_losses": "row_losses",
+         "layers": "training", "optimizers": "training"}  # fmt: skip
+"""The templates whose loops a build holds if they are there, each after those that it uses, and the modules that run them."""
 
 # -ffp-contract=off: the formulas say where to fuse, so that a vectorised body and its scalar rest round alike.
 # No -ffast-math, and nothing of it that changes values: NaN, infinities and the rounding tricks matter.
@@ -83,7 +84,7 @@ def extensions(build=None):
               for kind in (INSTRUCTION_SETS if on_x86() else ["baseline"])]  # fmt: skip
     once = [Extension(f"{name}._kernels.{source.stem}", [str(source)], extra_compile_args=["-O2", *threads], extra_link_args=threads, **common)
             for source in sorted(kernels.glob("*.pyx")) if not source.name.startswith("cython_")]  # fmt: skip
-    return cythonize(builds + once, build_dir=str(build), include_path=[str(root), str(build / "generated")], nthreads=0,
+    return cythonize(builds + once, build_dir=str(build), include_path=[str(root), str(build / "generated")], nthreads=0, quiet=True,
                      compiler_directives={"language_level": 3, "freethreading_compatible": True, "boundscheck": False,
                                           "wraparound": False, "cdivision": True})  # fmt: skip
 
@@ -93,8 +94,8 @@ def build_in_place():
 
     os.chdir(package()[1])
     with tempfile.TemporaryDirectory() as build:
-        setup(name=package()[0], packages=[], ext_modules=extensions(build), script_args=["-q", "build_ext", "--inplace", "--build-temp", build],
-              options={"build_ext": {"parallel": os.cpu_count()}})  # fmt: skip
+        setup(name=package()[0], packages=[], ext_modules=extensions(build), script_args=["-q", "build_ext", "--inplace"],
+              options={"build_ext": {"parallel": os.cpu_count(), "build_temp": build, "build_lib": build}})  # fmt: skip
 
 
 if __name__ == "__main__":
