@@ -310,14 +310,14 @@ class TestPair:
         assert function(np.float32([1, 2]), 2.0).dtype == np.float32
         assert function(np.arange(3), np.arange(3)).dtype == np.float64
 
-    def test_without_the_fast_lane(self, name, rng):
+    def test_agrees_with_numba(self, name, rng):
         pytest.importorskip("numba", reason="needs Numba")
         gate, up = rng.normal(size=(2, 100))
         function = getattr(fa, name)
         y, pair = function(gate, up), function.backward(up, gate, up)
         with fa.use_backend("numba"):
-            assert same_bits(function(gate, up), y)
-            assert all(same_bits(ours, wanted) for ours, wanted in zip(function.backward(up, gate, up), pair))
+            for ours, wanted in zip((function(gate, up), *function.backward(up, gate, up)), (y, *pair)):
+                np.testing.assert_allclose(ours, wanted, 10 * np.finfo(float).eps)  # fused or not, bits may differ
 
     def test_errors(self, name):
         function, ones = getattr(fa, name), np.ones(3)
