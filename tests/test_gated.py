@@ -317,7 +317,7 @@ class TestPair:
         y, pair = function(gate, up), function.backward(up, gate, up)
         with fa.use_backend("numba"):
             for ours, wanted in zip((function(gate, up), *function.backward(up, gate, up)), (y, *pair)):
-                np.testing.assert_allclose(ours, wanted, 10 * np.finfo(float).eps)  # fused or not, bits may differ
+                np.testing.assert_allclose(ours, wanted, 1e-14, 1e-15)  # fused or not, bits may differ
 
     def test_errors(self, name):
         function, ones = getattr(fa, name), np.ones(3)
