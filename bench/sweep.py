@@ -27,10 +27,11 @@ import numpy as np
 from tqdm import tqdm
 
 import fastact as fa
-from bench.cases import PARAMETERS
 from fastact._kernels import dispatch, reference
 from fastact.backends import kernels
 from fastact.table import ACTIVATIONS
+
+from .cases import PARAMETERS
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from oracle import largest_terms  # noqa: E402
@@ -162,8 +163,12 @@ def main():
             worst, at, exceeding = sweep(pool, name, derivative, arguments.function, arguments.stride)
             promised = None if arguments.function else promise(name, derivative)
             counts = [f"{count:,}" for count in exceeding]
-            print(f"{label(name, derivative):24}{worst:9.3f}{promised or '':>9}  {at!s:16}"
-                  + "".join(f"{count:>14}" for count in counts) + f"{time.perf_counter() - begin:8.0f} s", flush=True)
+            print(
+                f"{label(name, derivative):24}{worst:9.3f}{promised or '':>9}  {at!s:16}"
+                + "".join(f"{count:>14}" for count in counts)
+                + f"{time.perf_counter() - begin:8.0f} s",
+                flush=True,
+            )
             broken |= promised is not None and worst > promised + SLACK
             tested = "all" if arguments.stride == 1 else f"1 in {arguments.stride}"
             cells = (f"{promised or ''}", f"{worst:.3f}", f"{at!s}", *counts, tested)

@@ -1,39 +1,58 @@
-"""The cases under pytest-benchmark: ``pytest bench --benchmark-only -k "gelu and 1048576"``."""
+"""The cases under pytest-benchmark: ``python -m pytest bench --benchmark-only -k "gelu-" --sizes 2^20 --dtypes float16``."""
 
 import numpy as np
 import pytest
 
 import fastact as fa
-from bench import peers
-from bench.cases import CALL_SIZE, ELEMENTWISE, ELEMENTWISE_LOSSES, GATED, LOSSES, ROWWISE, SHAPES, SIZES
+from bench import measure, peers, training
+from bench.cases import CALL_SIZE, ELEMENTWISE, Memory, Setting
 
 pytestmark = pytest.mark.benchmark(max_time=0.05, warmup=True, warmup_iterations=5)
 
 
-def parameters(cases, shapes):
-    for case in cases:
-        for shape in shapes:
-            text = "x".join(map(str, shape))
-            for library in peers.libraries(case):
-                yield pytest.param(case, shape, library, id=f"{case.name}-{text}-{library}")
+@pytest.fixture(scope="session", autouse=True)
+def threads(pytestconfig):
+    peers.set_num_threads(pytestconfig.getoption("threads") or fa.get_num_threads())
 
 
-@pytest.mark.parametrize(("case", "shape", "library"), [
-    *parameters(ELEMENTWISE + GATED + ELEMENTWISE_LOSSES, [(size,) for size in SIZES]),
-    *parameters(ROWWISE + LOSSES, SHAPES),
-])
-def test_throughput(benchmark, case, shape, library):
-    benchmark.group = f"{case.name} {shape}"
-    benchmark(peers.bind(library, case, case.arrays(shape), fa.get_num_threads()))
+def pytest_generate_tests(metafunc):
+    if "cell" not in metafunc.fixturenames:
+        return
+    option = metafunc.config.getoption
+    settings = [
+        {"dtype": dtype, "layout": layout, "out": not option("new_memory")}
+        for dtype in option("dtypes")
+        for layout in option("layouts")
+    ]
+    libraries = [name for name in peers.LIBRARIES if name != peers.COMPILED or option("compiled")]
+    found = [
+        pytest.param(
+            cell, library, id=f"{cell.name}-{'x'.join(map(str, cell.setting.shape))}-{cell.setting.dtype}-{library}"
+        )
+        for cell in measure.cells_of_cases([], option("sizes"), option("shapes"), settings, option("threads"))
+        for library in libraries
+    ]
+    metafunc.parametrize(("cell", "library"), found)
+
+
+def test_throughput(benchmark, cell, library):
+    """After its result was found to be right."""
+    case = measure.CASES[cell.name]
+    runs, left_out = measure.ready(case, cell.setting, case.arrays(Memory(cell.setting)), [library])
+    if library not in runs:
+        pytest.skip(left_out.get(library, f"{library} does not have it"))
+    benchmark.group = f"{cell.name}: {cell.kind}, {cell.setting}"
+    benchmark(runs[library])
 
 
 @pytest.mark.parametrize("case", [case for case in ELEMENTWISE if case.kind != "backward"], ids=lambda case: case.name)
 def test_call(benchmark, case):
     """What a call costs: the same on few elements, without ``out``."""
     benchmark.group = f"call on {CALL_SIZE} elements"
+    setting = Setting((CALL_SIZE,))
     function = getattr(fa, case.function)
     function = function.derivative if case.kind == "derivative" else function
-    benchmark(function, *case.arrays((CALL_SIZE,))[:1], *case.parameters)
+    benchmark(function, case.arrays(Memory(setting))[0], *case.parameters(setting))
 
 
 def test_call_of_numpy(benchmark):
@@ -41,8 +60,8 @@ def test_call_of_numpy(benchmark):
     benchmark(np.tanh, np.zeros(CALL_SIZE, np.float32))
 
 
-@pytest.mark.parametrize("library", peers.TRAINING)
+@pytest.mark.parametrize("library", training.SMALL)
 def test_training(benchmark, library):
     """An epoch of a small network."""
     benchmark.group = "training"
-    benchmark(peers.TRAINING[library]())
+    benchmark(training.SMALL[library]())

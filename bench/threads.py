@@ -13,7 +13,8 @@ import time
 import numpy as np
 
 import fastact as fa
-from bench.cases import PARAMETERS, normal
+
+from .cases import PARAMETERS, normal
 
 PAUSES = (0.0, 0.02)
 """Seconds before each call; after the longer one waiting threads have gone to sleep."""

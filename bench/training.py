@@ -7,6 +7,7 @@ processor time instead of time, which other processes disturb less; with more th
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 import warnings
@@ -16,8 +17,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import fastact as fa
-from bench.peers import optional
 from fastact import nn
+
+from .cases import BATCH, LAYERS, training_rows
+from .peers.optional import optional
 
 torch, sklearn = optional("torch"), optional("sklearn.neural_network")
 
@@ -102,6 +105,31 @@ NETWORKS = {
 }
 
 
+def small_epoch():
+    model = nn.Sequential([nn.Dense(*LAYERS[:2]), nn.Activation("gelu"), nn.Dense(*LAYERS[1:])])
+    trainer = nn.Trainer(model, "softmax_cross_entropy", nn.Adam())
+    x, y = training_rows()
+    return functools.partial(trainer.fit, x, y, epochs=1, batch_size=BATCH, verbose=False)
+
+
+def small_torch_epoch():
+    model = torch.nn.Sequential(torch.nn.Linear(*LAYERS[:2]), torch.nn.GELU(), torch.nn.Linear(*LAYERS[1:]))
+    return functools.partial(
+        torch_epoch, model, *map(torch.from_numpy, training_rows()), BATCH, torch.optim.Adam(model.parameters())
+    )
+
+
+def torch_epoch(model, x, y, batch, optimizer):
+    for chosen in torch.randperm(len(x)).split(batch):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x[chosen]), y[chosen]).backward()
+        optimizer.step()
+
+
+SMALL = {"fastact": small_epoch} | ({"PyTorch": small_torch_epoch} if torch else {})
+"""Name of the library -> what makes a function that trains a network of one hidden layer for an epoch."""
+
+
 def epochs(network, share):
     """Name of the library -> a function that trains for an epoch, of a share of the rows."""
     rng = np.random.default_rng(0)
@@ -110,17 +138,11 @@ def epochs(network, share):
     trainer = nn.Trainer(nn.Sequential(network.layers(), input_shape=network.shape), "softmax_cross_entropy", nn.Adam())
     turns = {"fastact": lambda: trainer.fit(x, y, 1, network.batch, verbose=False)}
     if torch:
-        model, loss = network.peer(), torch.nn.CrossEntropyLoss()
-        optimizer = torch.optim.Adam(model.parameters())
+        model = network.peer()
         tensors = torch.from_numpy(x), torch.from_numpy(y)
-
-        def torch_epoch():
-            for chosen in torch.randperm(rows).split(network.batch):
-                optimizer.zero_grad()
-                loss(model(tensors[0][chosen]), tensors[1][chosen]).backward()
-                optimizer.step()
-
-        turns["PyTorch"] = torch_epoch
+        turns["PyTorch"] = functools.partial(
+            torch_epoch, model, *tensors, network.batch, torch.optim.Adam(model.parameters())
+        )
     if sklearn and network.hidden:
         peer = sklearn.MLPClassifier(network.hidden, batch_size=network.batch, max_iter=1)
         turns["scikit-learn"] = lambda: peer.fit(x, y)

@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastact train | plot | vendor | info``."""
+"""The command line: ``python -m fastact train | plot | vendor | bench | info``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 import fastact as fa
+
+from .bench import compare
 
 
 def main():
@@ -55,6 +57,8 @@ def parse():
     kernels = sub.add_mutually_exclusive_group()
     kernels.add_argument("--cython", action="store_true", help="compiled kernels only")
     kernels.add_argument("--numba", action="store_true", help="Numba's kernels only, which need no compiler")
+
+    compare.add_options(command(bench))
 
     command(info)
     return parser.parse_args()
@@ -164,6 +168,14 @@ def vendor(arguments):
     print(f"{len(files)} files: {arguments.folder}")
     if not arguments.numba:
         print(f"compile them where they are to stay: python {arguments.folder}/_kernels/build.py")
+
+
+def bench(arguments):
+    """time functions beside NumPy, SciPy, PyTorch and others"""
+    try:
+        compare.run(arguments)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"there is no {error.name}: pip install 'fastact[bench]'") from error
 
 
 def info(arguments):

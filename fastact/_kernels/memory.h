@@ -1,7 +1,7 @@
 /* Memory for big results, which is kept when they are gone and given to the next.
 
    Fresh memory costs a page fault for every 4 KiB that is written first, and the kernel's clearing it: for a result of 64 MiB
-   as long as computing it, or longer (python -m bench.compare --allocate). NumPy lets an array name who frees its memory
+   as long as computing it, or longer (python -m fastact bench --new-memory). NumPy lets an array name who frees its memory
    (NEP 49), so this is done for what fastact itself allocates, and for nothing else. */
 #ifndef FASTACT_MEMORY_H
 #define FASTACT_MEMORY_H

@@ -1,5 +1,5 @@
 cdef enum:
-    SHORT = 48             # rows of fewer elements are turned into columns (measured with python -m bench.compare)
+    SHORT = 48             # rows of fewer elements are turned into columns (measured with python -m fastact bench)
     BATCH = 8
     PANEL = 64             # rows side by side in a kernel over columns
     PANEL_LANES = 16 * 64  # at most 16 lanes of sums for each

@@ -1,0 +1,200 @@
+"""The benchmarks: what they call computes what it should, and what they say follows from what they measured."""
+
+import functools
+import math
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import fastact as fa
+from fastact import nn
+from fastact.bench import cases, compare, results
+from fastact.bench.cases import Memory, Setting
+from fastact.bench.results import Cell, Result
+
+for needed in ("scipy", "tqdm", "threadpoolctl", "ml_dtypes"):
+    pytest.importorskip(needed)
+
+from fastact.bench import measure, peers, render  # noqa: E402
+
+VECTOR, MATRIX = (300,), (12, 30)
+
+
+@functools.cache
+def calls(dtype="float32", layout=cases.CONTIGUOUS, out=True):
+    """(what is left out of every library by case, what has a call) for small arrays."""
+    libraries = [name for name in peers.LIBRARIES if name not in ("JAX", peers.COMPILED)]
+    runs, left_out = {}, {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for cell in measure.cells_of_cases(
+            [], [VECTOR[0]], [MATRIX], [{"dtype": dtype, "layout": layout, "out": out}], 1
+        ):
+            case = measure.CASES[cell.name]
+            runs[case.name], left_out[case.name] = measure.ready(
+                case, cell.setting, case.arrays(Memory(cell.setting)), libraries
+            )
+    return runs, left_out
+
+
+class TestCases:
+    def test_cover_every_public_function(self):
+        names = {case.function for case in peers.CASES}
+        assert names >= {
+            *fa.list_activations(),
+            *fa.list_losses(),
+            "softmax",
+            "log_softmax",
+            "softmin",
+            "logsumexp",
+            "sparsemax",
+        }
+
+    def test_cover_every_optimizer(self):
+        optimizers = {
+            name
+            for name, value in vars(nn).items()
+            if isinstance(value, type) and issubclass(value, nn.optimizers.Optimizer)
+        }
+        assert optimizers - {"Optimizer"} == {case.name for case in cases.OPTIMIZERS}
+
+    def test_names_are_unique(self):
+        names = [case.name for case in peers.CASES]
+        assert len(names) == len(set(names))
+
+    @pytest.mark.parametrize("layout", cases.LAYOUTS)
+    def test_arrays_are_as_the_setting_says(self, layout):
+        for case in peers.CASES:
+            setting = Setting(VECTOR if case in cases.VECTORS else MATRIX, "float64", layout)
+            if case.suits(setting):
+                x = case.arrays(Memory(setting))[0]
+                assert x.dtype == np.float64 and x.flags.c_contiguous == (layout != cases.STRIDED)
+                assert x.shape[: x.ndim] == (setting.shape[::-1] if layout == cases.AXIS_0 else x.shape)
+
+
+class TestCalls:
+    """What is timed gives the expected results: ``ready`` raises where ours do not, and leaves others out."""
+
+    def test_are_right(self):
+        runs, left_out = calls()
+        assert all(runs[case.name].get("fastact") for case in peers.CASES)
+        assert not {name: why for name, why in left_out.items() if why}
+
+    @pytest.mark.parametrize("choice", [
+        {"layout": cases.STRIDED}, {"layout": cases.AXIS_0}, {"out": False}, {"dtype": "float64"}, {"dtype": "float16"},
+        {"dtype": "bfloat16"},
+    ], ids=str)  # fmt: skip
+    def test_of_ours_are_right_in_every_setting(self, choice):
+        runs, _ = calls(**choice)
+        assert runs and all("fastact" in found for found in runs.values())
+
+    @pytest.mark.parametrize("library", [name for name in peers.LIBRARIES if name in ("NumPy", "PyTorch")])
+    def test_write_where_they_are_told(self, library):
+        for case in cases.ELEMENTWISE:
+            if case.kind == "forward":
+                x, out = case.arrays(Memory(Setting(VECTOR)))
+                run = peers.LIBRARIES[library](case, Setting(VECTOR), (x, out))
+                if run:
+                    out.fill(np.nan)
+                    run()
+                    assert not np.isnan(out).any(), case.name
+
+    def test_wrong_results_are_left_out(self, monkeypatch):
+        case, setting = measure.CASES["relu"], Setting(VECTOR)
+        monkeypatch.setitem(peers.LIBRARIES, "NumPy", lambda *_: lambda: np.zeros(VECTOR))
+        runs, left_out = measure.ready(case, setting, case.arrays(Memory(setting)), ["fastact", "NumPy"])
+        assert list(runs) == ["fastact"] and left_out["NumPy"].startswith("wrong by")
+
+    def test_a_wrong_result_of_ours_is_an_error(self, monkeypatch):
+        case, setting = measure.CASES["relu"], Setting(VECTOR)
+        monkeypatch.setitem(peers.LIBRARIES, "fastact", lambda *_: lambda: np.zeros(VECTOR))
+        with pytest.raises(AssertionError, match="relu.*wrong"):
+            measure.ready(case, setting, case.arrays(Memory(setting)), ["fastact"])
+
+    def test_errors_in_ulp(self):
+        """Of ours, over a sample of all float32 values, as promised."""
+        promised = {row.name: row.max_ulp[0] for row in cases.ACTIVATIONS}
+        for name in ("sigmoid", "gelu", "hardswish"):
+            found = measure.largest_errors(measure.CASES[name], Setting((measure.SAMPLE,)), ["fastact"])
+            assert 0.4 < found["fastact"] <= promised[name]
+
+
+def result(name="relu", kind="forward", ours=1.0, shape=(100,), threads=2, **peers):
+    return Result(Cell(kind, name, Setting(shape), threads), 2, {"fastact": ours, **peers}, False)
+
+
+class TestResults:
+    def test_ratios(self):
+        r = result(ours=2.0, NumPy=6.0, SciPy=3.0, copy=1.0)
+        assert r.best == "SciPy" and r.ratio("SciPy") == 1.5 and r.ratio("PyTorch") is None
+        assert r.share_of_copy() == 0.5
+        assert r.figure("fastact") == 100 / 2 / 1e9
+
+    def test_nobody_to_compare_with(self):
+        assert result().best is None and result().share_of_copy() is None
+
+    def test_files_bring_back_what_was_saved(self, tmp_path):
+        found = [result(ours=1.5, NumPy=2.0), replace(result("gelu"), left_out={"JAX": "why"}, ulp={"fastact": 0.75})]
+        results.save(tmp_path / "r.json", {"cpu": "one"}, found)
+        assert results.load(tmp_path / "r.json") == ({"cpu": "one"}, found)
+
+    def test_summary_has_the_mean_and_the_losses(self):
+        machine = {"cpu": "one", "cpus": 2, "instruction_set": "avx2", "versions": {"numpy": "2"}, "missing": ["jax"]}
+        found = [result(NumPy=4.0), result("gelu", NumPy=0.25, SciPy=0.5), result("mse", "elementwise loss", NumPy=0.5)]
+        text = render.page(machine, found, render.as_text)
+        assert "1.00 times as fast" in text and "of 2 cells" in text
+        assert "in 2 of 3 cells" in text and text.index("- 0.25 gelu") < text.index("- 0.50 mse")
+        assert "Not installed: jax" in text and "numpy 2" in text
+
+    def test_geometric_mean(self):
+        assert math.isclose(results.geometric_mean([2.0, 8.0]), 4.0) and results.geometric_mean([]) is None
+
+    def test_markdown_tables_have_a_row_a_function(self):
+        text = "\n".join(
+            render.as_markdown(*table) for table in render.tables([result(NumPy=2.0), result("gelu", NumPy=2.0)])
+        )
+        assert text.count("\n| relu | ") == text.count("\n| gelu | ") == 1 and "|---|--:|" in text
+
+
+class TestSizes:
+    @pytest.mark.parametrize(("text", "value"), [("1000", 1000), ("2^20", 2**20)])
+    def test_are_numbers_or_powers(self, text, value):
+        assert compare.size(text) == value
+
+    def test_shapes(self):
+        assert compare.shape("2^10x64") == (1024, 64)
+
+
+class TestCommand:
+    def run(self, *arguments):
+        return subprocess.run([sys.executable, "-m", "fastact", "bench", *arguments], capture_output=True, text=True)
+
+    def test_prints_ratios(self, tmp_path):
+        file = tmp_path / "r.json"
+        done = self.run("relu", "softmax", "--sizes", "2^10", "--shapes", "8x16", "--peers", "NumPy", "SciPy", "--threads", "1",
+                        "--json", str(file))  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "forward, float32, 1,024, 1 thread: Gelem/s" in done.stdout
+        assert "vs best" in done.stdout and "geometric mean" in done.stdout
+        _, found = results.load(file)
+        assert {r.cell.name for r in found} == {
+            "relu",
+            "relu.derivative",
+            "relu.backward",
+            "softmax",
+            "softmax.backward",
+        }
+        assert all(set(r.seconds) <= {"fastact", "NumPy", "SciPy", "np.tanh"} for r in found)
+
+    @pytest.mark.parametrize(("arguments", "message"), [
+        (["gleu"], "nothing to measure: gleu"),
+        (["relu", "--peers", "Foo"], "no Foo here; there are fastact, NumPy"),
+        (["relu", "--sizes", "many"], "'many' is not like 1000 or 2^20"),
+    ])  # fmt: skip
+    def test_errors_have_status_2(self, arguments, message):
+        done = self.run(*arguments)
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
