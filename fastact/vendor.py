@@ -16,7 +16,6 @@ CONTROLS = ("backends", "threads")
 """Modules whose public functions every copy has."""
 ABSENT = {"activation": "custom"}
 """What the package imports when it is asked for, and where from."""
-NEVER = {"nn", "plot"}
 TEST = "test_vendored.py"
 # How files refer to others of this package, beside Python's own imports.
 BY_SUBJECT = re.compile(r"(compiled|numba)_kernels\(\"(\w+)\"\)")

@@ -315,6 +315,7 @@ def test_a_stopped_run_closes_its_bar(data, capsys):
 # Memory -----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(fa.backends.dispatch is None, reason="NumPy's kernels, for where nothing is compiled, make temporaries")
 @pytest.mark.parametrize("layers, shape", [
     ([nn.Conv2D(3, 16), nn.BatchNorm(), nn.Activation("relu"), nn.MaxPool2D(), nn.Flatten(), nn.Dropout(0.5), nn.Dense(3136, 3)], (30, 30, 3)),
     ([nn.LSTM(32, 64, return_sequences=True), nn.LayerNorm(), nn.GRU(64, 64), nn.Dense(64, 3)], (40, 32)),

@@ -1,22 +1,33 @@
-"""The compiled kernels of the layers and optimizers, and what they are given."""
+"""The kernels of the layers and optimizers, and what they are given."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from .. import backends
 from ..backends import kernels as addresses
-from ..backends import missing
-
-if addresses is None:
-    raise ImportError(f"the trainer needs the compiled kernels of this package, which was installed without: {missing}")
-from .._kernels.training import Kernel  # noqa: E402
 
 UNITS, UNIT_ELEMENTS = 16, 4096
 """Sums over rows are taken over at most so many units, each of at least so many elements."""
 
+training = backends.compiled_kernels("training")
+if training is not None:
 
-def kernel(name, operands, cost):
-    return Kernel(name, addresses, operands, cost)
+    def kernel(name, operands, cost):
+        return training.Kernel(name, addresses, operands, cost)
+
+    def chunk(function, kind, dtype):
+        """Where the kernel for one contiguous run of an activation lies."""
+        return addresses[f"{function.name}_{kind}_{'double' if dtype == np.float64 else 'float'}"]
+
+else:
+    from . import plain_kernels
+
+    kernel = plain_kernels.Kernel
+
+    def chunk(function, kind, dtype):
+        """Such a function of arrays."""
+        return plain_kernels.chunk(function, kind)
 
 
 # Costs in nanoseconds for an element of the first array, on one thread; only their order matters.
@@ -61,8 +72,3 @@ def sum_of_squares(x):
     totals = np.empty(-(-x.size // unit))
     squares(totals.size, (x, totals), (x.size, unit))
     return float(totals.sum())
-
-
-def chunk_address(function, kind, dtype):
-    """Where the kernel for one contiguous run of an activation lies."""
-    return addresses[f"{function.name}_{kind}_{'double' if dtype == np.float64 else 'float'}"]

@@ -54,7 +54,7 @@ class Activation(Layer):
         values = {**self.function.parameters, **self.options}
         self.values = tuple(map(float, values.values()))
         kind = "backward_from_output" if self.needs_output else "backward"
-        self.addresses = [kernels.chunk_address(self.function, kind, self.dtype) for kind in ("forward", kind)]
+        self.chunks = [kernels.chunk(self.function, kind, self.dtype) for kind in ("forward", kind)]
 
     def forward(self, x, training=False):
         y = x if self.in_place else self.buffer("output", x.shape)
@@ -63,14 +63,14 @@ class Activation(Layer):
         else:
             features = x.shape[-1]
             kernels.bias_activation(
-                x.size // features, (x, self.biased.parameters["bias"], y), (features, self.addresses[0]), self.values
+                x.size // features, (x, self.biased.parameters["bias"], y), (features, self.chunks[0]), self.values
             )
         self.kept = y if self.needs_output else x
         return y
 
     def backward(self, grad_output):
         if self.biased is not None:
-            self.biased.bias_backward(grad_output, self.kept, self.addresses[1], self.values)
+            self.biased.bias_backward(grad_output, self.kept, self.chunks[1], self.values)
             return grad_output
         if self.needs_output:
             return self.function.backward(grad_output, output=self.kept, out=grad_output, **self.options)

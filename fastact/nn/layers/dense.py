@@ -31,13 +31,13 @@ class Biased(Layer):
             kernels.bias_activation(y.size // features, (y, self.parameters["bias"], y), (features, 0), (0.0, 0.0))
         return y
 
-    def bias_backward(self, grad_output, kept=None, address=0, values=(0.0, 0.0)):
-        """The gradient of the bias; with the address of an activation, `grad_output` is taken back through it first."""
+    def bias_backward(self, grad_output, kept=None, chunk=0, values=(0.0, 0.0)):
+        """The gradient of the bias; with the chunk of an activation's backward pass, `grad_output` is taken back through it first."""
         features = grad_output.shape[-1]
         rows = grad_output.size // features
         unit, count = kernels.units(rows, features)
         totals = self.buffer("totals", (count, features), np.float64)
-        kernels.activation_backward(count, (grad_output, kept, totals), (features, address, unit, rows), values)
+        kernels.activation_backward(count, (grad_output, kept, totals), (features, chunk, unit, rows), values)
         kernels.fold_units(totals, self.gradients["bias"])
 
 

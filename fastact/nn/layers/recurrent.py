@@ -56,8 +56,8 @@ class Recurrent(Biased):
 
     def connect(self, previous, shape):
         super().connect(previous, shape)
-        addresses = (kernels.chunk_address(function, "forward", self.dtype) for function in (fa.sigmoid, fa.tanh))
-        self.sizes = (self.outputs, *addresses)
+        chunks = (kernels.chunk(function, "forward", self.dtype) for function in (fa.sigmoid, fa.tanh))
+        self.sizes = (self.outputs, *chunks)
 
     def initialise(self, rng, following):
         normal(self.parameters["weight"], rng, self.inputs, self.outputs, None, "xavier")
