@@ -105,7 +105,8 @@ def machine(T):
 
         else:
             fused = compiled(split_fused(T, bits, from_bits))
-    return SimpleNamespace(compiled=compiled, muladd=muladd, fused=fused, bits=bits, from_bits=from_bits)
+    return SimpleNamespace(compiled=compiled, muladd=muladd, fused=fused, bits=bits, from_bits=from_bits,
+                           square_root=np.sqrt, with_sign=np.copysign)  # fmt: skip
 
 
 # --- Kernels ----------------------------------------------------------------------------------------------------------

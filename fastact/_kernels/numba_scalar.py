@@ -64,7 +64,8 @@ def plain(T):
     else:
         fused = split_fused(T, bits=lambda x: x.view(integer), from_bits=lambda i: i.view(T))
     return SimpleNamespace(compiled=lambda function: function, muladd=lambda a, b, c: a * b + c, fused=fused,
-                           bits=lambda x: x.view(integer), from_bits=lambda i: i.view(T))  # fmt: skip
+                           bits=lambda x: x.view(integer), from_bits=lambda i: i.view(T),
+                           square_root=np.sqrt, with_sign=np.copysign)  # fmt: skip
 
 
 def split_fused(T, bits, from_bits):
@@ -88,6 +89,7 @@ def formulas(T, machine):
     single = T is np.float32
     I = np.int32 if single else np.int64  # noqa: E741
     compiled, muladd, fused, bits, from_bits = machine.compiled, machine.muladd, machine.fused, machine.bits, machine.from_bits
+    square_root, with_sign = machine.square_root, machine.with_sign
     zero, half, one, two, three, four, five, six, ten = (T(c) for c in (0, 0.5, 1, 2, 3, 4, 5, 6, 10))
     quarter = T(0.25)
 
@@ -103,14 +105,6 @@ def formulas(T, machine):
     @compiled
     def absolute(x):
         return abs(x)
-
-    @compiled
-    def square_root(x):
-        return np.sqrt(x)
-
-    @compiled
-    def with_sign(x, sign):
-        return np.copysign(x, sign)
 
     @compiled
     def clip(x, low, high):

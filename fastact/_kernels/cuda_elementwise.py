@@ -1,0 +1,144 @@
+"""Kernels of the elementwise functions for GPUs: factories over the formulas of numba_scalar.py, one for every layout.
+
+Sources are the arrays that a kernel reads: the inputs, then those parameters that vary from element to element. Numbers
+are the other parameters, as words that hold their bits. A thread keeps what it reads in ``values``: those of the k-th source
+from k * width on, where the results are put, too.
+"""
+
+from __future__ import annotations
+
+from .cuda_kernels import SIZES, Kernel
+
+THREADS = 256
+SUFFIXES = {"forward": "", "derivative": "_derivative", "backward": "_derivative",
+            "backward_from_output": "_derivative_from_output"}  # fmt: skip
+
+
+def body(target, name, kind, storage, varying, width):
+    """The function that computes the k-th of ``values``, with the numbers in p; how many sources it has, and results.
+
+    ``varying`` tells of each parameter whether it is among the sources.
+    """
+    formula = target.formulas(storage)[name + SUFFIXES[kind]]
+    inputs = 2 if kind.startswith("backward") else 1
+    at = (inputs - 1) * width
+    getters, sources, numbers = [], inputs, 0
+    for varies in varying:
+        getters.append(_getter(target, varies, sources * width if varies else numbers))
+        sources, numbers = sources + varies, numbers + (not varies)
+
+    if not getters:
+
+        @target.device
+        def value(values, k, p):
+            return formula(values[at + k])
+
+    elif len(getters) == 1:
+        (first,) = getters
+
+        @target.device
+        def value(values, k, p):
+            return formula(values[at + k], first(values, k, p))
+
+    else:
+        first, second = getters
+
+        @target.device
+        def value(values, k, p):
+            return formula(values[at + k], first(values, k, p), second(values, k, p))
+
+    if inputs == 1:
+
+        @target.device
+        def compute(values, k, p):
+            values[k] = value(values, k, p)
+
+    else:
+
+        @target.device
+        def compute(values, k, p):
+            values[k] = values[k] * value(values, k, p)
+
+    return compute, sources, 1
+
+
+def _getter(target, varies, place):
+    """The function that finds a parameter."""
+    if varies:
+        return target.device(lambda values, k, p: values[place + k])
+    return target.device(lambda values, k, p: p[place])
+
+
+def contiguous(target, name, kind, storage, varying, width):
+    """A kernel for arrays without gaps, in one order, which reads ``width`` numbers at once.
+
+    kernel(n, addresses of the sources, those of the results, numbers)
+    """
+    compute, source_count, result_count = body(target, name, kind, storage, varying, width)
+    wide, narrow = target.access(storage, width), target.access(storage, 1)
+    read, write, read_one, write_one = wide.read, wide.write, narrow.read, narrow.write
+    cuda, word, T, from_word, size = target.cuda, target.word, target.number(storage), target.from_word(storage), SIZES[storage]
+    number_count = len(varying) - sum(varying)
+    registers, places = width * max(source_count, result_count), max(number_count, 1)
+
+    def kernel(n, sources, results, numbers):
+        values = cuda.local.array(registers, T)
+        p = cuda.local.array(places, T)
+        for j in range(number_count):
+            p[j] = from_word(numbers[j])
+        i = (word(cuda.blockIdx.x) * THREADS + word(cuda.threadIdx.x)) * width
+        if i + width <= n:
+            for j in range(source_count):
+                read(values, j * width, sources[j] + i * size)
+            for k in range(width):
+                compute(values, k, p)
+            for j in range(result_count):
+                write(results[j] + i * size, values, j * width)
+        else:
+            while i < n:
+                for j in range(source_count):
+                    read_one(values, j * width, sources[j] + i * size)
+                compute(values, 0, p)
+                for j in range(result_count):
+                    write_one(results[j] + i * size, values, j * width)
+                i += 1
+
+    return Kernel(kernel, (None, source_count, result_count, number_count), THREADS)
+
+
+def strided(target, name, kind, storage, varying, dims):
+    """A kernel for arrays of any strides, one element a thread.
+
+    kernel(n, shape, addresses of the sources and results, their strides one array after the other, numbers)
+    """
+    compute, source_count, result_count = body(target, name, kind, storage, varying, 1)
+    access = target.access(storage, 1)
+    read, write = access.read, access.write
+    cuda, word, quotient = target.cuda, target.word, target.quotient
+    T, from_word = target.number(storage), target.from_word(storage)
+    number_count = len(varying) - sum(varying)
+    arrays, registers, places = source_count + result_count, max(source_count, result_count), max(number_count, 1)
+
+    def kernel(n, shape, starts, strides, numbers):
+        values = cuda.local.array(registers, T)
+        p = cuda.local.array(places, T)
+        addresses = cuda.local.array(arrays, word)
+        i = word(cuda.blockIdx.x) * THREADS + word(cuda.threadIdx.x)
+        if i < n:
+            for j in range(number_count):
+                p[j] = from_word(numbers[j])
+            for j in range(arrays):
+                addresses[j] = starts[j]
+            for axis in range(dims - 1, -1, -1):
+                above = quotient(i, shape[axis])
+                place = i - above * shape[axis]
+                for j in range(arrays):
+                    addresses[j] += place * strides[j * dims + axis]
+                i = above
+            for j in range(source_count):
+                read(values, j, addresses[j])
+            compute(values, 0, p)
+            for j in range(result_count):
+                write(addresses[source_count + j], values, j)
+
+    return Kernel(kernel, (None, dims, arrays, arrays * dims, number_count), THREADS)

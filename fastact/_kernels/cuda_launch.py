@@ -1,0 +1,79 @@
+"""From a factory of kernels to a kernel that runs: numba.cuda compiles it to PTX, nvJitLink to machine code, cuda.core launches it."""
+
+from __future__ import annotations
+
+import functools
+import re
+import threading
+
+from cuda.core import Device, LaunchConfig, Linker, LinkerOptions, ObjectCode, Stream, launch
+from numba import types
+from numba.cuda import compiler
+
+from .cuda_intrinsics import target
+
+OLDEST = (7, 5)
+"""The compute capability below which CUDA 13 has no compiler."""
+
+
+def signature(kernel):
+    """The types of its arguments, all words."""
+    return types.void(*(types.int64 if count is None else types.UniTuple(types.int64, count) for count in kernel.arguments))
+
+
+def to_ptx(kernel, capability):
+    """PTX in which nothing is rounded but what the formulas say: a multiplication and an addition are two roundings.
+
+    numba.cuda.compile() is the same, but always lets the compiler fuse them.
+    """
+    library, _ = compiler._compile_pyfunc_with_fixup(kernel.function, signature(kernel), cc=capability, device=False, abi="numba",
+                                                     launch_bounds=(kernel.threads,), **COMPILE_OPTIONS)  # fmt: skip
+    library._nvvm_options["fma"] = False
+    return library.get_asm_str(cc=capability)
+
+
+COMPILE_OPTIONS = {"debug": None, "lineinfo": False, "fastmath": False, "opt": None, "abi_info": None, "forceinline": False, "lto": False}
+
+
+def link(ptx, capability):
+    """(machine code, what the assembler says of its registers and memory)"""
+    options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", ptxas_options=["-v"])
+    linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=options)
+    return linker.link("cubin"), linker.get_info_log()
+
+
+class Launcher:
+    """The kernels that are loaded, and launching them."""
+
+    def __init__(self):
+        self._kernels = {}
+        self._lock = threading.Lock()
+
+    @functools.cache
+    def _device(self, number):
+        device = Device(number)
+        return device, tuple(device.compute_capability)
+
+    def _load(self, factory, specification, capability):
+        if capability < OLDEST:
+            raise RuntimeError(f"a GPU of compute capability {capability[0]}.{capability[1]} is too old, the least is 7.5")
+        kernel = factory(target(capability), *specification)
+        ptx = to_ptx(kernel, capability)
+        code, _ = link(ptx, capability)
+        name = re.search(r"\.visible \.entry (\w+)", ptx).group(1)
+        return kernel, ObjectCode.from_cubin(bytes(code.code)).get_kernel(name)
+
+    def launch(self, factory, specification, grid, arguments, device=0, stream=0):
+        """Run ``factory(target, *specification)`` on a stream, in ``grid`` blocks; arguments are words and tuples of words."""
+        on, capability = self._device(device)
+        on.set_current()
+        key = factory, specification, device
+        if key not in self._kernels:
+            with self._lock:
+                if key not in self._kernels:
+                    self._kernels[key] = self._load(factory, specification, capability)
+        kernel, loaded = self._kernels[key]
+        words = []
+        for argument in arguments:
+            words.extend(argument if isinstance(argument, tuple) else (argument,))
+        launch(Stream.from_handle(stream), LaunchConfig(grid=grid, block=kernel.threads), loaded, *words)

@@ -1,0 +1,255 @@
+"""Arrays in the memory of a GPU: whose they are, and how the kernels get at them.
+
+Nothing of Numba or CUDA is imported until such an array comes.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._kernels.cuda_kernels import SIZES
+
+EXTRA = "pip install 'fastact[cuda]'"
+
+
+# --- The libraries whose arrays these are -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An array as the kernels see it; strides in bytes."""
+
+    array: Any
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+    device: int = 0
+    writeable: bool = True
+
+    @property
+    def size(self):
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def extent(self):
+        """The addresses between which its elements are."""
+        first = last = self.address
+        for n, step in zip(self.shape, self.strides):
+            first, last = (first, last + (n - 1) * step) if step > 0 else (first + (n - 1) * step, last)
+        return (first, last + ITEM_SIZES[self.dtype]) if self.size else (first, first)
+
+    def broadcast(self, shape):
+        """The same with that shape."""
+        if self.shape == shape:
+            return self
+        extra = len(shape) - len(self.shape)
+        strides = (0,) * extra + tuple(step if n > 1 else 0 for n, step in zip(self.shape, self.strides))
+        return Operand(self.array, self.address, shape, strides, self.dtype, self.device, False)
+
+
+ITEM_SIZES = SIZES | {"bool": 1} | {f"{sign}int{8 * size}": size for sign in ("", "u") for size in (1, 2, 4, 8)}
+
+
+def c_strides(shape, size):
+    """Of an array without gaps, its last axis first in memory."""
+    strides = []
+    for n in reversed(shape):
+        strides.append(size)
+        size *= max(n, 1)
+    return tuple(reversed(strides))
+
+
+class Interface:
+    """What a library's arrays are asked for; this one for Numba and for all that say no more than __cuda_array_interface__."""
+
+    dtypes: tuple[str, ...] = tuple(ITEM_SIZES)
+
+    def holds(self, array) -> bool:
+        """Whether an array of the library is on a GPU."""
+        return getattr(array, "__cuda_array_interface__", None) is not None
+
+    def operand(self, array) -> Operand:
+        about = array.__cuda_array_interface__
+        dtype = np.dtype(about["typestr"])
+        shape = tuple(about["shape"])
+        address, read_only = about["data"]
+        strides = about.get("strides") or c_strides(shape, dtype.itemsize)
+        return Operand(array, address, shape, tuple(strides), dtype.name, self.device(array), not read_only)
+
+    def device(self, array) -> int:
+        from numba import cuda
+
+        return cuda.get_current_device().id
+
+    def stream(self, array) -> int:
+        """Where work on the array belongs: the handle of the library's current stream."""
+        return array.__cuda_array_interface__.get("stream") or LEGACY_DEFAULT_STREAM
+
+    def empty(self, like, shape, dtype):
+        """A new array beside ``like``."""
+        from numba import cuda
+
+        return cuda.device_array(shape, np.dtype(dtype))
+
+
+LEGACY_DEFAULT_STREAM = 1
+"""Its handle in CUDA, which waits for the others."""
+
+
+class CuPy(Interface):
+    """Arrays of CuPy, on its current stream."""
+
+    def operand(self, array):
+        return Operand(array, array.data.ptr, array.shape, array.strides, array.dtype.name, array.device.id)
+
+    def stream(self, array):
+        return sys.modules["cupy"].cuda.get_current_stream(array.device.id).ptr or LEGACY_DEFAULT_STREAM
+
+    def empty(self, like, shape, dtype):
+        cupy = sys.modules["cupy"]
+        with like.device:
+            return cupy.empty(shape, like.dtype if like.dtype.name == dtype else dtype)
+
+
+class PyTorch(Interface):
+    """Tensors of PyTorch, on its current stream; gradients are not recorded."""
+
+    def holds(self, array):
+        return getattr(array, "is_cuda", False)
+
+    def operand(self, array):
+        dtype = str(array.dtype).removeprefix("torch.")
+        size = array.element_size()
+        return Operand(array, array.data_ptr(), tuple(array.shape), tuple(size * step for step in array.stride()), dtype,
+                       array.get_device())  # fmt: skip
+
+    def stream(self, array):
+        return sys.modules["torch"].cuda.current_stream(array.device).cuda_stream or LEGACY_DEFAULT_STREAM
+
+    def empty(self, like, shape, dtype):
+        torch = sys.modules["torch"]
+        return torch.empty(shape, dtype=getattr(torch, dtype), device=like.device)
+
+
+LIBRARIES = {"torch": PyTorch(), "cupy": CuPy()}
+"""By the package that defines the type of an array."""
+ANY_OTHER = Interface()
+PLAIN = (np.ndarray, int, float, bool, list, tuple, type(None), np.generic)
+
+
+def library_of(array):
+    """The library of an array on a GPU, or None for anything else."""
+    if isinstance(array, PLAIN):
+        return None
+    library = LIBRARIES.get(type(array).__module__.partition(".")[0], ANY_OTHER)
+    return library if library.holds(array) else None
+
+
+def any_on_device(arrays):
+    """Whether one of them is on a GPU."""
+    return any(library_of(array) is not None for array in arrays)
+
+
+# --- The kernels ------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def launcher():
+    """What runs kernels; made when the first array on a GPU comes."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        raise ImportError(f"functions of arrays on a GPU need numba-cuda: {EXTRA}")
+    try:
+        from ._kernels.cuda_launch import Launcher
+
+        return Launcher()
+    except ImportError as error:
+        raise ImportError(f"functions of arrays on a GPU need numba-cuda and what it needs ({error}): {EXTRA}") from error
+
+
+def about():
+    """What there is of CUDA, in words."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        return f"none; {EXTRA}"
+    from importlib.metadata import version
+
+    from numba import cuda
+
+    about = f"numba-cuda {version('numba-cuda')}"
+    if not cuda.is_available():
+        return f"{about}, but no GPU"
+    device = cuda.get_current_device()
+    major, minor = device.compute_capability
+    return f"{about}, {device.name.decode() if isinstance(device.name, bytes) else device.name} (sm_{major}{minor})"
+
+
+class Call:
+    """One call with arrays of one library on one GPU: its operands, its results, and the launches that it needs."""
+
+    def __init__(self, name, arrays, stream=None):
+        found = {key: library_of(array) for key, array in arrays.items()}
+        for key, library in found.items():
+            if library is None:
+                raise TypeError(f"{name}() has arrays on a GPU, so {key} must be one too, not {type(arrays[key]).__name__}")
+        self.name = name
+        self.library = next(iter(found.values()))
+        if any(library is not self.library for library in found.values()):
+            raise TypeError(f"{name}() takes arrays of one library, not of {' and '.join(sorted(type(a).__module__ for a in arrays.values()))}")
+        self.like = next(iter(arrays.values()))
+        self.operands = {key: self.library.operand(array) for key, array in arrays.items()}
+        self.device = self.operands[next(iter(arrays))].device
+        for key, operand in self.operands.items():
+            if operand.device != self.device:
+                raise ValueError(f"{key} is on GPU {operand.device}, the others are on GPU {self.device}")
+        self._stream = self.library.stream(self.like) if stream is None else stream_handle(stream)
+
+    def real(self, *keys):
+        """The dtype that those operands share, which is one of the four."""
+        dtypes = {key: self.operands[key].dtype for key in keys}
+        dtype = dtypes[keys[0]]
+        if dtype not in SIZES:
+            raise TypeError(f"{self.name}() takes float16, bfloat16, float32 or float64 on a GPU, not {dtype}")
+        for key, other in dtypes.items():
+            if other != dtype:
+                raise TypeError(f"{key} must be {dtype} as {keys[0]} is, not {other}")
+        return dtype
+
+    def new(self, shape, dtype):
+        return self.library.operand(self.library.empty(self.like, shape, dtype))
+
+    def result(self, out, shape, dtype, name="out"):
+        """The operand that receives a result: ``out`` if that was given and fits."""
+        if out is None:
+            return self.new(shape, dtype)
+        if library_of(out) is not self.library:
+            raise TypeError(f"{name} must be an array like {type(self.like).__name__} on the GPU, not {type(out).__name__}")
+        operand = self.library.operand(out)
+        if operand.shape != shape or not operand.writeable:
+            raise ValueError(f"{name} must be a writeable array of shape {shape}, not {operand.shape}")
+        if operand.dtype != dtype:
+            raise TypeError(f"{name} must be of dtype {dtype}, not {operand.dtype}")
+        if operand.device != self.device:
+            raise ValueError(f"{name} is on GPU {operand.device}, the others are on GPU {self.device}")
+        if any(step == 0 and n > 1 for n, step in zip(operand.shape, operand.strides)):
+            raise ValueError(f"{name} has several elements in one place")
+        return operand
+
+    def launch(self, factory, specification, grid, *arguments):
+        launcher().launch(factory, specification, grid, arguments, self.device, self._stream)
+
+
+def stream_handle(stream):
+    """The handle of a stream: of a number, or an object of CuPy, PyTorch, Numba or cuda.core."""
+    if isinstance(stream, int):
+        return stream or LEGACY_DEFAULT_STREAM
+    for name in ("ptr", "cuda_stream", "handle"):
+        handle = getattr(stream, name, None)
+        if handle is not None:
+            return int(getattr(handle, "value", handle) or LEGACY_DEFAULT_STREAM)
+    raise TypeError(f"stream must be a stream or the handle of one, not {type(stream).__name__}")

@@ -1,0 +1,268 @@
+"""A GPU for tests: runs the kernels, as they are, in plain Python.
+
+Every thread is a greenlet. The threads of a block run one after the other, in an order that a seed decides, each until it
+waits for others: at a barrier, or to exchange numbers within its warp. There it is checked that all the others come, too.
+Memory that nobody has written holds NaN; every access is checked for bounds and alignment, shared memory for races.
+
+What it does not show: the weak order of memory between blocks, and speed.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import math
+import random
+from types import SimpleNamespace
+
+import greenlet
+import numpy as np
+
+from fastact._kernels import numba_scalar
+from fastact._kernels.cuda_kernels import SIZES, WARP
+
+SHARED_MEMORY = 48 << 10
+"""Bytes that a block may have."""
+
+
+class Fault(Exception):
+    """What a kernel must not do."""
+
+
+# --- Memory -----------------------------------------------------------------------------------------------------------
+
+
+class Memory:
+    """The pieces of memory that kernels may touch: arrays of bytes by their addresses."""
+
+    def __init__(self):
+        self._starts, self._pieces = [], []
+
+    def add(self, array, writeable=True):
+        """Make the memory of a NumPy array known, its gaps included."""
+        if array.nbytes:
+            first, last = np.lib.array_utils.byte_bounds(array)
+            self.add_range(first, last - first, writeable, array)
+        return array
+
+    def add_range(self, address, size, writeable=True, keep=None):
+        """Make ``size`` bytes known, which live as long as ``keep``."""
+        from ctypes import c_uint8
+
+        place = bisect.bisect(self._starts, address)
+        if place and self._pieces[place - 1][1] >= address + size:
+            return
+        raw = np.frombuffer((c_uint8 * size).from_address(address), np.uint8)
+        self._starts.insert(place, address)
+        self._pieces.insert(place, (address, address + size, raw, writeable, keep))
+
+    def bytes_at(self, address, size, writing=False):
+        if address % size:
+            raise Fault(f"{size} bytes at the misaligned address {address:#x}")
+        place = bisect.bisect(self._starts, address) - 1
+        if place < 0 or address + size > self._pieces[place][1]:
+            raise Fault(f"{'write' if writing else 'read'} of {size} bytes out of bounds")
+        start, _, raw, writeable, _ = self._pieces[place]
+        if writing and not writeable:
+            raise Fault("write to what is only to be read")
+        return raw[address - start : address - start + size]
+
+
+class SharedArray:
+    """Memory of a block, in which races between two barriers are found."""
+
+    def __init__(self, block, values):
+        self._block, self._values, self._touched = block, values, {}
+
+    def _touch(self, index, writing):
+        if not 0 <= index < len(self._values):
+            raise Fault(f"index {index} of {len(self._values)} in shared memory")
+        thread, now = self._block.current, self._block.barriers
+        when, readers, writer = self._touched.get(index, (now, (), None))
+        if when != now:
+            readers, writer = (), None
+        if writer not in (None, thread) or writing and any(reader != thread for reader in readers):
+            raise Fault(f"race between threads {writer if writer is not None else readers} and {thread} in shared memory")
+        self._touched[index] = (now, readers, thread) if writing else (now, (*readers, thread), writer)
+
+    def __getitem__(self, index):
+        self._touch(index, False)
+        return self._values[index]
+
+    def __setitem__(self, index, value):
+        self._touch(index, True)
+        self._values[index] = value
+
+
+# --- Blocks of threads ------------------------------------------------------------------------------------------------
+
+
+class Block:
+    """The threads of one block, and what they wait for."""
+
+    def __init__(self, number, threads, order):
+        self.number, self.threads, self.order = number, threads, order
+        self.barriers, self.shared, self.shared_bytes = 0, [], 0
+        self.current = None
+        self.calls = [0] * threads
+
+    def run(self, function, arguments):
+        hub = greenlet.getcurrent()
+        fibres = [greenlet.greenlet(function, hub) for _ in range(self.threads)]
+        waiting = {}
+        answers = {thread: arguments for thread in range(self.threads)}
+        while answers:
+            runnable = list(answers)
+            self.order.shuffle(runnable)
+            for thread in runnable:
+                self.current = thread
+                request = fibres[thread].switch(*answers.pop(thread))
+                if not fibres[thread].dead:
+                    waiting[thread] = request
+            answers = self._meet(waiting)
+
+    def _meet(self, waiting):
+        """The answers for threads whose others have come."""
+        answers = {}
+        for first in range(0, self.threads, WARP):
+            warp = [thread for thread in range(first, min(first + WARP, self.threads)) if thread in waiting]
+            shuffles = [thread for thread in warp if waiting[thread][0] == "shuffle"]
+            if not shuffles:
+                continue
+            if len(shuffles) < WARP or len({waiting[thread][1] for thread in shuffles}) > 1:
+                raise Fault(f"threads of a warp that do not come to one shuffle: only {len(shuffles)} of {WARP}")
+            mask = waiting[first][1]
+            for thread in warp:
+                answers[thread] = (waiting[first + ((thread - first) ^ mask)][2],)
+        for thread in answers:
+            del waiting[thread]
+        if waiting and not answers:
+            if len(waiting) < self.threads:
+                raise Fault(f"only {len(waiting)} of {self.threads} threads come to a barrier")
+            self.barriers += 1
+            answers = dict.fromkeys(waiting, ())
+            waiting.clear()
+        return answers
+
+
+class Emulator:
+    """What launches kernels: as fastact._kernels.cuda_launch.Launcher, with memory of the CPU for that of a GPU."""
+
+    capability = (9, 0)
+
+    def __init__(self, seed=0):
+        self.memory = Memory()
+        self.order = random.Random(seed)
+        self.block = None
+        self.launches = []
+        """(factory, grid) of what ran."""
+        self.target = self._target()
+        self._made = {}
+
+    def launch(self, factory, specification, grid, arguments, device=0, stream=0):
+        key = factory, specification
+        if key not in self._made:
+            self._made[key] = factory(self.target, *specification)
+        kernel = self._made[key]
+        self.launches.append((factory.__name__, grid))
+        expected = tuple(len(a) if isinstance(a, tuple) else None for a in arguments)
+        assert expected == kernel.arguments, (expected, kernel.arguments)
+        blocks = list(range(grid))
+        self.order.shuffle(blocks)
+        with np.errstate(all="ignore"):
+            for number in blocks:
+                self.block = Block(number, kernel.threads, self.order)
+                self.block.run(kernel.function, arguments)
+
+    # --- The target ---------------------------------------------------------------------------------------------------
+
+    def _target(self):
+        emulator = self
+
+        class Index:
+            def __init__(self, value):
+                self._value = value
+
+            x = property(lambda self: self._value())
+
+        def meet(*request):
+            return greenlet.getcurrent().parent.switch(request)
+
+        def shuffle(mask, value, lane_mask):
+            assert mask == 0xFFFFFFFF
+            return meet("shuffle", lane_mask, value)
+
+        def shared(count, kind):
+            """The same for all threads at their same call."""
+            block = emulator.block
+            call = block.calls[block.current]
+            block.calls[block.current] += 1
+            if call == len(block.shared):
+                values = poisoned(count, kind)
+                block.shared_bytes += values.nbytes
+                if block.shared_bytes > SHARED_MEMORY:
+                    raise Fault(f"{block.shared_bytes} bytes of shared memory")
+                block.shared.append(SharedArray(block, values))
+            return block.shared[call]
+
+        def barrier():
+            meet("barrier")
+
+        cuda = SimpleNamespace(threadIdx=Index(lambda: emulator.block.current), blockIdx=Index(lambda: emulator.block.number),
+                               syncthreads=barrier, shfl_xor_sync=shuffle, local=SimpleNamespace(array=poisoned),
+                               shared=SimpleNamespace(array=shared))  # fmt: skip
+
+        def load(kind, address):
+            kind = np.dtype(kind if kind is not int else np.int64)
+            return kind.type(self.memory.bytes_at(address, kind.itemsize).view(kind)[0])
+
+        def store(kind, address, value):
+            kind = np.dtype(kind if kind is not int else np.int64)
+            self.memory.bytes_at(address, kind.itemsize, True).view(kind)[0] = value
+
+        @functools.cache
+        def formulas(storage, module=numba_scalar):
+            T = computed(storage)
+            return module.formulas(T, numba_scalar.plain(T))
+
+        return SimpleNamespace(
+            cuda=cuda, word=int, device=lambda function: function, load=load, store=store, quotient=lambda a, b: a // b,
+            access=self._access, formulas=formulas, number=computed,
+            fma=lambda a, b, c: type(a)(np.longdouble(a) * b + c), exp2=lambda x: np.exp2(x, dtype=np.float32),
+            log1p=lambda x: type(x)(math.log1p(x)) if x > -1 else x,
+            from_word=lambda storage: lambda word: from_word(computed(storage), word),
+        )  # fmt: skip
+
+    @functools.cache
+    def _access(self, storage, width):
+        dtype, T = storage_dtype(storage), computed(storage)
+        size = SIZES[storage] * width
+
+        def read(values, first, address):
+            values[first : first + width] = self.memory.bytes_at(address, size).view(dtype).astype(T)
+
+        def write(address, values, first):
+            self.memory.bytes_at(address, size, True).view(dtype)[:] = values[first : first + width].astype(dtype)
+
+        return SimpleNamespace(read=read, write=write, size=SIZES[storage], width=width, bytes=size)
+
+
+def poisoned(count, kind):
+    """Memory as nobody has written to it."""
+    return np.full(count * np.dtype(kind).itemsize, 0xFF, np.uint8).view(kind)
+
+
+def computed(storage):
+    return np.float64 if storage == "float64" else np.float32
+
+
+def storage_dtype(storage):
+    if storage == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(storage)
+
+
+def from_word(T, word):
+    return np.int64(word).view(np.float64) if T is np.float64 else np.int32(word).view(np.float32)
