@@ -8,8 +8,9 @@ import math
 
 import numpy as np
 
-from . import backends
+from . import backends, gpu
 from .backends import kernels, learn_bfloat16
+from .devices import any_on_gpu
 from .table import ACTIVATIONS, HALF_ULP, Row
 
 if backends.dispatch is not None:
@@ -98,7 +99,7 @@ class _Function(Elementwise):
         self.row = row
         self.kind = kind
         self.inputs = inputs
-        self._outputs = outputs
+        self.outputs = outputs
         self._defaults = tuple(default for _, default in row.parameters)
         self.__name__ = row.name if kind == "forward" else f"{row.name}.{kind}"
         self.__qualname__ = self.__name__
@@ -138,8 +139,9 @@ class _Function(Elementwise):
         if len(operands) < len(self.inputs):
             raise TypeError(f"{self.__name__}() needs {' and '.join(self.inputs)}")
         rest = list(args[len(self.inputs) :])
+        on_gpu = any_on_gpu(operands)
         # A Python float beside 8 and 16-bit integers would make them float64; np.exp makes them float16 and float32.
-        narrow = kwargs.get("dtype") is None and all(getattr(x, "dtype", None) in NARROW_INTEGERS for x in operands)
+        narrow = not on_gpu and kwargs.get("dtype") is None and all(getattr(x, "dtype", None) in NARROW_INTEGERS for x in operands)
         for name, default in self.row.parameters:
             if rest:
                 if name in kwargs:
@@ -152,7 +154,7 @@ class _Function(Elementwise):
             if narrow and isinstance(value, (int, float)):
                 value = np.float32(value)
             operands.append(value)
-        results = self.ufunc.nout
+        results = self.outputs
         if len(rest) == results and "out" not in kwargs:
             kwargs["out"] = rest.pop() if results == 1 else tuple(rest)
             rest = []
@@ -160,8 +162,10 @@ class _Function(Elementwise):
             raise TypeError(f"{self.__name__}() takes {len(self.inputs) + len(self.row.parameters) + results} positional arguments "
                             f"at most, {len(args)} were given")
         for name in kwargs:
-            if name != "out" and name not in UFUNC_KEYWORDS:
+            if name != "out" and name not in UFUNC_KEYWORDS and not (on_gpu and name == "stream"):
                 raise TypeError(f"{self.__name__}() got an unexpected keyword argument {name!r}")
+        if on_gpu:
+            return gpu.elementwise(self, operands, **kwargs)
         learn_bfloat16()
         if self.row.parameters and kwargs.get("dtype") is not None:
             dtype = np.dtype(kwargs.pop("dtype"))
@@ -185,8 +189,8 @@ class _Function(Elementwise):
             self.formula,
             inputs=len(self.inputs),
             parameters=len(self.row.parameters),
-            outputs=self._outputs,
-            backward=self.kind.startswith("backward") and self._outputs == 1,
+            outputs=self.outputs,
+            backward=self.kind.startswith("backward") and self.outputs == 1,
             cost=NANOSECONDS[self.row.cheap],
             integers=self.row.integers if self.kind == "forward" else None,
         )

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from . import threads
+from . import devices, threads
 
 DEFAULT_LAST_LEVEL_CACHE = 32 << 20
 """Bytes, where the operating system does not tell."""
@@ -256,7 +256,8 @@ def config() -> dict[str, object]:
         about["instruction_set"] = instruction_set
         about["instruction_sets_supported"] = dispatch.supported_instruction_sets()
         threading = "POSIX threads" if _threads.can_be_shared() else ""
-    return {**about, "threads": threads.get_num_threads(), "threading": threading, "last_level_cache": last_level_cache}
+    return {**about, "threads": threads.get_num_threads(), "threading": threading, "last_level_cache": last_level_cache,
+            "cuda": devices.about()}  # fmt: skip
 
 
 def show_config() -> None:

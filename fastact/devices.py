@@ -93,7 +93,7 @@ class Interface:
         return array.__cuda_array_interface__.get("stream") or LEGACY_DEFAULT_STREAM
 
     def empty(self, like, shape, dtype):
-        """A new array beside ``like``."""
+        """A new array beside ``like``, in the same order if it is of the same shape."""
         from numba import cuda
 
         return cuda.device_array(shape, np.dtype(dtype))
@@ -115,7 +115,8 @@ class CuPy(Interface):
     def empty(self, like, shape, dtype):
         cupy = sys.modules["cupy"]
         with like.device:
-            return cupy.empty(shape, like.dtype if like.dtype.name == dtype else dtype)
+            dtype = like.dtype if like.dtype.name == dtype else dtype
+            return cupy.empty_like(like, dtype) if like.shape == shape else cupy.empty(shape, dtype)
 
 
 class PyTorch(Interface):
@@ -135,7 +136,9 @@ class PyTorch(Interface):
 
     def empty(self, like, shape, dtype):
         torch = sys.modules["torch"]
-        return torch.empty(shape, dtype=getattr(torch, dtype), device=like.device)
+        dtype = getattr(torch, dtype)
+        return torch.empty_like(like, dtype=dtype, requires_grad=False) if like.shape == shape else \
+            torch.empty(shape, dtype=dtype, device=like.device)
 
 
 LIBRARIES = {"torch": PyTorch(), "cupy": CuPy()}
@@ -152,7 +155,7 @@ def library_of(array):
     return library if library.holds(array) else None
 
 
-def any_on_device(arrays):
+def any_on_gpu(arrays):
     """Whether one of them is on a GPU."""
     return any(library_of(array) is not None for array in arrays)
 

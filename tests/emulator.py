@@ -107,8 +107,12 @@ class Block:
         self.calls = [0] * threads
 
     def run(self, function, arguments):
+        def thread(*arguments):
+            with np.errstate(all="ignore"):  # every greenlet has a context of its own
+                function(*arguments)
+
         hub = greenlet.getcurrent()
-        fibres = [greenlet.greenlet(function, hub) for _ in range(self.threads)]
+        fibres = [greenlet.greenlet(thread, hub) for _ in range(self.threads)]
         waiting = {}
         answers = {thread: arguments for thread in range(self.threads)}
         while answers:
@@ -169,10 +173,9 @@ class Emulator:
         assert expected == kernel.arguments, (expected, kernel.arguments)
         blocks = list(range(grid))
         self.order.shuffle(blocks)
-        with np.errstate(all="ignore"):
-            for number in blocks:
-                self.block = Block(number, kernel.threads, self.order)
-                self.block.run(kernel.function, arguments)
+        for number in blocks:
+            self.block = Block(number, kernel.threads, self.order)
+            self.block.run(kernel.function, arguments)
 
     # --- The target ---------------------------------------------------------------------------------------------------
 

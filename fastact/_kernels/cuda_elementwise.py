@@ -14,12 +14,24 @@ SUFFIXES = {"forward": "", "derivative": "_derivative", "backward": "_derivative
             "backward_from_output": "_derivative_from_output"}  # fmt: skip
 
 
-def body(target, name, kind, storage, varying, width):
+def formula_of(target, row, kind, storage):
+    """The function of a number, or for a backward pass its derivative."""
+    if not row.custom:
+        return target.formulas(storage)[row.name + SUFFIXES[kind]]
+    T, function = target.number(storage), target.device(row.function if kind == "forward" else row.slope)
+    return target.device((
+        lambda x: T(function(x)),
+        lambda x, p: T(function(x, p)),
+        lambda x, p, q: T(function(x, p, q)),
+    )[len(row.parameters)])  # fmt: skip
+
+
+def body(target, row, kind, storage, varying, width):
     """The function that computes the k-th of ``values``, with the numbers in p; how many sources it has, and results.
 
     ``varying`` tells of each parameter whether it is among the sources.
     """
-    formula = target.formulas(storage)[name + SUFFIXES[kind]]
+    formula = formula_of(target, row, kind, storage)
     inputs = 2 if kind.startswith("backward") else 1
     at = (inputs - 1) * width
     getters, sources, numbers = [], inputs, 0
@@ -69,12 +81,12 @@ def _getter(target, varies, place):
     return target.device(lambda values, k, p: p[place])
 
 
-def contiguous(target, name, kind, storage, varying, width):
+def contiguous(target, row, kind, storage, varying, width):
     """A kernel for arrays without gaps, in one order, which reads ``width`` numbers at once.
 
     kernel(n, addresses of the sources, those of the results, numbers)
     """
-    compute, source_count, result_count = body(target, name, kind, storage, varying, width)
+    compute, source_count, result_count = body(target, row, kind, storage, varying, width)
     wide, narrow = target.access(storage, width), target.access(storage, 1)
     read, write, read_one, write_one = wide.read, wide.write, narrow.read, narrow.write
     cuda, word, T, from_word, size = target.cuda, target.word, target.number(storage), target.from_word(storage), SIZES[storage]
@@ -106,12 +118,12 @@ def contiguous(target, name, kind, storage, varying, width):
     return Kernel(kernel, (None, source_count, result_count, number_count), THREADS)
 
 
-def strided(target, name, kind, storage, varying, dims):
+def strided(target, row, kind, storage, varying, dims):
     """A kernel for arrays of any strides, one element a thread.
 
     kernel(n, shape, addresses of the sources and results, their strides one array after the other, numbers)
     """
-    compute, source_count, result_count = body(target, name, kind, storage, varying, 1)
+    compute, source_count, result_count = body(target, row, kind, storage, varying, 1)
     access = target.access(storage, 1)
     read, write = access.read, access.write
     cuda, word, quotient = target.cuda, target.word, target.quotient

@@ -134,7 +134,6 @@ def memory_access(storage, width, capability):
     ``values`` is an array in registers of the type in which the numbers are computed.
     """
     size = SIZES[storage]
-    computed = types.float64 if storage == "float64" else types.float32
     half = size == 2
     # Pairs of half numbers, since vectors of them would be read in two instructions.
     unit = {2: QUARTER, 4: ir.FloatType(), 8: ir.DoubleType()}[size] if not half or width == 1 else HALF_WORD

@@ -8,7 +8,10 @@ import numpy as np
 
 from ._kernels import cuda_elementwise
 from ._kernels.cuda_kernels import SIZES, VECTOR, lanes
-from .devices import Call, c_strides, library_of
+from .devices import Call, library_of
+from .table import ACTIVATIONS
+
+(IDENTITY,) = (row for row in ACTIVATIONS if row.name == "identity")
 
 
 def number_word(value, dtype):
@@ -52,7 +55,7 @@ def apart(call, result, sources):
     return result
 
 
-def run_elementwise(call, name, kind, dtype, sources, results, numbers, varying):
+def run_elementwise(call, row, kind, dtype, sources, results, numbers, varying):
     """Launch the kernel of a function for operands of one shape."""
     shape = results[0].shape
     count = math.prod(shape)
@@ -63,40 +66,39 @@ def run_elementwise(call, name, kind, dtype, sources, results, numbers, varying)
     words = tuple(number_word(number, dtype) for number in numbers)
     if all(tuple(steps) in ((), (SIZES[dtype],)) for steps in strides):
         width = 1 if any(array.address % VECTOR for array in arrays) else lanes(dtype)
-        call.launch(cuda_elementwise.contiguous, (name, kind, dtype, varying, width), blocks(count, cuda_elementwise.THREADS * width),
+        call.launch(cuda_elementwise.contiguous, (row, kind, dtype, varying, width), blocks(count, cuda_elementwise.THREADS * width),
                     count, tuple(array.address for array in sources), tuple(array.address for array in results), words)  # fmt: skip
     else:
-        call.launch(cuda_elementwise.strided, (name, kind, dtype, varying, len(dims)), blocks(count, cuda_elementwise.THREADS),
+        call.launch(cuda_elementwise.strided, (row, kind, dtype, varying, len(dims)), blocks(count, cuda_elementwise.THREADS),
                     count, dims, tuple(array.address for array in arrays), tuple(step for steps in strides for step in steps),
                     words)  # fmt: skip
 
 
 def copy(call, source, target):
     """Copy an operand's elements to another's."""
-    run_elementwise(call, "identity", "forward", source.dtype, [source], [target], (), ())
+    run_elementwise(call, IDENTITY, "forward", source.dtype, [source], [target], (), ())
 
 
-def elementwise(function, arrays, parameters, out=None, stream=None, **keywords):
-    """A function of the table: ``arrays`` by the names of its inputs, ``parameters`` by theirs."""
-    name = function.__name__
+def elementwise(function, operands, out=None, stream=None, **keywords):
+    """A function of the table, of its inputs and then its parameters."""
+    name, inputs = function.__name__, len(function.inputs)
     for keyword in keywords:
         raise TypeError(f"{name}() takes no {keyword} where arrays are on a GPU")
-    varying = {key: value for key, value in parameters.items() if library_of(value) is not None}
-    numbers = {key: value for key, value in parameters.items() if key not in varying}
-    for key, value in numbers.items():
-        if np.ndim(value):
-            raise TypeError(f"{key} must be a number or an array on the GPU, not {type(value).__name__}")
-    call = Call(name, {**arrays, **varying}, stream)
+    varying = tuple(library_of(value) is not None for value in operands[inputs:])
+    numbers = [value for value, varies in zip(operands[inputs:], varying) if not varies]
+    if any(np.ndim(number) for number in numbers):
+        raise TypeError(f"the parameters of {name}() must be numbers or arrays on the GPU, as the input is")
+    names = [*function.inputs, *function.parameters]
+    call = Call(name, {key: value for k, (key, value) in enumerate(zip(names, operands)) if k < inputs or varying[k - inputs]}, stream)
     dtype = call.real(*call.operands)
     shape = np.broadcast_shapes(*(operand.shape for operand in call.operands.values()))
     sources = [operand.broadcast(shape) for operand in call.operands.values()]
-    outs = out if isinstance(out, tuple) else (out,)
-    if len(outs) != function.outputs and out is not None:
+    outs = out if isinstance(out, tuple) else (out,) * (out is not None)
+    if outs and len(outs) != function.outputs:
         raise ValueError(f"{name}() has {function.outputs} results, not {len(outs)}")
-    results = [call.result(out, shape, dtype) for out in (outs if out is not None else (None,) * function.outputs)]
+    results = [call.result(out, shape, dtype) for out in outs or (None,) * function.outputs]
     written = [apart(call, result, sources) for result in results]
-    run_elementwise(call, function.row.name, function.kind, dtype, sources, written, numbers.values(),
-                    tuple(key in varying for key in parameters))  # fmt: skip
+    run_elementwise(call, function.row, function.kind, dtype, sources, written, numbers, varying)
     for result, array in zip(results, written):
         if array is not result:
             copy(call, array, result)

@@ -1,0 +1,95 @@
+"""Every kernel for GPUs compiles, without a GPU: to PTX and to machine code, of which registers and instructions are looked at.
+
+By default those that differ, for sm_90. FASTACT_CUDA_ARCHS=75,80,90,100 asks for all of them, for these architectures;
+FASTACT_CUDA_REGISTERS=write writes the file that holds how many registers a kernel may take on sm_90.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from cases import FROM_OUTPUT, NAMES, ROWS
+
+from fastact._kernels import cuda_elementwise
+from fastact._kernels.cuda_kernels import lanes
+
+pytest.importorskip("numba_cuda", reason="needs numba-cuda")
+pytest.importorskip("cuda.core", reason="needs cuda-core")
+cuda_launch = pytest.importorskip("fastact._kernels.cuda_launch", reason="needs what fastact[cuda] brings")
+
+ARCHS = [(int(arch) // 10, int(arch) % 10) for arch in os.environ.get("FASTACT_CUDA_ARCHS", "90").split(",")]
+EVERYTHING = "FASTACT_CUDA_ARCHS" in os.environ
+BUDGET_FILE = Path(__file__).with_name("cuda_registers.json")
+BUDGET = json.loads(BUDGET_FILE.read_text())
+GROWTH = 1.15
+"""By which another version of the compiler may differ."""
+STORAGES = ["float32", "float64", "float16", "bfloat16"]
+REGISTERS = 65536
+"""Those of a multiprocessor, which a block must not exceed."""
+
+
+@pytest.fixture(params=ARCHS, ids=lambda arch: f"sm_{arch[0]}{arch[1]}")
+def arch(request, monkeypatch):
+    import numba.cuda.dispatcher
+
+    # Functions that kernels call are compiled for "the current GPU".
+    monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", lambda: SimpleNamespace(compute_capability=request.param))
+    return request.param
+
+
+def elementwise_cases():
+    """(name, factory, storage, specification)"""
+    for name in NAMES:
+        for kind in ("forward", "backward", *["derivative"] * EVERYTHING, *["backward_from_output"] * (EVERYTHING and name in FROM_OUTPUT)):
+            for storage in STORAGES if EVERYTHING or name == "gelu" else ["float32"]:
+                varying = (False,) * len(ROWS[name].parameters)
+                yield f"{name}_{kind}", cuda_elementwise.contiguous, storage, (ROWS[name], kind, storage, varying, lanes(storage))
+    for name, varying in (("gelu", ()), ("hardtanh", (False, True)), ("hardtanh", (True, True))):
+        specification = (ROWS[name], "backward", "float32", varying, 3)
+        yield f"{name}_strided_{sum(varying)}", cuda_elementwise.strided, "float32", specification
+    yield "gelu_narrow", cuda_elementwise.contiguous, "bfloat16", (ROWS["gelu"], "forward", "bfloat16", (), 1)
+
+
+def compiled(factory, specification, arch):
+    kernel = factory(cuda_launch.target(arch), *specification)
+    try:
+        ptx = cuda_launch.to_ptx(kernel, arch)
+    except Exception as error:  # pytest would be minutes at showing what Numba has on the stack
+        message = f"{type(error).__name__}: {error}"
+    else:
+        message = None
+    if message:
+        pytest.fail(message, pytrace=False)
+    _, log = cuda_launch.link(ptx, arch)
+    registers = int(re.search(r"Used (\d+) registers", log).group(1))
+    stack, stores, loads = (int(n) for n in re.search(
+        r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log).groups())  # fmt: skip
+    return SimpleNamespace(threads=kernel.threads, ptx=ptx, registers=registers, stack=stack, spilled=stores + loads)
+
+
+def check(name, storage, result, arch):
+    assert result.spilled == 0
+    assert result.registers * result.threads <= REGISTERS
+    if storage != "float64":
+        assert result.stack == 0
+        assert not re.findall(r"\S+\.f64", result.ptx)
+    if arch == (9, 0):
+        key = f"{name} {storage}"
+        if os.environ.get("FASTACT_CUDA_REGISTERS") == "write":
+            BUDGET[key] = result.registers
+            BUDGET_FILE.write_text(json.dumps(dict(sorted(BUDGET.items())), indent=0) + "\n")
+        assert key in BUDGET, "FASTACT_CUDA_REGISTERS=write enters it"
+        assert result.registers <= BUDGET[key] * GROWTH
+
+
+@pytest.mark.parametrize("name, factory, storage, specification", [pytest.param(*case, id=f"{case[0]}-{case[2]}") for case in elementwise_cases()])
+def test_elementwise(arch, name, factory, storage, specification):
+    result = compiled(factory, specification, arch)
+    check(name, storage, result, arch)
+    if factory is cuda_elementwise.contiguous and specification[-1] > 1:
+        reads = len(re.findall(r"ld\.global\S*\.v[24]", result.ptx))
+        assert reads == 2 if "backward" in name else 1
+        assert len(re.findall(r"st\.global\S*\.v[24]", result.ptx)) == 1

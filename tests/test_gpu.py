@@ -1,0 +1,237 @@
+"""Functions of arrays on a GPU: the emulator's everywhere, with ``pytest -m gpu`` those of a real one.
+
+What they compute is compared with what the same function gives for NumPy's arrays, whose promises other tests hold.
+"""
+
+import numpy as np
+import pytest
+from cases import DTYPES, FROM_OUTPUT, NAMES, defaults, parameter_cases
+from fake_gpu import GPUS, Fake, FakeArray, TorchOnEmulator, aligned, why_no_gpu
+
+import fastact as fa
+from fastact import devices
+
+
+@pytest.fixture(params=GPUS)
+def gpu(request, monkeypatch):
+    with request.param().running(monkeypatch) as running:
+        yield running
+
+
+@pytest.fixture
+def emulator(monkeypatch):
+    with Fake().running(monkeypatch) as running:
+        yield running
+
+
+def agree(found, wanted, ulp=8, near_zero=0.0):
+    """Within so many units in the last place, or near_zero of them of 1."""
+    wanted = np.asarray(wanted)
+    assert found.shape == wanted.shape
+    assert found.dtype == wanted.dtype
+    dtype = found.dtype
+    eps = float(np.finfo(dtype).eps) if dtype.kind == "f" else 2.0**-7
+    if dtype.itemsize == 2:
+        ulp = 1.01
+    found, wanted = found.astype(np.float64), wanted.astype(np.float64)
+    tiny = {2: 2.0**-24, 4: 2.0**-149, 8: 5e-324}[dtype.itemsize]
+    np.testing.assert_allclose(found, wanted, rtol=ulp * eps, atol=max(near_zero * eps, 2 * tiny))
+
+
+def points(dtype, count=83):
+    """Numbers where formulas break, and others."""
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0, 20.0, -20.0, 88.0, -88.0, 1e-4, -1e-4]
+    others = np.random.default_rng(1).normal(0, 4, count - len(special))
+    return np.concatenate([special, others]).astype(dtype)
+
+
+class TestElementwise:
+    @pytest.mark.parametrize("name, parameters", parameter_cases())
+    def test_values(self, gpu, name, parameters):
+        x = points(np.float32)
+        function = getattr(fa, name)
+        agree(gpu.numpy(function(gpu.array(x), *parameters)), function(x, *parameters))
+
+    @pytest.mark.parametrize("name, parameters", parameter_cases())
+    def test_derivative(self, gpu, name, parameters):
+        x = points(np.float32)
+        function = getattr(fa, name).derivative
+        agree(gpu.numpy(function(gpu.array(x), *parameters)), function(x, *parameters), near_zero=4)
+
+    @pytest.mark.parametrize("name", [name for name in NAMES if name != "prelu"])
+    def test_backward(self, gpu, rng, name):
+        x = points(np.float32)
+        grad = rng.normal(size=x.shape).astype(np.float32)
+        backward = getattr(fa, name).backward
+        found = backward(gpu.array(grad), gpu.array(x), *defaults(name))
+        agree(gpu.numpy(found), backward(grad, x, *defaults(name)), near_zero=8)
+
+    @pytest.mark.parametrize("name", FROM_OUTPUT)
+    def test_backward_from_output(self, gpu, rng, name):
+        y = getattr(fa, name)(rng.normal(size=83).astype(np.float32), *defaults(name))
+        grad = rng.normal(size=y.shape).astype(np.float32)
+        backward = getattr(fa, name).backward
+        found = backward(gpu.array(grad), output=gpu.array(y))
+        agree(gpu.numpy(found), backward(grad, output=y), near_zero=8)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("name", ["relu", "gelu", "softplus", "hardtanh"])
+    def test_dtypes(self, gpu, name, dtype):
+        x = points(dtype)
+        agree(gpu.numpy(getattr(fa, name)(gpu.array(x))), getattr(fa, name)(x))
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 7, 8, 9, 255, 1024, 1025, 2049])
+    def test_sizes(self, gpu, rng, size, dtype):
+        x = rng.normal(size=size).astype(dtype)
+        agree(gpu.numpy(fa.relu(gpu.array(x))), fa.relu(x))
+
+    @pytest.mark.parametrize("index", [np.s_[:, ::2], np.s_[::-1], np.s_[:, :, 1:], np.s_[0, 0, 0], np.s_[1:1], np.s_[:, None], np.s_[..., 2]])
+    def test_strides(self, gpu, rng, index):
+        x = rng.normal(size=(5, 6, 7)).astype(np.float32)
+        if isinstance(index, slice) and index.step == -1 and type(gpu).__name__ == "TorchOnGPU":
+            pytest.skip("PyTorch has no negative strides")
+        agree(gpu.numpy(fa.silu(gpu.array(x)[index])), fa.silu(x[index]))
+
+    def test_transposed_arrays_are_one_piece(self, emulator, rng):
+        x = rng.normal(size=(8, 16)).astype(np.float32)
+        out = aligned((16, 8), np.float32).T
+        fa.relu(emulator.array(x), out=FakeArray(out))
+        np.testing.assert_array_equal(out, fa.relu(x))
+        fa.relu(FakeArray(out.T), out=FakeArray(out.T))
+        assert [name for name, _ in emulator.emulator.launches] == ["strided", "contiguous"]
+
+    def test_misaligned_arrays(self, emulator, rng):
+        x = aligned(1000, np.float32, offset=1)
+        x[...] = rng.normal(size=1000)
+        agree(fa.gelu(FakeArray(x)).values, fa.gelu(x))
+
+    def test_parameters_that_vary(self, gpu, rng):
+        x = rng.normal(size=(3, 5, 4)).astype(np.float32)
+        slopes = rng.uniform(0, 1, size=(5, 1)).astype(np.float32)
+        agree(gpu.numpy(fa.leaky_relu(gpu.array(x), gpu.array(slopes))), fa.leaky_relu(x, slopes))
+        grad = rng.normal(size=x.shape).astype(np.float32)
+        low, high = (np.full(x.shape, value, np.float32) for value in (-0.5, 0.5))
+        found = fa.hardtanh.backward(gpu.array(grad), gpu.array(x), gpu.array(low), 0.25)
+        agree(gpu.numpy(found), fa.hardtanh.backward(grad, x, low, 0.25))
+        found = fa.hardtanh(gpu.array(x), gpu.array(low), max_val=gpu.array(high))
+        agree(gpu.numpy(found), fa.hardtanh(x, low, high))
+
+    def test_arrays_broadcast(self, gpu, rng):
+        x, grad = rng.normal(size=(4, 1)).astype(np.float32), rng.normal(size=3).astype(np.float32)
+        agree(gpu.numpy(fa.silu.backward(gpu.array(grad), gpu.array(x))), fa.silu.backward(grad, x))
+
+    def test_out(self, gpu, rng):
+        x = rng.normal(size=100).astype(np.float32)
+        on_gpu, out = gpu.array(x), gpu.array(np.zeros_like(x))
+        assert fa.tanh(on_gpu, out=out) is out
+        agree(gpu.numpy(out), fa.tanh(x))
+        assert fa.tanh(on_gpu, on_gpu) is on_gpu
+        agree(gpu.numpy(on_gpu), fa.tanh(x))
+
+    def test_out_that_overlaps(self, gpu, rng):
+        x = rng.normal(size=3000).astype(np.float32)
+        on_gpu = gpu.array(x)
+        fa.sigmoid(on_gpu[:-1], out=on_gpu[1:])
+        agree(gpu.numpy(on_gpu)[1:], fa.sigmoid(x[:-1]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(why_no_gpu()), reason=why_no_gpu())
+def test_real_gpus_are_tested():
+    assert len(GPUS) > 1, "needs CuPy, PyTorch or Numba"
+
+
+class TestPyTorchOnEmulator:
+    """PyTorch's own tensors, in the CPU's memory."""
+
+    @pytest.fixture
+    def torch(self, monkeypatch):
+        pytest.importorskip("torch")
+        with TorchOnEmulator().running(monkeypatch) as running:
+            yield running
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_dtypes(self, torch, dtype):
+        x = points(dtype)
+        agree(torch.numpy(fa.gelu(torch.array(x))), fa.gelu(x))
+
+    def test_strides_and_out(self, torch, rng):
+        x = rng.normal(size=(6, 4)).astype(np.float32)
+        tensor = torch.array(x)
+        out = torch.array(np.zeros((4, 6), np.float32))
+        assert fa.silu(tensor.T, out=out) is out
+        agree(torch.numpy(out), fa.silu(x.T.copy()))
+        assert fa.silu(tensor.T).stride() == tensor.T.stride()
+
+    def test_gradients_are_no_obstacle(self, torch):
+        import torch as t
+
+        x = t.ones(5, requires_grad=True)
+        assert not fa.relu(x).requires_grad
+
+
+class TestMistakes:
+    def test_other_dtypes(self, gpu):
+        with pytest.raises(TypeError, match="float16, bfloat16, float32 or float64 on a GPU, not int64"):
+            fa.gelu(gpu.array(np.arange(3)))
+
+    def test_dtypes_that_differ(self, gpu):
+        x = gpu.array(np.ones(3, np.float32))
+        with pytest.raises(TypeError, match="x must be float64 as grad_output is, not float32"):
+            fa.gelu.backward(gpu.array(np.ones(3)), x)
+        with pytest.raises(TypeError, match="out must be of dtype float32, not float64"):
+            fa.gelu(x, out=gpu.array(np.ones(3)))
+
+    def test_arrays_here_and_there(self, gpu):
+        x = gpu.array(np.ones(3, np.float32))
+        with pytest.raises(TypeError, match="grad_output must be one too, not ndarray"):
+            fa.gelu.backward(np.ones(3, np.float32), x)
+        with pytest.raises(TypeError, match="out must be an array"):
+            fa.gelu(x, out=np.ones(3, np.float32))
+        with pytest.raises(TypeError, match="numbers or arrays on the GPU"):
+            fa.leaky_relu(x, np.ones(3, np.float32))
+
+    def test_shapes(self, gpu):
+        x = gpu.array(np.ones(3, np.float32))
+        with pytest.raises(ValueError, match="broadcast"):
+            fa.gelu.backward(x, gpu.array(np.ones(4, np.float32)))
+        with pytest.raises(ValueError, match=r"out must be a writeable array of shape \(3,\), not \(4,\)"):
+            fa.gelu(x, out=gpu.array(np.ones(4, np.float32)))
+
+    @pytest.mark.parametrize("keyword", ["where", "dtype", "casting", "order", "subok"])
+    def test_keywords_of_ufuncs(self, gpu, keyword):
+        with pytest.raises(TypeError, match=f"takes no {keyword} where arrays are on a GPU"):
+            fa.gelu(gpu.array(np.ones(3, np.float32)), **{keyword: None})
+
+    def test_stream_is_for_gpus(self):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'stream'"):
+            fa.gelu([1.0], stream=0)
+
+    def test_read_only_out(self, emulator):
+        values = np.ones(3, np.float32)
+        values.flags.writeable = False
+        with pytest.raises(ValueError, match="writeable"):
+            fa.gelu(emulator.array(np.ones(3, np.float32)), out=FakeArray(values))
+
+    def test_without_numba_cuda_the_extra_is_named(self, monkeypatch):
+        devices.launcher.cache_clear()
+        monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setitem(devices.LIBRARIES, "fake_gpu", Fake().library)
+        with pytest.raises(ImportError, match=r"fastact\[cuda\]"):
+            fa.gelu(FakeArray(np.ones(3, np.float32)))
+
+
+class TestStreams:
+    def test_of_the_caller(self, emulator, monkeypatch):
+        seen = []
+        launch = emulator.emulator.launch
+        monkeypatch.setattr(emulator.emulator, "launch", lambda *args: (seen.append(args[-1]), launch(*args)))
+        x = emulator.array(np.ones(3, np.float32))
+        fa.gelu(x)
+        fa.gelu(x, stream=7)
+        fa.gelu(x, stream=type("Stream", (), {"ptr": 9})())
+        fa.gelu(x, stream=type("Stream", (), {"cuda_stream": 0})())
+        assert seen == [1, 7, 9, 1]
+        with pytest.raises(TypeError, match="stream must be"):
+            fa.gelu(x, stream="main")
