@@ -75,7 +75,7 @@ def cells_for(arguments):
         found = [cell for cell in found if cell.kind != "derivative"]
     if settings == [{"dtype": "float32", "layout": cases.CONTIGUOUS, "out": True}]:
         found += measure.cells_of_calls(names, threads)
-        found += [measure.cell_of_training(threads)] if not names or "training" in names else []
+        found += measure.cells_of_training(threads) if not names or "training" in names else []
     return found
 
 
@@ -95,7 +95,7 @@ def run(arguments):
     if not cells:
         arguments.parser.error(f"nothing to measure: {' '.join(arguments.names)} in these types and layouts")
     peers.set_num_threads(arguments.threads)
-    found = measure.measure_all(cells, libraries, **(THOROUGH if arguments.thorough else QUICK))
+    found = measure.measure_all(cells, lambda cell: libraries, **(THOROUGH if arguments.thorough else QUICK))
     about = measure.machine()
     print(render.page(about, found, render.as_text), end="")
     if arguments.json:

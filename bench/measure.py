@@ -171,7 +171,7 @@ def cells_of_cases(names, sizes, shapes, settings, threads):
         for case in group
         if case.kind == kind and named(case, names)
         for setting in (Setting(shape, **choice) for choice in settings)
-        if case.suits(setting)
+        if case.suits(setting) and (case.kind != "optimizer" or dispatch)
     ]
 
 
@@ -188,24 +188,26 @@ def cells_of_calls(names, threads):
     ]
 
 
-def cell_of_training(threads):
-    return Cell(TRAINING, "-".join(map(str, cases.LAYERS)), Setting((cases.BATCH, cases.LAYERS[0])), threads)
+def cells_of_training(threads):
+    """None without compiled kernels, which the trainer needs."""
+    name = "-".join(map(str, cases.LAYERS))
+    return [Cell(TRAINING, name, Setting((cases.BATCH, cases.LAYERS[0])), threads)] if dispatch else []
 
 
 MEASURE = {CALL: measure_call, TRAINING: measure_training}
 
 
-def measure_all(cells, libraries, attempts=1, keep=lambda result: None, **turns):
+def measure_all(cells, libraries_of, attempts=1, keep=lambda result: None, **turns):
     """One Result for each; those that were disturbed once more at the end, up to that many attempts.
 
-    ``keep`` is given each as it comes.
+    ``libraries_of`` says which libraries to ask for a cell; ``keep`` is given each result as it comes.
     """
     results = {}
     for _ in range(attempts):
         remaining = [cell for cell in cells if cell not in results or results[cell].disturbed]
         for cell in (progress := tqdm(remaining, leave=False, disable=None)):
             progress.set_description(f"{cell.name} {'x'.join(map(str, cell.setting.shape))}")
-            results[cell] = MEASURE.get(cell.kind, measure_case)(cell, libraries, **turns)
+            results[cell] = MEASURE.get(cell.kind, measure_case)(cell, libraries_of(cell), **turns)
             keep(results[cell])
     return list(results.values())
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 from .peers import LIBRARIES
-from .results import COPY, OURS, geometric_mean, of_elementwise
+from .results import COPY, ELEMENTWISE, OURS, geometric_mean, plain
 
 ORDER = (OURS, "np.tanh", *(name for name in LIBRARIES if name != OURS), COPY)
+THROUGHPUT_FROM = 2**16
+"""Elements; with fewer the cost of a call counts as much."""
 LEGEND = """\
 vs best: times as fast as the fastest of the other libraries (under 1: slower), which is named behind it. of copy: bytes
 through memory per second over those of a copy with streaming stores, measured in the same turns. *: disturbed, other
@@ -15,7 +17,9 @@ processes used more than a tenth of a core meanwhile."""
 
 
 def text_of(value, digits=2):
-    return "" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    if value is None or math.isnan(value):
+        return ""
+    return f"{value:.{digits}f}" if value >= 0.1 else f"{value:.{digits}g}"
 
 
 def times(ratio):
@@ -45,16 +49,35 @@ def tables(results):
         yield f"{title}: {group[0].unit}", [[row[k] for k in used] for row in rows]
 
 
+def errors(results):
+    """The same about errors beside speed."""
+    found = [result for result in results if result.ulp]
+    libraries = [name for name in ORDER if any(name in result.ulp for result in found)]
+    if found:
+        rows = [["", *libraries]]
+        for result in found:
+            cells = (
+                f"{result.ulp[name]:.3g} ({result.figure(name):.2f})" if name in result.ulp else ""
+                for name in libraries
+            )
+            rows.append([label(result), *cells])
+        yield "largest error in ULP over a sample of all float32 values (Gelem/s at 2^20 elements)", rows
+
+
 def as_text(title, rows):
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     return "\n".join([title, *lines])
 
 
-def as_markdown(title, rows):
+def markdown_table(rows):
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---" + "|--:" * (len(rows[0]) - 1) + "|")
-    return "\n".join([f"### {title}", "", *lines])
+    return lines
+
+
+def as_markdown(title, rows):
+    return "\n".join([f"### {title}", "", *markdown_table(rows)])
 
 
 def measured_on(machine, threads):
@@ -69,17 +92,23 @@ def measured_on(machine, threads):
 
 def summary(results):
     """The geometric mean over the elementwise float32 cells, against each library and the best, and where we are slower."""
-    cells = of_elementwise(results)
-    if cells:
-        mean = geometric_mean([result.ratio(result.best) for result in cells])
-        yield f"Elementwise functions, float32: {mean:.2f} times as fast as the fastest other library (geometric mean of {len(cells)} cells)."
-        against = {library: [r.ratio(library) for r in cells if library in r.seconds] for library in ORDER}
-        means = [
-            f"{name} {times(geometric_mean(r))} ({len(r)})"
-            for name, r in against.items()
-            if r and name not in (OURS, COPY)
-        ]
-        yield "Against each (number of cells): " + ", ".join(means) + "."
+    cells = [result for result in plain(results, *ELEMENTWISE) if result.best]
+    for title, some in (
+        ("from 2^16 elements on", [result for result in cells if result.elements >= THROUGHPUT_FROM]),
+        ("on fewer elements", [result for result in cells if result.elements < THROUGHPUT_FROM]),
+    ):
+        if some:
+            mean = geometric_mean([result.ratio(result.best) for result in some])
+            against = {library: [r.ratio(library) for r in some if library in r.seconds] for library in ORDER}
+            means = (
+                f"{name} {times(geometric_mean(r))} ({len(r)})"
+                for name, r in against.items()
+                if r and name not in (OURS, COPY)
+            )
+            yield (
+                f"Elementwise functions, float32, {title}: {mean:.2f} times as fast as the fastest other library (geometric mean of "
+                f"{len(some)} cells). Against each (cells): {', '.join(means)}."
+            )
     compared = [result for result in results if result.best]
     slower = sorted((result for result in compared if result.ratio(result.best) < 1), key=lambda r: r.ratio(r.best))
     yield (
@@ -101,5 +130,6 @@ def left_out(results):
 def page(machine, results, render):
     """Everything there is to say, its tables drawn by ``as_text`` or ``as_markdown``."""
     threads = {result.cell.threads for result in results}
-    parts = [measured_on(machine, threads), *summary(results), LEGEND, *(render(*table) for table in tables(results))]
+    shown = [*tables(results), *errors(results)]
+    parts = [measured_on(machine, threads), *summary(results), LEGEND, *(render(*table) for table in shown)]
     return "\n\n".join([*parts, *left_out(results)]) + "\n"

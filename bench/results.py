@@ -72,7 +72,7 @@ class Result:
 
     def describe(self):
         cell, setting = self.cell, self.cell.setting
-        size = " x ".join(f"{n:,}" for n in setting.shape)
+        size = " x ".join(f"{n:,}" for n in setting.shape) + " elements" * (len(setting.shape) == 1)
         parts = [cell.kind, setting.dtype, *([setting.layout] if setting.layout != "contiguous" else []), size]
         threads = f"{cell.threads} thread{'s' * (cell.threads > 1)}"
         return ", ".join([*parts, *([] if setting.out else ["new memory"]), threads])
@@ -82,12 +82,15 @@ def geometric_mean(ratios):
     return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
 
 
-def of_elementwise(results):
-    """What the head of a report is about: elementwise functions on float32 arrays that are more than a call."""
+def plain(results, *kinds):
+    """Those of these kinds on contiguous float32 arrays with memory given, on the most threads."""
+    most = max((result.cell.threads for result in results), default=1)
     return [
         result
         for result in results
-        if result.cell.kind in ELEMENTWISE and result.cell.setting.dtype == "float32" and result.best
+        if result.cell.kind in kinds
+        and result.cell.threads == most
+        and result.cell.setting == Setting(result.cell.setting.shape)
     ]
 
 

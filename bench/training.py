@@ -17,12 +17,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import fastact as fa
-from fastact import nn
 
 from .cases import BATCH, LAYERS, training_rows
 from .peers.optional import optional
 
-torch, sklearn = optional("torch"), optional("sklearn.neural_network")
+nn, torch, sklearn = (optional(name) for name in ("fastact.nn", "torch", "sklearn.neural_network"))
 
 
 @dataclass(frozen=True)

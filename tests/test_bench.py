@@ -1,5 +1,6 @@
 """The benchmarks: what they call computes what it should, and what they say follows from what they measured."""
 
+import argparse
 import functools
 import math
 import subprocess
@@ -150,6 +151,16 @@ class TestResults:
         assert "in 2 of 3 cells" in text and text.index("- 0.25 gelu") < text.index("- 0.50 mse")
         assert "Not installed: jax" in text and "numpy 2" in text
 
+    def test_summary_keeps_calls_apart_from_throughput(self):
+        found = [
+            result(NumPy=4.0),
+            result("gelu", shape=(2**16,), NumPy=2.0),
+            result(threads=1, shape=(2**20,), NumPy=9.0),
+        ]
+        large, small, losses = render.summary(found)
+        assert "from 2^16 elements on: 2.00 times" in large and "on fewer elements: 4.00 times" in small
+        assert "in 0 of 3 cells." in losses
+
     def test_geometric_mean(self):
         assert math.isclose(results.geometric_mean([2.0, 8.0]), 4.0) and results.geometric_mean([]) is None
 
@@ -158,6 +169,83 @@ class TestResults:
             render.as_markdown(*table) for table in render.tables([result(NumPy=2.0), result("gelu", NumPy=2.0)])
         )
         assert text.count("\n| relu | ") == text.count("\n| gelu | ") == 1 and "|---|--:|" in text
+
+
+class TestReport:
+    """From a file to documents."""
+
+    @pytest.fixture
+    def found(self):
+        functions, sizes = ("relu", "gelu"), (2**12, 2**16, 2**20)
+        return [
+            replace(
+                result(name, kind, 1e-3, (size,), NumPy=2e-3, PyTorch=5e-4), ulp={"fastact": 0.5, "NumPy": math.inf}
+            )
+            for name in functions
+            for kind in results.ELEMENTWISE
+            for size in sizes
+        ]
+
+    @pytest.fixture
+    def machine(self):
+        return {"cpu": "a CPU", "cpus": 2, "instruction_set": "avx2", "versions": {"numpy": "2"}, "missing": []}
+
+    def test_writes_page_figures_and_the_readme(self, tmp_path, found, machine):
+        report = pytest.importorskip("fastact.bench.report")
+        docs = tmp_path / "docs"
+        (tmp_path / "README.md").write_text(
+            "before\n<!-- speed: python -m bench.report -->\nold\n<!-- end -->\nafter\n"
+        )
+        report.write_documents(machine, found, docs)
+        readme = (tmp_path / "README.md").read_text()
+        assert readme.startswith("before\n") and readme.endswith("<!-- end -->\nafter\n") and "old" not in readme
+        assert "0.50 times as fast" in readme and "a CPU" in readme
+        assert "| forward | 6 | 0.50 | 6 | 0.50: relu (forward, float32, 4,096 elements, 2 threads) |" in readme
+        page = (docs / "benchmarks.md").read_text()
+        assert "Slower than the fastest other library in 18 of 18 cells" in page and "a CPU" in page
+        for name in ("throughput", "ratios", "accuracy"):
+            assert (docs / f"bench-{name}.png").read_bytes().startswith(
+                b"\x89PNG"
+            ) and f"docs/bench-{name}.png" in readme
+
+    def test_plan_names_kinds_that_there_are(self):
+        report = pytest.importorskip("fastact.bench.report")
+        kinds = {case.kind for case in peers.CASES} | {measure.CALL, measure.TRAINING}
+        assert kinds == {kind for part in report.SLICES.values() for kind in part.kinds}
+        assert all(report.cells_of(part, 2) for part in report.SLICES.values())
+
+    def test_continues_a_file(self, tmp_path, monkeypatch, capsys):
+        """What is there is kept, what was disturbed or is missing is measured, another machine's file is refused."""
+        report = pytest.importorskip("fastact.bench.report")
+        file, asked = tmp_path / "r.json", []
+        monkeypatch.setattr(peers, "set_num_threads", lambda n: None)
+        monkeypatch.setattr(report, "SLICES", {"some": report.Slice(("optimizer",), (16, 32))})
+        cells = report.cells_of(report.SLICES["some"], 2)
+        there = [Result(cells[0], 2, {"fastact": 1.0}, False), Result(cells[1], 2, {"fastact": 1.0}, True)]
+        results.save(file, measure.machine(), there)
+
+        def fake(cell, libraries, **turns):
+            asked.append(cell)
+            return Result(cell, 2, {"fastact": 2.0}, False)
+
+        monkeypatch.setattr(measure, "measure_case", fake)
+        report.measure_slice("some", 2, file, False, math.inf)
+        assert asked == cells[1:]
+        assert [r.seconds["fastact"] for r in results.load(file)[1]] == [1.0] + [2.0] * (len(cells) - 1)
+
+        results.save(file, {"cpu": "another"}, there)
+        with pytest.raises(SystemExit, match="another machine"):
+            report.measure_slice("some", 2, file, False, math.inf)
+
+    def test_stops_when_time_is_up(self, tmp_path, monkeypatch):
+        report = pytest.importorskip("fastact.bench.report")
+        monkeypatch.setattr(peers, "set_num_threads", lambda n: None)
+        monkeypatch.setattr(
+            measure, "measure_case", lambda cell, libraries, **turns: Result(cell, 2, {"fastact": 2.0}, False)
+        )
+        with pytest.raises(SystemExit, match="goes on from here"):
+            report.measure_slice("optimizers", 2, tmp_path / "r.json", False, 0)
+        assert len(results.load(tmp_path / "r.json")[1]) == 1
 
 
 class TestSizes:
@@ -170,15 +258,13 @@ class TestSizes:
 
 
 class TestCommand:
-    def run(self, *arguments):
-        return subprocess.run([sys.executable, "-m", "fastact", "bench", *arguments], capture_output=True, text=True)
-
     def test_prints_ratios(self, tmp_path):
         file = tmp_path / "r.json"
-        done = self.run("relu", "softmax", "--sizes", "2^10", "--shapes", "8x16", "--peers", "NumPy", "SciPy", "--threads", "1",
-                        "--json", str(file))  # fmt: skip
+        command = [sys.executable, "-m", "fastact", "bench", "relu", "softmax", "--sizes", "2^10", "--shapes", "8x16"]
+        options = ["--peers", "NumPy", "SciPy", "--threads", "1", "--json", str(file)]
+        done = subprocess.run(command + options, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert "forward, float32, 1,024, 1 thread: Gelem/s" in done.stdout
+        assert "forward, float32, 1,024 elements, 1 thread: Gelem/s" in done.stdout
         assert "vs best" in done.stdout and "geometric mean" in done.stdout
         _, found = results.load(file)
         assert {r.cell.name for r in found} == {
@@ -195,6 +281,10 @@ class TestCommand:
         (["relu", "--peers", "Foo"], "no Foo here; there are fastact, NumPy"),
         (["relu", "--sizes", "many"], "'many' is not like 1000 or 2^20"),
     ])  # fmt: skip
-    def test_errors_have_status_2(self, arguments, message):
-        done = self.run(*arguments)
-        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    def test_errors_have_status_2(self, arguments, message, capsys):
+        parser = argparse.ArgumentParser()
+        parser.set_defaults(parser=parser)
+        compare.add_options(parser)
+        with pytest.raises(SystemExit) as stopped:
+            compare.run(parser.parse_args(arguments))
+        assert stopped.value.code == 2 and message in capsys.readouterr().err

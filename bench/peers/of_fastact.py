@@ -3,7 +3,10 @@
 import functools
 
 import fastact as fa
-from fastact import nn
+
+from .optional import optional
+
+nn = optional("fastact.nn")
 
 
 def bind(case, setting, arrays):

@@ -1,0 +1,188 @@
+"""The full run: figures to a file, then tables and plots from it.
+
+Slices of the plan run in processes of their own, and what is in the file already is not measured again unless it was
+disturbed: so a run that was cut off, or stopped after ``--minutes``, is continued by the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import fastact as fa
+
+from . import cases, compare, plots, render, results
+
+ROOT = Path(__file__).resolve().parents[1]
+LARGE, MEDIUM = 2**24, 2**20
+SETTING = {"dtype": "float32", "layout": cases.CONTIGUOUS, "out": True}
+TURNS = compare.QUICK
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Cases of some kinds, with the sizes and the shapes of their arrays, in some settings."""
+
+    kinds: tuple
+    sizes: tuple = ()
+    shapes: tuple = ()
+    settings: tuple = (SETTING,)
+    serial: bool = False
+
+
+def settings(**choices):
+    ((name, values),) = choices.items()
+    return tuple(SETTING | {name: value} for value in values)
+
+
+SLICES = {
+    "forward": Slice(("forward",), (16, 2**8, 2**12, 2**16, MEDIUM, LARGE)),
+    "gradients": Slice(("derivative", "backward"), (2**12, 2**16, MEDIUM, LARGE)),
+    "gated": Slice(("gated",), (2**16, MEDIUM, LARGE)),
+    "losses": Slice(("elementwise loss", "loss"), (2**16, MEDIUM, LARGE), cases.SHAPES),
+    "rows": Slice(("rows",), (), cases.SHAPES),
+    "optimizers": Slice(("optimizer",), (2**12, MEDIUM, LARGE)),
+    "calls": Slice(("call", "training step")),
+    "types": Slice(("forward", "backward", "rows"), (MEDIUM,), cases.SHAPES[:1], settings(dtype=cases.DTYPES[1:])),
+    "layouts": Slice(("forward", "backward", "rows"), (MEDIUM,), cases.SHAPES[:1], settings(layout=cases.LAYOUTS[1:])),
+    "memory": Slice(("forward", "gated", "rows"), (MEDIUM, LARGE), cases.SHAPES[:1], settings(out=[False])),
+    "serial": Slice(("forward", "backward", "rows"), (MEDIUM,), cases.SHAPES[:1], serial=True),
+}
+"""The plan; together some 15 minutes on 2 CPUs."""
+
+
+def cells_of(part, threads):
+    from . import measure
+
+    found = measure.cells_of_cases([], part.sizes, part.shapes, part.settings, threads)
+    found += measure.cells_of_calls([], threads) + measure.cells_of_training(threads)
+    return [cell for cell in found if cell.kind in part.kinds]
+
+
+def measure_slice(name, threads, file, compiled, end):
+    """Measure what the file lacks, until the end, and keep each result at once. In a process of its own."""
+    from . import measure, peers
+
+    part = SLICES[name]
+    threads = 1 if part.serial else threads
+    peers.set_num_threads(threads)
+    machine = measure.machine()
+    found = {}
+    if file.exists():
+        known, kept = results.load(file)
+        if known != machine:
+            different = [key for key in machine if known.get(key) != machine[key]]
+            sys.exit(f"{file} holds figures of another machine or other versions ({', '.join(different)})")
+        found = {result.cell: result for result in kept}
+
+    def keep(result):
+        found[result.cell] = result
+        results.save(file, machine, list(found.values()))
+        if time.time() > end:
+            sys.exit(f"out of time in {name}: the same command goes on from here")
+
+    cells = [cell for cell in cells_of(part, threads) if cell not in found or found[cell].disturbed]
+    print(f"{name}: {len(cells)} cells", flush=True)
+
+    def libraries(cell):
+        wanted = compiled and MEDIUM in cell.setting.shape
+        return [library for library in peers.LIBRARIES if wanted or library != peers.COMPILED]
+
+    measure.measure_all(cells, libraries, keep=keep, **TURNS)
+
+
+# Documents ------------------------------------------------------------------------------------------------------------
+
+
+def kinds_table(found):
+    """How each kind of function compares, as rows of cells."""
+    rows = [["", "cells", "times as fast as the fastest other library (geometric mean)", "slower in", "slowest"]]
+    for kind in dict.fromkeys(result.cell.kind for result in found):
+        compared = [result for result in found if result.cell.kind == kind and result.best]
+        if compared:
+            values = [result.ratio(result.best) for result in compared]
+            lowest = compared[values.index(min(values))]
+            mean, slower = render.times(results.geometric_mean(values)), sum(value < 1 for value in values)
+            rows.append(
+                [
+                    kind,
+                    str(len(values)),
+                    mean,
+                    str(slower),
+                    f"{min(values):.2f}: {lowest.cell.name} ({lowest.describe()})",
+                ]
+            )
+    return rows
+
+
+def readme(text, machine, found, figures):
+    """The README with a fresh part about speed."""
+    threads = {result.cell.threads for result in found}
+    head = "\n\n".join(list(render.summary(found))[:-1])
+    pictures = "\n".join(f"![{path.stem}](docs/{path.name})" for path in figures)
+    table = "\n".join(render.markdown_table(kinds_table(found)))
+    body = f"{head}\n\n{table}\n\nMeasured on: {render.measured_on(machine, threads)}\n\n{pictures}"
+    return re.sub(r"(<!-- speed: .*? -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{body}\n{m[2]}", text, flags=re.S)
+
+
+def write_documents(machine, found, docs):
+    figures = plots.draw(found, docs)
+    pictures = "\n".join(f"![{path.stem}]({path.name})" for path in figures)
+    page = render.page(machine, found, render.as_markdown)
+    (docs / "benchmarks.md").write_text(f"# Speed\n\nWritten by `python -m bench.report`.\n\n{page}\n{pictures}\n")
+    path = docs.parent / "README.md"
+    if path.exists():
+        path.write_text(readme(path.read_text(), machine, found, figures))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__.splitlines()[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
+    parser.add_argument(
+        "--append", type=Path, default=Path("benchmarks.json"), metavar="FILE", help="the figures, kept and continued"
+    )
+    parser.add_argument(
+        "--slices",
+        nargs="*",
+        choices=SLICES,
+        default=list(SLICES),
+        metavar="NAME",
+        help=f"of {', '.join(SLICES)}; none: only write",
+    )
+    parser.add_argument("--minutes", type=float, default=24 * 60, help="stop measuring after so long")
+    parser.add_argument("--threads", type=int, default=fa.get_num_threads(), help="of each library")
+    parser.add_argument("--compiled", action="store_true", help="PyTorch compiled too, at 2^20 elements: minutes more")
+    parser.add_argument(
+        "--docs",
+        type=Path,
+        default=ROOT / "docs",
+        metavar="DIR",
+        help="where benchmarks.md and the plots go; the README beside it",
+    )
+    arguments = parser.parse_args()
+    end = time.time() + 60 * arguments.minutes
+    context = multiprocessing.get_context("spawn")
+    for name in arguments.slices:
+        # XLA takes its number of threads from this process at its start, and a crash costs one slice only.
+        work = context.Process(
+            target=measure_slice, args=(name, arguments.threads, arguments.append, arguments.compiled, end)
+        )
+        work.start()
+        work.join()
+        if work.exitcode:
+            break
+    if not arguments.append.exists():
+        parser.error(f"there is no {arguments.append}")
+    machine, found = results.load(arguments.append)
+    write_documents(machine, found, arguments.docs)
+    print("\n\n".join(render.summary(found)))
+    sys.exit(work.exitcode if arguments.slices else 0)
+
+
+if __name__ == "__main__":
+    main()
