@@ -105,17 +105,18 @@ def accuracy(results: list[Result]) -> Figure:
     return figure
 
 
-FIGURES = {"throughput": throughput, "ratios": ratios, "accuracy": accuracy}
-
-
-def draw(results: list[Result], folder: Path) -> list[Path]:
-    """Write every figure that there are figures for."""
+def draw(results: list[Result], folder: Path) -> dict[Path, str]:
+    """Write every figure that there are figures for; their captions."""
     folder.mkdir(parents=True, exist_ok=True)
-    needed = {"throughput": plain(results, "forward"), "ratios": [r for r in plain(results, *ELEMENTWISE) if r.best],
-              "accuracy": [r for r in plain(results, "forward") if r.ulp]}  # fmt: skip
-    written = []
-    for name, figure in FIGURES.items():
-        if needed[name]:
-            written.append(folder / f"bench-{name}.png")
-            figure(results).savefig(written[-1], dpi=90)
+    forward = plain(results, "forward")
+    needed = {
+        throughput: forward,
+        ratios: [result for result in plain(results, *ELEMENTWISE) if result.best],
+        accuracy: [result for result in forward if result.ulp],
+    }
+    written = {}
+    for figure in (figure for figure, found in needed.items() if found):
+        path = folder / f"bench-{figure.__name__}.png"
+        figure(results).savefig(path, dpi=90)
+        written[path] = figure.__doc__.rstrip(".")
     return written

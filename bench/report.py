@@ -99,24 +99,22 @@ def measure_slice(name, threads, file, compiled, end):
 # Documents ------------------------------------------------------------------------------------------------------------
 
 
-def kinds_table(found):
-    """How each kind of function compares, as rows of cells."""
+def overview(found):
+    """How each kind of function compares in the plain setting, and all of them in each other, as rows of cells."""
+    usual = {result.cell for result in results.plain(found, *(result.cell.kind for result in found))}
+    groups = {}
+    for result in found:
+        if result.best:
+            title = result.cell.kind if result.cell in usual else ", ".join(result.circumstances())
+            groups.setdefault(title, []).append(result)
     rows = [["", "cells", "times as fast as the fastest other library (geometric mean)", "slower in", "slowest"]]
-    for kind in dict.fromkeys(result.cell.kind for result in found):
-        compared = [result for result in found if result.cell.kind == kind and result.best]
-        if compared:
-            values = [result.ratio(result.best) for result in compared]
-            lowest = compared[values.index(min(values))]
-            mean, slower = render.times(results.geometric_mean(values)), sum(value < 1 for value in values)
-            rows.append(
-                [
-                    kind,
-                    str(len(values)),
-                    mean,
-                    str(slower),
-                    f"{min(values):.2f}: {lowest.cell.name} ({lowest.describe()})",
-                ]
-            )
+    for title, group in groups.items():
+        values = [result.ratio(result.best) for result in group]
+        lowest = group[values.index(min(values))]
+        mean, slower = render.times(results.geometric_mean(values)), sum(value < 1 for value in values)
+        rows.append(
+            [title, str(len(values)), mean, str(slower), f"{min(values):.2f}: {lowest.cell.name}, {lowest.size()}"]
+        )
     return rows
 
 
@@ -124,15 +122,16 @@ def readme(text, machine, found, figures):
     """The README with a fresh part about speed."""
     threads = {result.cell.threads for result in found}
     head = "\n\n".join(list(render.summary(found))[:-1])
-    pictures = "\n".join(f"![{path.stem}](docs/{path.name})" for path in figures)
-    table = "\n".join(render.markdown_table(kinds_table(found)))
-    body = f"{head}\n\n{table}\n\nMeasured on: {render.measured_on(machine, threads)}\n\n{pictures}"
+    pictures = "\n\n".join(f"![{caption}](docs/{path.name})" for path, caption in figures.items())
+    table = "\n".join(render.markdown_table(overview(found)))
+    about = f"Measured on {render.measured_on(machine, threads)} All cells, also the slower ones: [docs/benchmarks.md](docs/benchmarks.md)."
+    body = f"## Speed\n\n{head}\n\n{table}\n\n{about}\n\n{pictures}\n"
     return re.sub(r"(<!-- speed: .*? -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{body}\n{m[2]}", text, flags=re.S)
 
 
 def write_documents(machine, found, docs):
     figures = plots.draw(found, docs)
-    pictures = "\n".join(f"![{path.stem}]({path.name})" for path in figures)
+    pictures = "\n\n".join(f"![{caption}]({path.name})" for path, caption in figures.items())
     page = render.page(machine, found, render.as_markdown)
     (docs / "benchmarks.md").write_text(f"# Speed\n\nWritten by `python -m bench.report`.\n\n{page}\n{pictures}\n")
     path = docs.parent / "README.md"

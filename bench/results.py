@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import asdict, dataclass, field, fields
 
-from .cases import Setting
+from .cases import CONTIGUOUS, Setting
 
 OURS, COPY = "fastact", "copy"
 ELEMENTWISE = ("forward", "derivative", "backward")
@@ -70,12 +70,22 @@ class Result:
         _, factor = UNITS.get(self.cell.kind, (None, None))
         return seconds * factor if factor else self.elements / seconds / 1e9
 
+    def size(self):
+        return " x ".join(f"{n:,}" for n in self.cell.setting.shape) + " elements" * (len(self.cell.setting.shape) == 1)
+
+    def circumstances(self):
+        """What is not about the function and the size."""
+        setting, threads = self.cell.setting, self.cell.threads
+        layout = [setting.layout] if setting.layout != CONTIGUOUS else []
+        return [
+            setting.dtype,
+            *layout,
+            *([] if setting.out else ["new memory"]),
+            f"{threads} thread{'s' * (threads > 1)}",
+        ]
+
     def describe(self):
-        cell, setting = self.cell, self.cell.setting
-        size = " x ".join(f"{n:,}" for n in setting.shape) + " elements" * (len(setting.shape) == 1)
-        parts = [cell.kind, setting.dtype, *([setting.layout] if setting.layout != "contiguous" else []), size]
-        threads = f"{cell.threads} thread{'s' * (cell.threads > 1)}"
-        return ", ".join([*parts, *([] if setting.out else ["new memory"]), threads])
+        return ", ".join([self.cell.kind, self.size(), *self.circumstances()])
 
 
 def geometric_mean(ratios):
