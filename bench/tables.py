@@ -1,8 +1,9 @@
 """The tables of ``fastact/_kernels/tables.h``: ``python -m bench.tables`` writes them.
 
-A function f(a), a >= 0, is a polynomial c0 + c1 h + c2 h^2 + ... of h = a - centre on each of 32 intervals, which the
-highest five of the bits of a + offset that differ tell apart: two of the exponent, three of the mantissa. Every centre is
-chosen so that f is very nearly a float there: c0 then is exact, and all other terms are small beside it.
+A function f(a), a >= 0, is a polynomial c0 + c1 h + c2 h^2 + ... of h = a - centre on each of 16 or 32 intervals: around
+successive multiples of a width or, where f flattens, quarters of the binades of a + offset. Every centre is chosen so that f
+is very nearly a float there: c0 then is exact, and all other terms are small beside it. Errors of derivatives are counted in
+units of their largest term.
 """
 
 from pathlib import Path
@@ -13,19 +14,24 @@ import numpy as np
 from .coefficients import fit, relative
 
 TARGET = Path(__file__).parent.parent / "fastact" / "_kernels" / "tables.h"
-COUNT = 32
 TRIES = 4000  # floats that are tried as a centre
 
 
-def intervals(offset, end):
-    """(low, high) at the place that the bits of a + offset give; None where there is nothing."""
-    found = [None] * COUNT
-    place = np.float32(offset).view(np.uint32) >> 20
+def multiples(width, first=0, count=16):
+    """(low, high) of what rounds to first, first + 1 ... widths, at the place that the last bits of that number give."""
+    width, half = mp.mpf(width), mp.mpf("0.5")
+    return [(max(k - half, mp.mpf(0)) * width, (k + half) * width) for k in np.roll(range(first, first + count), first).tolist()]
+
+
+def quarters(offset, end, count=16):
+    """(low, high) at the place that two bits of the exponent and two of the mantissa of a + offset give."""
+    spans = [None] * count
+    place = np.float32(offset).view(np.uint32) >> 21
     while True:
-        low, high = (mp.mpf(float(np.uint32(bits << 20).view(np.float32))) - offset for bits in (place, place + 1))
+        low, high = (mp.mpf(float(np.uint32(bits << 21).view(np.float32))) - offset for bits in (place, place + 1))
         if low > end:
-            return found
-        found[place % COUNT] = max(low, mp.mpf(0)), high
+            return spans
+        spans[place % count] = max(low, mp.mpf(0)), min(high, mp.mpf(end))
         place += 1
 
 
@@ -44,27 +50,63 @@ def centre(function, low, high):
     return best[1:]
 
 
-def table(function, offset, end, degree, odd=False):
+def table(function, intervals, degree, scale=relative, odd=False):
     """Columns centre, c0, c1 ... c_degree; of an odd function the first interval starts with c0 = 0, c1 = 1, c2 = 0."""
-    columns = np.zeros((COUNT, degree + 2), np.float32)
-    errors = []
-    for place, span in enumerate(intervals(offset, end)):
+    columns, errors = [], []
+    for span in intervals:
         if span is None:
+            columns.append([0.0] * (degree + 2))
             continue
         if odd and span[0] == 0:
             c, given = mp.mpf(0), (0, 1, 0)
         else:
             c, *given = centre(function, *span)
-        coefficients, error = fit(lambda h: function(c + h), span[0] - c, span[1] - c, degree, np.float32, relative, given)
-        columns[place] = float(c), *coefficients
+        limits = span[0] - c, span[1] - c
+        coefficients, error = fit(lambda h: function(c + h), *limits, degree, np.float32, lambda h, y: scale(c + h, y), given)
+        columns.append([float(c), *coefficients])
         errors.append(error)
-    return columns, max(errors)
+    return np.float32(columns), max(errors)
+
+
+def logistic(a):
+    """s(-a)"""
+    return 1 / (1 + mp.exp(a))
+
+
+def log_logistic(a):
+    return mp.log1p(mp.exp(-a))
+
+
+def bell(a):
+    return logistic(a) * logistic(-a)
+
+
+def silu_slope(a):
+    """silu'(-a)"""
+    return logistic(a) - a * bell(a)
+
+
+def unit_of_silu_slope(a, _):
+    return 1 / max(logistic(a), a * bell(a))
+
+
+def normal_tail(a):
+    """Phi(-a)"""
+    return mp.erfc(a / mp.sqrt(2)) / 2
+
+
+def gelu_slope(a):
+    """gelu'(-a)"""
+    return normal_tail(a) - a * mp.npdf(a)
+
+
+def unit_of_gelu_slope(a, _):
+    return 1 / max(normal_tail(a), a * mp.npdf(a))
 
 
 def scaled_normal_tail(a):
     """Phi(-a) exp(a^2 / 2)"""
-    z = a / mp.sqrt(2)
-    return mp.erfc(z) * mp.exp(z * z) / 2
+    return normal_tail(a) * mp.exp(a * a / 2)
 
 
 def powers_of_two():
@@ -75,8 +117,14 @@ def powers_of_two():
 
 
 TABLES = {
-    "tanh": (mp.tanh, 0.75, 9.1, 5, True),
-    "scaled_normal_tail": (scaled_normal_tail, 1.0, 14.5, 5),
+    "tanh": (mp.tanh, quarters(0.625, 9.2), 6, relative, True),
+    "logistic": (logistic, multiples("0.7"), 6),
+    "log_logistic": (log_logistic, multiples("0.7"), 6),
+    "bell": (bell, multiples("0.7"), 7),
+    "silu_slope": (silu_slope, multiples("0.7"), 7, unit_of_silu_slope),
+    "normal_tail": (normal_tail, multiples("0.16", count=32), 8),
+    "gelu_slope": (gelu_slope, multiples("0.16", count=32), 8, unit_of_gelu_slope),
+    "scaled_normal_tail": (scaled_normal_tail, multiples("0.65", 8), 5),
 }
 
 

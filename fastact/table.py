@@ -23,7 +23,7 @@ class Row:
     (float32, float64) over the whole real line, subnormal results included, measured as ``tests/ulp.py`` says;
     for a derivative next to one of its zeros the error is counted in units of its largest term.
     ``integers``: "keep" or "clamp" (at 0) integer arrays, which else follow the rule of ``np.exp``.
-    ``by_hand``: ``avx512.h`` has loops for float32.
+    ``by_hand``: ``avx512.h`` has loops for float32 and the default parameters.
     ``cheap``: bound by memory rather than by arithmetic, which decides from what size threads pay.
     """
 
@@ -60,6 +60,7 @@ class GatedRow:
     max_ulp_backward: tuple[float, float]
     inputs: tuple[str, str] = ("gate", "up")
     cheap: bool = False
+    by_hand: bool = False
     source: str = ""
 
     parameters = ()
@@ -99,17 +100,17 @@ ACTIVATIONS = (
     Row("gelu", "Gaussian error linear unit, exact (the erf form).", "x Phi(x) = x erfc(-x / sqrt(2)) / 2",
         "Phi(x) + x phi(x)", (2.5, 2), (4, 4), source="Hendrycks & Gimpel 2016, arXiv:1606.08415", by_hand=True),
     Row("gelu_tanh", "GELU in its tanh approximation.", "x (1 + tanh(u)) / 2, u = sqrt(2/pi) (x + 0.044715 x^3)",
-        "s(2u) + 2 x u' s(2u) s(-2u)", (1.5, 1.25), (1, 1.25), source="Hendrycks & Gimpel 2016, arXiv:1606.08415"),
+        "s(2u) + 2 x u' s(2u) s(-2u)", (1.5, 1.25), (2, 1.25), source="Hendrycks & Gimpel 2016, arXiv:1606.08415", by_hand=True),
     Row("gelu_quick", "GELU in its sigmoid approximation.", "x s(1.702 x)", "s(z) (1 + z s(-z)), z = 1.702 x",
-        (1.5, 1.25), (1, 1.25), source="Hendrycks & Gimpel 2016, arXiv:1606.08415"),
+        (1.5, 1.25), (1.25, 1.25), source="Hendrycks & Gimpel 2016, arXiv:1606.08415", by_hand=True),
     Row("silu", "Sigmoid linear unit.", "x s(x)", "s(x) (1 + x s(-x))", (1.25, 1.25), (2, 1.25),
         source="Elfwing et al. 2017, arXiv:1702.03118", by_hand=True),
-    Row("swish", "Sigmoid linear unit with a slope.", "x s(beta x)", "s(z) (1 + z s(-z)), z = beta x", (1, 1.25), (1, 1.25),
-        parameters=(("beta", 1.0),), source="Ramachandran et al. 2017, arXiv:1710.05941"),
+    Row("swish", "Sigmoid linear unit with a slope.", "x s(beta x)", "s(z) (1 + z s(-z)), z = beta x", (1.25, 1.25), (1.25, 1.25),
+        parameters=(("beta", 1.0),), by_hand=True, source="Ramachandran et al. 2017, arXiv:1710.05941"),
     Row("mish", "Mish.", "x tanh(log(1 + exp(x)))", "w + x (1 - w^2) s(x), w = tanh(log(1 + exp(x)))", (1, 1.25), (1, 1.25),
         source="Misra 2019, arXiv:1908.08681"),
     Row("softplus", "Smooth rectifier, exact, without a threshold.", "log(1 + exp(beta x)) / beta", "s(beta x)",
-        (2.5, 2.5), (1.25, 1.25), parameters=(("beta", 1.0),), from_output=True, source="Dugas et al. 2000"),
+        (2.5, 2.5), (1.25, 1.25), parameters=(("beta", 1.0),), from_output=True, source="Dugas et al. 2000", by_hand=True),
     Row("softsign", "Softsign.", "x / (1 + |x|)", "1 / (1 + |x|)^2", (0.6, 1), (1, 1.5), cheap=True,
         source="Bergstra et al. 2009"),
     Row("softshrink", "Soft shrinkage.", "sign(x) max(|x| - lambd, 0)", "1 if |x| > lambd else 0",
@@ -128,7 +129,7 @@ ACTIVATIONS = (
         "0 if x <= -3, 1 if x >= 3, else x / 3 + 1/2", (1.1, 1.75), (1.1, 1.1), cheap=True,
         source="Howard et al. 2019, arXiv:1905.02244"),
     Row("logsigmoid", "Logarithm of the logistic sigmoid.", "-log(1 + exp(-x))", "s(-x)", (2, 1.75), (1, 1.25),
-        from_output=True),
+        from_output=True, by_hand=True),
     Row("squareplus", "Algebraic smooth rectifier.", "(x + sqrt(x^2 + b)) / 2", "(1 + x / sqrt(x^2 + b)) / 2",
         (0.6, 0.6), (1.5, 1.5), parameters=(("b", 4.0),), source="Barron 2021, arXiv:2112.11687"),
     Row("relu_squared", "Squared rectifier.", "max(x, 0)^2", "2 max(x, 0)", cheap=True,
@@ -136,12 +137,12 @@ ACTIVATIONS = (
 )
 
 GATED = (
-    GatedRow("glu", "Gated linear unit.", "value s(gate)", ("g s(gate)", "g value s(gate) s(-gate)"), (2.5, 2.5), (5, 4),
-             inputs=("value", "gate"), source="Dauphin et al. 2016, arXiv:1612.08083"),
-    GatedRow("swiglu", "Gated linear unit with silu.", "silu(gate) up", ("g up silu'(gate)", "g silu(gate)"), (2.5, 2.5), (6, 5),
-             source="Shazeer 2020, arXiv:2002.05202"),
+    GatedRow("glu", "Gated linear unit.", "value s(gate)", ("g s(gate)", "g value s(gate) s(-gate)"), (2, 2), (2.5, 2.5),
+             inputs=("value", "gate"), by_hand=True, source="Dauphin et al. 2016, arXiv:1612.08083"),
+    GatedRow("swiglu", "Gated linear unit with silu.", "silu(gate) up", ("g up silu'(gate)", "g silu(gate)"), (2, 2), (3, 2.5),
+             by_hand=True, source="Shazeer 2020, arXiv:2002.05202"),
     GatedRow("geglu", "Gated linear unit with gelu, exact (the erf form).", "gelu(gate) up", ("g up gelu'(gate)", "g gelu(gate)"),
-             (6, 5), (9, 6), source="Shazeer 2020, arXiv:2002.05202"),
+             (4, 2.5), (5, 5), by_hand=True, source="Shazeer 2020, arXiv:2002.05202"),
     GatedRow("reglu", "Gated linear unit with relu.", "max(gate, 0) up", ("g up if gate > 0 else 0", "g max(gate, 0)"),
              (0.5, 0.5), (0.5, 0.5), cheap=True, source="Shazeer 2020, arXiv:2002.05202"),
 )

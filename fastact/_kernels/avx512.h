@@ -1,18 +1,20 @@
 /* The functions that are used most, sixteen floats at a time.
 
-   Elsewhere, and for double, the compiler vectorises the loops over scalar.pxd's formulas. It makes four instructions of a
-   clamp that keeps NaN, and knows neither the scaling instruction nor tables in registers; by hand the same accuracy takes
-   (ns per 16 floats in the first-level cache, Zen 4): sigmoid 6.2 against 8.0, silu 6.6 / 9.3, tanh 4.3 / 10.5, gelu 9.1 / 20.8.
-
-   In each formula max and min get the constant first, so that NaN, if the second is one, is what comes out. */
+   Elsewhere, and for double, the compiler vectorises the loops over scalar.pxd's formulas. It knows no tables in registers:
+   here a function of |x| is a polynomial on one of 16 intervals (bench/tables.py), some eight multiplications where exp and a
+   division take twenty. A vector with an element past the intervals, or with NaN, is computed by a second, slower formula too,
+   and each element takes the one for its own place: results do not depend on neighbours. */
 #ifndef FASTACT_AVX512_H
 #define FASTACT_AVX512_H
 
-#include <float.h>
+#include <math.h>
 #include <stddef.h>
 
-/* F(NAME) for those functions, which have a NAME_16 and a NAME_derivative_16. */
-#define FASTACT_BY_HAND(F) F(sigmoid) F(tanh) F(silu) F(gelu)
+/* F(NAME) for those functions; parameters have their default values. The gated ones: of which function, which input goes into
+   it, and which one is its factor. */
+#define FASTACT_BY_HAND(F) \
+    F(sigmoid) F(tanh) F(silu) F(swish) F(gelu) F(gelu_quick) F(gelu_tanh) F(softplus) F(logsigmoid)
+#define FASTACT_GATED_BY_HAND(F) F(glu, sigmoid, v, u) F(swiglu, silu, u, v) F(geglu, gelu, u, v)
 
 #ifdef __AVX512F__
 
@@ -30,22 +32,72 @@ ALWAYS floats times_plus(floats a, floats b, floats c) { return _mm512_fmadd_ps(
 ALWAYS floats times_minus(floats a, floats b, floats c) { return _mm512_fmsub_ps(a, b, c); }
 ALWAYS floats minus_times(floats a, floats b, floats c) { return _mm512_fnmadd_ps(a, b, c); } /* c - a b */
 ALWAYS floats scale(floats x, floats n) { return _mm512_scalef_ps(x, n); }                    /* x 2^floor(n), also subnormal */
-ALWAYS __mmask16 negative(floats x) { return _mm512_movepi32_mask(_mm512_castps_si512(x)); }
-ALWAYS floats capped(floats x, float limit) { return _mm512_min_ps(all(limit), _mm512_abs_ps(x)); } /* min(|x|, limit) */
-ALWAYS floats bounded(floats x, float limit) { return _mm512_range_ps(x, all(limit), 0x0a); } /* the same, limit for NaN */
-ALWAYS floats from_table(const float *row, __m512i place)
+ALWAYS floats absolute(floats x) { return _mm512_abs_ps(x); }
+ALWAYS floats with_sign_of(floats x, floats sign) { return _mm512_xor_ps(x, _mm512_and_ps(sign, all(-0.0f))); }
+ALWAYS __mmask16 positive(floats x) { return _mm512_knot(_mm512_movepi32_mask(_mm512_castps_si512(x))); }
+ALWAYS __mmask16 beyond(floats a, float limit) { return _mm512_cmp_ps_mask(a, all(limit), _CMP_NLE_UQ); } /* or NaN */
+/* The constant comes first, so that NaN, if the second is one, is what comes out. */
+ALWAYS floats at_most(floats x, float limit) { return _mm512_min_ps(all(limit), x); }
+ALWAYS floats at_least(floats x, float limit) { return _mm512_max_ps(all(limit), x); }
+
+/* A function of a >= 0 is main + h rest. */
+typedef struct {
+    floats h, main, rest;
+} piece;
+
+/* The last bits of a, rounded to a multiple of 1 / per_unit. */
+ALWAYS __m512i multiple(floats a, float per_unit)
 {
-    return _mm512_permutex2var_ps(_mm512_load_ps(row), place, _mm512_load_ps(row + 16));
+    return _mm512_castps_si512(times_plus(a, all(per_unit), all(0x1.8p23f)));
 }
 
-/* exp(z) = 2^n (1 + p), |p| < 0.42; about 0.3 ULP. */
-ALWAYS floats exp_of(floats z, floats *n)
+ALWAYS piece piece_at(__m512i place, const float *table, int columns, int rows, floats a, const floats *low)
+{
+#define ROW(k, half) _mm512_load_ps(table + columns * (k) + 16 * half)
+#define FROM_TABLE(k) \
+    (columns == 16 ? _mm512_permutexvar_ps(place, ROW(k, 0)) : _mm512_permutex2var_ps(ROW(k, 0), place, ROW(k, 1)))
+    piece p = {minus(a, FROM_TABLE(0)), FROM_TABLE(1), FROM_TABLE(rows - 1)};
+    if (low)
+        p.h = plus(p.h, *low);
+    for (int k = rows - 2; k > 1; k--)
+        p.rest = times_plus(p.h, p.rest, FROM_TABLE(k));
+    return p;
+#undef FROM_TABLE
+#undef ROW
+}
+#define LENGTH(array) (int)(sizeof(array) / sizeof((array)[0]))
+#define PIECE(PLACE, NAME, A, LOW) piece_at(PLACE, NAME##_table[0], LENGTH(NAME##_table[0]), LENGTH(NAME##_table), A, LOW)
+
+/* Functions of a + low >= 0. */
+#define LOGISTIC_PIECE(NAME) ALWAYS piece NAME(floats a, const floats *low) { return PIECE(multiple(a, 1 / 0.7f), NAME, a, low); }
+#define NORMAL_PIECE(NAME) ALWAYS piece NAME(floats a) { return PIECE(multiple(a, 1 / 0.16f), NAME, a, NULL); }
+LOGISTIC_PIECE(logistic)     /* s(-a) */
+LOGISTIC_PIECE(log_logistic) /* log(1 + exp(-a)) */
+LOGISTIC_PIECE(bell)         /* s(a) s(-a) */
+LOGISTIC_PIECE(silu_slope)   /* silu'(-a) */
+NORMAL_PIECE(normal_tail)    /* Phi(-a) */
+NORMAL_PIECE(gelu_slope)     /* gelu'(-a) */
+#define LOGISTIC_END 10.8f
+#define NORMAL_END 5.0f
+
+ALWAYS floats sum_of(piece p) { return times_plus(p.h, p.rest, p.main); }
+ALWAYS floats product_of(floats factor, piece p)
+{
+    return times_plus(factor, p.main, times(times(factor, p.h), p.rest));
+}
+
+/* From what a function is for -|x|. */
+ALWAYS floats rising_to_one(floats x, floats y) { return _mm512_mask_sub_ps(y, _mm512_cmp_ps_mask(x, all(0), _CMP_NLT_UQ), all(1), y); }
+ALWAYS floats rising_to(floats x, floats y) { return minus(at_least(x, -0.0f), y); }
+
+/* exp(z + low) = 2^n (1 + p), |p| < 0.42; about 0.3 ULP. */
+ALWAYS floats exp_of(floats z, floats low, floats *n)
 {
     const floats magic = all(0x1.8p23f);
     floats t = times_plus(z, all(1.44269504f), magic), r, q;
     *n = minus(t, magic);
     r = times_plus(*n, all(-0.693145751953125f), z);
-    r = times_plus(*n, all(-1.428606820309417e-06f), r);
+    r = plus(times_plus(*n, all(-1.428606820309417e-06f), r), low);
     q = times_plus(r, all(0.00139412307f), all(0.00836937129f));
     q = times_plus(r, q, all(0.041666396f));
     q = times_plus(r, q, all(0.166665152f));
@@ -53,150 +105,296 @@ ALWAYS floats exp_of(floats z, floats *n)
     return times_plus(times(r, r), q, r);
 }
 
-/* With e = exp(-|x|) = 2^n (whole + low): N / (1 + e), N = whole + low for x < 0, else 1, as high + factor * rest. */
-ALWAYS floats logistic(floats z, __mmask16 below, floats *n, floats *factor, floats *rest)
+/* e (factor - second e), e = exp(-(a + low)): what functions of e are where e^3 no longer counts. */
+ALWAYS floats decayed(floats a, floats low, floats factor, floats second)
 {
-    floats p = exp_of(z, n), whole = plus(all(1), p), low = minus(p, minus(whole, all(1))), e = scale(whole, *n);
-    floats numerator = _mm512_mask_blend_ps(below, all(1), whole), q;
-    *factor = _mm512_rcp14_ps(plus(all(1), e));
-    q = times(numerator, *factor);
-    *rest = minus_times(q, e, minus(numerator, q));
-    *rest = _mm512_mask_add_ps(*rest, below, *rest, low);
-    return q;
+    floats n, p = exp_of(minus(all(0), at_most(a, 200)), minus(all(0), low), &n), whole = plus(all(1), p);
+    floats rest = minus(p, minus(whole, all(1)));
+    rest = minus_times(times(second, whole), scale(whole, n), times(factor, rest));
+    return scale(times_plus(factor, whole, rest), n);
 }
 
-ALWAYS floats sigmoid_16(floats x)
+/* e (1 - g - (1 - 2 g) e) for g + g_low > 1 */
+ALWAYS floats decayed_slope(floats a, floats low, floats g, floats g_low)
 {
-    __mmask16 below = negative(x);
-    floats n, factor, rest, q = logistic(_mm512_max_ps(all(-110), _mm512_or_ps(x, all(-0.0f))), below, &n, &factor, &rest);
-    q = times_plus(rest, factor, q);
-    return _mm512_mask_scalef_ps(q, below, q, n);
+    floats n, p = exp_of(minus(all(0), at_most(a, 200)), minus(all(0), low), &n), whole = plus(all(1), p);
+    floats factor = minus(all(1), g), rest = minus(minus(all(1), plus(factor, g)), g_low);
+    rest = times_plus(factor, minus(p, minus(whole, all(1))), times(whole, rest));
+    rest = minus_times(times(minus(factor, g), whole), scale(whole, n), rest);
+    return scale(times_plus(factor, whole, rest), n);
+}
+/* Without infinities, but NaN. */
+ALWAYS floats tamed(floats x) { return at_least(at_most(x, 1e30f), -1e30f); }
+
+ALWAYS floats sigmoid_near(floats x) { return rising_to_one(x, sum_of(logistic(absolute(x), NULL))); }
+ALWAYS floats sigmoid_far(floats x) { return rising_to_one(x, decayed(absolute(x), all(0), all(1), all(1))); }
+ALWAYS floats sigmoid_derivative_near(floats x) { return sum_of(bell(absolute(x), NULL)); }
+ALWAYS floats sigmoid_derivative_far(floats x) { return decayed(absolute(x), all(0), all(1), all(2)); }
+#define sigmoid_end LOGISTIC_END
+#define sigmoid_derivative_end LOGISTIC_END
+
+ALWAYS floats tanh_near(floats x)
+{
+    floats a = at_most(absolute(x), 9.1f);
+    return with_sign_of(sum_of(PIECE(_mm512_srli_epi32(_mm512_castps_si512(plus(a, all(0.625f))), 21), tanh, a, NULL)), x);
+}
+#define tanh_far tanh_near
+#define tanh_end INFINITY
+ALWAYS floats tanh_derivative_near(floats x) { return times(all(4), sigmoid_derivative_near(plus(x, x))); }
+ALWAYS floats tanh_derivative_far(floats x) { return decayed(absolute(plus(x, x)), all(0), all(4), all(8)); }
+#define tanh_derivative_end (LOGISTIC_END / 2)
+
+/* max(x, 0) + log(1 + exp(-|x|)), nearly to the last bit */
+ALWAYS floats softplus_near(floats x)
+{
+    piece p = log_logistic(absolute(x), NULL);
+    floats m = at_least(x, 0), sum = plus(m, p.main), share = minus(sum, m);
+    return plus(sum, times_plus(p.h, p.rest, plus(minus(m, minus(sum, share)), minus(p.main, share))));
+}
+ALWAYS floats softplus_far(floats x) { return plus(at_least(x, 0), decayed(absolute(x), all(0), all(1), all(0.5f))); }
+#define softplus_derivative_near sigmoid_near
+#define softplus_derivative_far sigmoid_far
+#define softplus_end LOGISTIC_END
+#define softplus_derivative_end LOGISTIC_END
+
+ALWAYS floats logsigmoid_near(floats x) { return minus(all(0), softplus_near(minus(all(0), x))); }
+ALWAYS floats logsigmoid_far(floats x) { return minus(at_most(x, -0.0f), decayed(absolute(x), all(0), all(1), all(0.5f))); }
+ALWAYS floats logsigmoid_derivative_near(floats x) { return sigmoid_near(minus(all(0), x)); }
+ALWAYS floats logsigmoid_derivative_far(floats x) { return sigmoid_far(minus(all(0), x)); }
+#define logsigmoid_end LOGISTIC_END
+#define logsigmoid_derivative_end LOGISTIC_END
+
+ALWAYS floats silu_near(floats x) { return rising_to(x, product_of(absolute(x), logistic(absolute(x), NULL))); }
+ALWAYS floats silu_far(floats x) { return rising_to(x, decayed(absolute(x), all(0), tamed(absolute(x)), tamed(absolute(x)))); }
+ALWAYS floats silu_derivative_near(floats x) { return rising_to_one(x, sum_of(silu_slope(absolute(x), NULL))); }
+ALWAYS floats slope_far(floats z, floats low)
+{
+    floats a = at_most(absolute(z), 200);
+    low = with_sign_of(low, z);
+    return rising_to_one(z, decayed_slope(a, low, a, low));
+}
+ALWAYS floats silu_derivative_far(floats x) { return slope_far(x, all(0)); }
+#define silu_end LOGISTIC_END
+#define silu_derivative_end LOGISTIC_END
+#define swish_near silu_near
+#define swish_far silu_far
+#define swish_derivative_near silu_derivative_near
+#define swish_derivative_far silu_derivative_far
+#define swish_end LOGISTIC_END
+#define swish_derivative_end LOGISTIC_END
+
+/* 1.702 x as high + low */
+ALWAYS floats quick_argument(floats x, floats *low)
+{
+    floats z = times(all(1.702f), x = at_least(at_most(x, 150), -150));
+    *low = times_plus(all(1.702f), x, minus(all(0), z));
+    *low = times_plus(all(-2.19345093e-08f), x, *low);
+    return z;
 }
 
-ALWAYS floats silu_16(floats x)
+/* 2 sqrt(2 / pi) (x + 0.044715 x^3) as high + low; linear is its term in x */
+ALWAYS floats tanh_argument(floats x, floats *low, floats *linear)
 {
-    __mmask16 below = negative(x);
-    floats n, factor, rest, q = logistic(minus(all(-0.0f), bounded(x, 114)), below, &n, &factor, &rest);
-    x = _mm512_max_ps(all(-114), x);
-    q = times_plus(x, q, times(times(_mm512_min_ps(all(FLT_MAX), x), factor), rest)); /* inf * 0 */
-    return _mm512_mask_scalef_ps(q, below, q, n);
+    const floats c = all(1.59576917f), d = all(0.0713548139f);
+    floats square, square_low, cube, sum, share, z;
+    x = at_least(at_most(x, 30), -30);
+    square = times(x, x);
+    square_low = times_minus(x, x, square);
+    cube = times(d, square);
+    sum = plus(c, cube);
+    share = minus(sum, c);
+    square_low = times_plus(d, square_low, times_plus(all(2.39883240e-09f), square, times_minus(d, square, cube)));
+    square_low = plus(plus(square_low, all(-4.53406804e-08f)), plus(minus(c, minus(sum, share)), minus(cube, share)));
+    z = times(x, sum);
+    *low = times_plus(x, square_low, times_minus(x, sum, z));
+    *linear = times(c, x);
+    return z;
 }
 
-/* exp(-a) = 2^n (1 + p) and 1 / (1 + exp(-a)) = factor (1 + rest), |rest| < 2^-13 */
-ALWAYS floats reciprocal_of_one_plus_exp(floats a, floats *n, floats *p, floats *rest)
+ALWAYS floats gated_near(floats x, floats z, floats low)
 {
-    floats e, d, factor;
-    *p = exp_of(minus(all(0), a), n);
-    e = scale(plus(all(1), *p), *n);
-    d = plus(all(1), e);
-    factor = _mm512_rcp14_ps(d);
-    *rest = minus_times(factor, minus(e, minus(d, all(1))), minus_times(factor, d, all(1)));
-    return factor;
+    low = with_sign_of(low, z);
+    return rising_to(x, product_of(absolute(x), logistic(absolute(z), &low)));
 }
-
-/* 2^k exp(-|z|) / (1 + exp(-|z|))^2 */
-ALWAYS floats bell(floats z, float k)
+ALWAYS floats gated_far(floats x, floats z, floats low)
 {
-    floats n, p, rest, f = reciprocal_of_one_plus_exp(capped(z, 110), &n, &p, &rest), square = times(f, f);
-    floats y = times_plus(p, square, square), low = times_plus(p, square, minus(square, y));
-    low = times_plus(plus(all(1), p), times_minus(f, f, square), low);
-    return scale(plus(y, times_plus(y, plus(rest, rest), low)), plus(n, all(k)));
+    return rising_to(x, decayed(absolute(z), with_sign_of(low, z), tamed(absolute(x)), tamed(absolute(x))));
 }
-
-ALWAYS floats sigmoid_derivative_16(floats x) { return bell(x, 0); }
-ALWAYS floats tanh_derivative_16(floats x) { return bell(plus(x, x), 2); }
-
-/* With a = |x|, r = 1 / (1 + exp(-a)): d = exp(-a) r (1 - a r) for x < 0, else 1 - d */
-ALWAYS floats silu_derivative_16(floats x)
+ALWAYS floats gelu_quick_near(floats x) { floats low, z = quick_argument(x, &low); return gated_near(x, z, low); }
+ALWAYS floats gelu_quick_far(floats x) { floats low, z = quick_argument(x, &low); return gated_far(x, z, low); }
+#define gelu_quick_end (LOGISTIC_END / 1.71f)
+ALWAYS floats gelu_quick_derivative_near(floats x)
 {
-    floats a = capped(x, 118), n, p, rest, f = reciprocal_of_one_plus_exp(a, &n, &p, &rest);
-    floats part = times_plus(p, f, f), s = minus_times(a, f, all(1)), d;
-    d = scale(times_plus(part, s, times(times(part, rest), minus(plus(s, s), all(1)))), n);
-    return _mm512_mask_sub_ps(d, _mm512_knot(negative(x)), all(1), d);
+    floats low, z = quick_argument(x, &low);
+    low = with_sign_of(low, z);
+    return rising_to_one(x, sum_of(silu_slope(absolute(z), &low)));
 }
+ALWAYS floats gelu_quick_derivative_far(floats x) { floats low, z = quick_argument(x, &low); return slope_far(z, low); }
+#define gelu_quick_derivative_end gelu_quick_end
 
-/* A polynomial on one of 32 intervals: bench/tables.py. */
-ALWAYS floats tanh_16(floats x)
+ALWAYS floats gelu_tanh_near(floats x) { floats low, linear, z = tanh_argument(x, &low, &linear); return gated_near(x, z, low); }
+ALWAYS floats gelu_tanh_far(floats x) { floats low, linear, z = tanh_argument(x, &low, &linear); return gated_far(x, z, low); }
+#define gelu_tanh_end 3.98f
+/* With g = |x z'(x)|: s(-|z|) - g s(z) s(-z) */
+ALWAYS floats slope_factor(floats x, floats z, floats low, floats linear, floats *g_low)
 {
-    floats a = capped(x, 9.1f), h, y;
-    __m512i place = _mm512_srli_epi32(_mm512_castps_si512(plus(a, all(0.75f))), 20);
-    h = minus(a, from_table(tanh_table[0], place));
-    y = from_table(tanh_table[6], place);
-    for (int k = 5; k > 0; k--)
-        y = times_plus(h, y, from_table(tanh_table[k], place));
-    return _mm512_or_ps(y, _mm512_and_ps(x, all(-0.0f)));
+    floats linear_low = times_plus(all(-4.53406804e-08f), x, times_minus(all(1.59576917f), x, linear));
+    floats part = minus(z, plus(linear, linear)), twice = plus(z, z), g = plus(twice, part);
+    low = minus(times_plus(all(2), low, low), plus(linear_low, linear_low));
+    *g_low = with_sign_of(plus(minus(part, minus(g, twice)), low), z);
+    return absolute(g);
 }
+ALWAYS floats gelu_tanh_derivative_near(floats x)
+{
+    floats low, linear, z = tanh_argument(x, &low, &linear), a = absolute(z), y, rest, g_low, g = slope_factor(x, z, low, linear, &g_low);
+    piece s, b;
+    low = with_sign_of(low, z);
+    s = logistic(a, &low);
+    b = bell(a, &low);
+    y = times(g, b.main);
+    rest = plus(minus_times(g, b.main, y), minus_times(times(g, b.h), b.rest, times(s.h, s.rest)));
+    return rising_to_one(x, plus(minus(s.main, y), minus_times(g_low, sum_of(b), rest)));
+}
+ALWAYS floats gelu_tanh_derivative_far(floats x)
+{
+    floats low, linear, z = tanh_argument(x = at_least(at_most(x, 30), -30), &low, &linear), g_low;
+    floats g = slope_factor(x, z, low, linear, &g_low);
+    return rising_to_one(x, decayed_slope(absolute(z), with_sign_of(low, z), g, g_low));
+}
+#define gelu_tanh_derivative_end gelu_tanh_end
+
+ALWAYS floats gelu_near(floats x) { return rising_to(x, product_of(absolute(x), normal_tail(absolute(x)))); }
+ALWAYS floats gelu_derivative_near(floats x) { return rising_to_one(x, sum_of(gelu_slope(absolute(x)))); }
+#define gelu_end NORMAL_END
+#define gelu_derivative_end NORMAL_END
 
 /* For a = min(|x|, 14.5): Phi(-a) exp(a^2 / 2) as high + low, and exp(-a^2 / 2) = 2^n (e + e_low).
 
    The exponential is a table's power of two times 1 + p, p < 0.03, so that rounding errors stay with what is small. */
-ALWAYS floats normal_tail(floats a, floats *low, floats *n, floats *e, floats *e_low)
+ALWAYS floats scaled_normal_tail(floats a, floats *low, floats *n, floats *e, floats *e_low)
 {
     const floats magic = all(0x1.8p19f);
-    floats square = times(a, a), t = times_plus(square, all(-0.72134752f), magic), r, p, h;
-    __m512i place = _mm512_castps_si512(t);
+    floats square = times(a, a), t = times_plus(square, all(-0.72134752f), magic), r, p;
+    const __m512i place = _mm512_castps_si512(t);
+    piece g;
     *n = minus(t, magic);
     r = plus(times_plus(*n, all(0x1.62e43p0f), square), times_plus(*n, all(-0x1.05c61p-28f), times_minus(a, a, square)));
     p = times(r, times_plus(r, times_plus(r, all(-1.0f / 48), all(0.125f)), all(-0.5f)));
     *e = _mm512_permutexvar_ps(place, _mm512_load_ps(powers_of_two_table[0]));
     *e_low = times_plus(*e, p, _mm512_permutexvar_ps(place, _mm512_load_ps(powers_of_two_table[1])));
-    place = _mm512_srli_epi32(_mm512_castps_si512(plus(a, all(1))), 20);
-    h = minus(a, from_table(scaled_normal_tail_table[0], place));
-    p = from_table(scaled_normal_tail_table[6], place);
-    for (int k = 5; k > 1; k--)
-        p = times_plus(h, p, from_table(scaled_normal_tail_table[k], place));
-    *low = times(h, p);
-    return from_table(scaled_normal_tail_table[1], place);
+    g = PIECE(multiple(a, 1 / 0.65f), scaled_normal_tail, a, NULL);
+    *low = times(g.h, g.rest);
+    return g.main;
 }
 
 /* max(x, 0) - a Phi(-a), a = |x| */
-ALWAYS floats gelu_16(floats x)
+ALWAYS floats gelu_far(floats x)
 {
-    floats a = bounded(x, 14.5f), n, e, e_low, g_low, g = normal_tail(a, &g_low, &n, &e, &e_low), q = times(g, e);
+    floats a = _mm512_range_ps(x, all(14.5f), 0x0a), n, e, e_low, g_low, g = scaled_normal_tail(a, &g_low, &n, &e, &e_low), q = times(g, e);
     floats q_low = times_plus(e_low, plus(g, g_low), times_plus(g_low, e, times_minus(g, e, q)));
-    return minus(_mm512_max_ps(all(-0.0f), x), scale(times_plus(a, q, times(a, q_low)), n));
+    return minus(at_least(x, -0.0f), scale(times_plus(a, q, times(a, q_low)), n));
 }
 
 /* d = exp(-a^2 / 2) (Phi(-a) exp(a^2 / 2) - a / sqrt(2 pi)) for x < 0, else 1 - d */
-ALWAYS floats gelu_derivative_16(floats x)
+ALWAYS floats gelu_derivative_far(floats x)
 {
-    floats a = capped(x, 14.99f), n, e, e_low, g_low, g = normal_tail(a, &g_low, &n, &e, &e_low), d;
-    g = plus(minus_times(a, all(0.398942280f), g), g_low);
-    d = scale(times_plus(g, e, times(g, e_low)), n);
-    return _mm512_mask_sub_ps(d, _mm512_knot(negative(x)), all(1), d);
+    floats a = at_most(absolute(x), 14.99f), n, e, e_low, g_low, g = scaled_normal_tail(a, &g_low, &n, &e, &e_low);
+    floats b = times(a, all(0.398942292f)), b_low = times_plus(a, all(-1.13351701e-08f), times_minus(a, all(0.398942292f), b));
+    floats d = minus(g, b), d_low = plus(minus(g, plus(d, b)), minus(g_low, b_low)), q = times(d, e);
+    d_low = times_plus(plus(d, d_low), e_low, times_plus(d_low, e, times_minus(d, e, q)));
+    return rising_to_one(x, scale(plus(q, d_low), n));
 }
 
-/* Loops NAME(a, b, y, n), y = RESULT in terms of u from a and v from b; they say whether they did it. */
-#define FASTACT_LOOP(NAME, RESULT)                                                              \
-    ALWAYS int NAME(const float *a, const float *b, float *y, ptrdiff_t n)                      \
-    {                                                                                           \
-        ptrdiff_t i = 0;                                                                        \
-        for (; i + 16 <= n; i += 16) {                                                          \
-            floats u = _mm512_loadu_ps(a + i), v = _mm512_loadu_ps(b + i);                      \
-            (void)v;                                                                            \
-            _mm512_storeu_ps(y + i, RESULT);                                                    \
-        }                                                                                       \
-        if (i < n) {                                                                            \
-            __mmask16 rest = (__mmask16)(0xffff >> (16 - (n - i)));                             \
-            floats u = _mm512_maskz_loadu_ps(rest, a + i), v = _mm512_maskz_loadu_ps(rest, b + i); \
-            (void)v;                                                                            \
-            _mm512_mask_storeu_ps(y + i, rest, RESULT);                                         \
-        }                                                                                       \
-        return 1;                                                                               \
+ALWAYS floats once(floats x)
+{
+    __asm__("" : "+v"(x)); /* or else GCC loads x again for each of its uses */
+    return x;
+}
+
+/* Both loops over pairs of vectors; STEP(LOAD, STORE) is what is done for one. They say that they did it. */
+#define FASTACT_LOAD(k, p) once(_mm512_loadu_ps(p))
+#define FASTACT_LOAD_REST(k, p) _mm512_maskz_loadu_ps(rest##k, p)
+#define FASTACT_STORE(k, p, x) _mm512_storeu_ps(p, x)
+#define FASTACT_STORE_REST(k, p, x) _mm512_mask_storeu_ps(p, rest##k, x)
+#define FASTACT_LOOP(STEP, ...)                                                       \
+    {                                                                                 \
+        ptrdiff_t i = 0;                                                              \
+        for (; i + 32 <= n; i += 32) {                                                \
+            STEP(FASTACT_LOAD, FASTACT_STORE, __VA_ARGS__)                            \
+        }                                                                             \
+        if (i < n) {                                                                  \
+            const unsigned rest = (1u << (n - i)) - 1;                                \
+            const __mmask16 rest0 = (__mmask16)rest, rest1 = (__mmask16)(rest >> 16); \
+            STEP(FASTACT_LOAD_REST, FASTACT_STORE_REST, __VA_ARGS__)                  \
+        }                                                                             \
+        return 1;                                                                     \
     }
-#define FASTACT_LOOPS(NAME)                                                                     \
-    FASTACT_LOOP(NAME##_forward_by_hand, NAME##_16(u))                                          \
-    FASTACT_LOOP(NAME##_derivative_by_hand, NAME##_derivative_16(u))                            \
-    FASTACT_LOOP(NAME##_backward_by_hand, times(u, NAME##_derivative_16(v)))
+
+/* y0 and y1: NEAR(m, NAME(x)) of both, or FAR(m, NAME(x)) */
+#define FASTACT_VALUES(y, NAME, x, NEAR, FAR, m)                                               \
+    floats y##0 = NEAR(m##0, NAME##_near(x##0)), y##1 = NEAR(m##1, NAME##_near(x##1));         \
+    {                                                                                          \
+        const __mmask16 far0 = beyond(absolute(x##0), NAME##_end);                             \
+        const __mmask16 far1 = beyond(absolute(x##1), NAME##_end);                             \
+        if (__builtin_expect(far0 | far1, 0)) {                                                \
+            if (far0)                                                                          \
+                y##0 = _mm512_mask_mov_ps(y##0, far0, FAR(m##0, NAME##_far(x##0)));            \
+            if (far1)                                                                          \
+                y##1 = _mm512_mask_mov_ps(y##1, far1, FAR(m##1, NAME##_far(x##1)));            \
+        }                                                                                      \
+    }
+ALWAYS floats second(floats m, floats y) { return y; }
+/* A gate that is shut lets nothing through, were it infinite. */
+ALWAYS floats times_gate(floats m, floats y)
+{
+    const __mmask16 shut = _mm512_cmp_ps_mask(y, all(0), _CMP_EQ_OQ);
+    return times(_mm512_mask_mov_ps(m, shut, tamed(m)), y);
+}
+
+#define FASTACT_LOADED(LOAD, x, p) floats x##0 = LOAD(0, p + i), x##1 = LOAD(1, p + i + 16);
+#define FASTACT_STORED(STORE, p, x) STORE(0, p + i, x##0); STORE(1, p + i + 16, x##1);
+#define FASTACT_FUNCTION_STEP(LOAD, STORE, NAME)       \
+    FASTACT_LOADED(LOAD, u, a)                         \
+    FASTACT_VALUES(f, NAME, u, second, second, u)      \
+    FASTACT_STORED(STORE, y, f)
+#define FASTACT_PRODUCT_STEP(LOAD, STORE, NAME, x, m, FAR) \
+    FASTACT_LOADED(LOAD, u, a)                             \
+    FASTACT_LOADED(LOAD, v, b)                             \
+    FASTACT_VALUES(f, NAME, x, times, FAR, m)              \
+    FASTACT_STORED(STORE, y, f)
+#define FASTACT_GRADIENTS_STEP(LOAD, STORE, NAME, x, m)                     \
+    FASTACT_LOADED(LOAD, w, a)                                              \
+    FASTACT_LOADED(LOAD, u, b)                                              \
+    FASTACT_LOADED(LOAD, v, c)                                              \
+    floats both0 = times(w0, m##0), both1 = times(w1, m##1);                \
+    FASTACT_VALUES(f, NAME, x, times, times_gate, w)                        \
+    FASTACT_VALUES(d, NAME##_derivative, x, times, times_gate, both)        \
+    FASTACT_STORED(STORE, FASTACT_GRADIENT_OF_##m, f)                       \
+    FASTACT_STORED(STORE, FASTACT_GRADIENT_OF_##x, d)
+#define FASTACT_GRADIENT_OF_u y
+#define FASTACT_GRADIENT_OF_v z
+
+#define FASTACT_BODY(...) FASTACT_LOOP(__VA_ARGS__)
 
 #else
 
-#define FASTACT_LOOPS(NAME)                                                                     \
-    static inline int NAME##_forward_by_hand(const float *a, const float *b, float *y, ptrdiff_t n) { return 0; } \
-    static inline int NAME##_derivative_by_hand(const float *a, const float *b, float *y, ptrdiff_t n) { return 0; } \
-    static inline int NAME##_backward_by_hand(const float *a, const float *b, float *y, ptrdiff_t n) { return 0; }
+#define FASTACT_BODY(...) { return 0; }
 
 #endif
+
+#define FASTACT_LOOPS(NAME)                                                                                           \
+    static inline int NAME##_forward_by_hand(const float *a, const float *b, float *y, ptrdiff_t n)                   \
+        FASTACT_BODY(FASTACT_FUNCTION_STEP, NAME)                                                                     \
+    static inline int NAME##_derivative_by_hand(const float *a, const float *b, float *y, ptrdiff_t n)                \
+        FASTACT_BODY(FASTACT_FUNCTION_STEP, NAME##_derivative)                                                        \
+    static inline int NAME##_backward_by_hand(const float *a, const float *b, float *y, ptrdiff_t n)                  \
+        FASTACT_BODY(FASTACT_PRODUCT_STEP, NAME##_derivative, v, u, times)
+#define FASTACT_GATED_LOOPS(NAME, FUNCTION, GATE, FACTOR)                                                             \
+    static inline int NAME##_forward_by_hand(const float *a, const float *b, float *y, ptrdiff_t n)                   \
+        FASTACT_BODY(FASTACT_PRODUCT_STEP, FUNCTION, GATE, FACTOR, times_gate)                                                    \
+    static inline int NAME##_backward_by_hand(const float *a, const float *b, const float *c, float *y, float *z, ptrdiff_t n) \
+        FASTACT_BODY(FASTACT_GRADIENTS_STEP, FUNCTION, GATE, FACTOR)
 FASTACT_BY_HAND(FASTACT_LOOPS)
+FASTACT_GATED_BY_HAND(FASTACT_GATED_LOOPS)
 
 #endif

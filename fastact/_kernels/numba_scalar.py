@@ -917,15 +917,7 @@ def formulas(T, machine):
 
     # --- Gated: act(gate) up -------------------------------------------------------------------------------------
 
-    lift, lift_bound, no_lift = typed(40, 100), T(-20), zero
-    mills_polynomial, eight = polynomial(MILLS), T(8)
-    normal_reach = typed(14.9, 38.9)
-
-    @compiled
-    def lifted_exp(z, minus_low):
-        """exp(z - minus_low) for z <= 0, that of -tail below, as a number times 1 or shrink."""
-        high, low, t = brief_exp_parts(-tail if z < -tail else z, minus_low, magic)
-        return high * power_of_two(t + (lift if z < lift_bound else no_lift)), shrink if z < lift_bound else one
+    normal_reach = typed(14.9, 38.9)  # gelu(-x) and its derivative are zero beyond
 
     @compiled
     def unless_shut(shut, b, y):
@@ -933,101 +925,34 @@ def formulas(T, machine):
         return zero if shut & (b == b) else y
 
     @compiled
-    def last_product(a, a_low, b, scale):
-        """(a + a_low) b scale, rounded once unless that gets into infinities."""
-        low = a_low * b
-        return (fused(a, b, low) if low - low == zero else a * b) * scale
-
-    @compiled
-    def sigmoid_parts(z):
-        """N, e, share and scale: s(z) = N share, s'(z) = e share^2; e, and N for z <= 0, are to be multiplied by scale."""
-        e, scale = lifted_exp(-absolute(z), zero)
-        far = e * scale
-        d = one + far
-        r = one / d
-        return one if z > zero else e, e, muladd(r, fused(-r, d, one) - r * (far - (d - one)), r), scale
-
-    @compiled
     def glu(value, gate):
-        s, e, share, scale = sigmoid_parts(gate)
-        p = s * share
-        scale = one if gate > zero else scale
-        return unless_shut(gate < -tail, value, last_product(p, fused(s, share, -p), value, scale))
+        return unless_shut(gate < -tail, value, value * sigmoid(gate))
 
     @compiled
     def glu_backward(grad, value, gate):
-        """grad s(z) and grad value s'(z)"""
-        s, e, share, scale = sigmoid_parts(gate)
         both = grad * value
-        e = e * share * share
-        for_gate = unless_shut(absolute(gate) > tail, both, e * both * scale)
-        scale = one if gate > zero else scale
-        return unless_shut(gate < -tail, grad, s * share * grad * scale), for_gate
+        for_gate = unless_shut(absolute(gate) > tail, both, both * sigmoid_derivative(gate))
+        return unless_shut(gate < -tail, grad, grad * sigmoid(gate)), for_gate
 
     @compiled
     def swiglu(gate, up):
-        s, e, share, scale = sigmoid_parts(gate)
-        z = -tail if gate < -tail else gate
-        p = s * share
-        y = p * z
-        scale = one if gate > zero else scale
-        return unless_shut(gate < -tail, up, last_product(y, muladd(fused(s, share, -p), z, fused(p, z, -y)), up, scale))
+        return unless_shut(gate < -tail, up, silu(gate) * up)
 
     @compiled
     def swiglu_backward(grad, gate, up):
-        """grad up s(z) (1 + z s(-z)) and grad z s(z)"""
-        s, e, share, scale = sigmoid_parts(gate)
-        z = -tail if gate < -tail else gate
         both = grad * up
-        e = (e * scale if gate > zero else one) * share
-        scale = one if gate > zero else scale
-        s = s * share
-        for_up = unless_shut(gate < -tail, grad, s * z * grad * scale)
-        s = s * muladd(tail if z > tail else z, e, one)
-        return unless_shut(gate < -tail, both, s * both * scale), for_up
-
-    @compiled
-    def mills(t):
-        """Phi(-t) exp(t^2 / 2), up to gelu_reach."""
-        if single:
-            d = t + four
-            r = one / d
-            r = muladd(r, fused(-r, d, one) - r * (t - (d - four)), r)
-            return mills_polynomial(muladd(-eight, r, one)) * r
-        near, near_low = scaled_tail(t)
-        far, far_low = tail_product(t)
-        return near + near_low if t < near_bound else (far + far_low) / t
-
-    @compiled
-    def normal_parts(gate):
-        """M, t, e and scale: Phi(-t) = M e, t = |gate|, e = exp(-t^2 / 2), which is to be multiplied by scale."""
-        t = absolute(gate)
-        t = normal_reach if t > normal_reach else t
-        square = t * t
-        e, scale = lifted_exp(-square / two, fused(t, t, -square) / two)
-        return mills(t), t, e, scale
+        for_up = unless_shut(gate < -tail, grad, grad * silu(gate))
+        return unless_shut(gate < -tail, both, both * silu_derivative(gate)), for_up
 
     @compiled
     def geglu(gate, up):
-        """(max(gate, 0) - t Phi(-t)) up"""
-        m, t, e, scale = normal_parts(gate)
-        y = m * t * e
-        y = gate - y * scale if gate > zero else -y
-        scale = one if gate > zero else scale
-        return unless_shut(gate < -normal_reach, up, y * up * scale)
+        return unless_shut(gate < -normal_reach, up, gelu(gate) * up)
 
     @compiled
     def geglu_backward(grad, gate, up):
-        """grad up (Phi(gate) + gate phi(gate)) and grad gate Phi(gate)"""
-        m, t, e, scale = normal_parts(gate)
         both = grad * up
-        y = m * t * e
-        slope = muladd(-bell, t, m) * e
-        slope = one - slope * scale if gate > zero else slope
-        y = gate - y * scale if gate > zero else -y
-        scale = one if gate > zero else scale
-        for_up = unless_shut(gate < -normal_reach, grad, y * grad * scale)
-        return unless_shut(gate < -normal_reach, both, slope * both * scale), for_up
+        for_up = unless_shut(gate < -normal_reach, grad, grad * gelu(gate))
+        return unless_shut(gate < -normal_reach, both, both * gelu_derivative(gate)), for_up
 
     @compiled
     def passed(gate, a, b):

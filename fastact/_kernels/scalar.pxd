@@ -997,125 +997,40 @@ cdef inline real squareplus_derivative(real x, real b) noexcept nogil:
 
 # --- Gated: act(gate) up ------------------------------------------------------------------------------------------
 
-cdef inline real lift(real kind) noexcept nogil:
-    """The exponent by which an exponential next to nothing is lifted, so that its product with a large number keeps its digits."""
-    if real is float:
-        return 40
-    else:
-        return 100
-
-cdef inline real lifted_exp(real z, real minus_low, real* scale) noexcept nogil:
-    """exp(z - minus_low) / scale for z <= 0, that of -tail() below; scale is 1 or shrink()."""
-    cdef real t, low, lifted = lift(z) if z < -20 else 0
-    scale[0] = shrink(z) if z < -20 else 1
-    return brief_exp_parts(-tail(z) if z < -tail(z) else z, minus_low, magic(z), &t, &low) * power_of_two(t + lifted)
-
 cdef inline real unless_shut(bint shut, real b, real y) noexcept nogil:
     """y, but 0 where the gate lets nothing of b through, were it infinite."""
     return 0 if shut & (b == b) else y
 
-cdef inline real last_product(real a, real a_low, real b, real scale) noexcept nogil:
-    """(a + a_low) b scale, rounded once unless that gets into infinities."""
-    cdef real low = a_low * b
-    return (fused(a, b, low) if low - low == 0 else a * b) * scale
-
-cdef inline real sigmoid_parts(real z, real* e, real* share, real* scale) noexcept nogil:
-    """s(z) = N share and s'(z) = e share^2, with e = exp(-|z|); e, and N for z <= 0, are to be scaled by scale. Returns N."""
-    cdef real d, r, far
-    e[0] = lifted_exp(-absolute(z), <real>0, scale)
-    far = e[0] * scale[0]
-    d = <real>1 + far
-    r = <real>1 / d
-    share[0] = muladd(r, fused(-r, d, <real>1) - r * (far - (d - <real>1)), r)
-    return 1 if z > 0 else e[0]
-
 cdef inline real glu(real value, real gate) noexcept nogil:
-    cdef real e, share, scale, s = sigmoid_parts(gate, &e, &share, &scale), p = s * share
-    scale = 1 if gate > 0 else scale
-    return unless_shut(gate < -tail(gate), value, last_product(p, fused(s, share, -p), value, scale))
+    return unless_shut(gate < -tail(gate), value, value * sigmoid(gate))
 
 cdef inline void glu_backward(real grad, real value, real gate, real* grad_value, real* grad_gate) noexcept nogil:
-    """grad s(z) and grad value s'(z)"""
-    cdef real e, share, scale, s = sigmoid_parts(gate, &e, &share, &scale), both = grad * value
-    e = e * share * share
-    grad_gate[0] = unless_shut(absolute(gate) > tail(gate), both, e * both * scale)
-    scale = 1 if gate > 0 else scale
-    grad_value[0] = unless_shut(gate < -tail(gate), grad, s * share * grad * scale)
+    cdef real both = grad * value
+    grad_value[0] = unless_shut(gate < -tail(gate), grad, grad * sigmoid(gate))
+    grad_gate[0] = unless_shut(absolute(gate) > tail(gate), both, both * sigmoid_derivative(gate))
 
 cdef inline real swiglu(real gate, real up) noexcept nogil:
-    cdef real e, share, scale, s = sigmoid_parts(gate, &e, &share, &scale), z = -tail(gate) if gate < -tail(gate) else gate
-    cdef real p = s * share, y = p * z
-    scale = 1 if gate > 0 else scale
-    return unless_shut(gate < -tail(gate), up, last_product(y, muladd(fused(s, share, -p), z, fused(p, z, -y)), up, scale))
+    return unless_shut(gate < -tail(gate), up, silu(gate) * up)
 
 cdef inline void swiglu_backward(real grad, real gate, real up, real* grad_gate, real* grad_up) noexcept nogil:
-    """grad up s(z) (1 + z s(-z)) and grad z s(z)"""
-    cdef real e, share, scale, s = sigmoid_parts(gate, &e, &share, &scale), z = -tail(gate) if gate < -tail(gate) else gate
     cdef real both = grad * up
-    e = (e * scale if gate > 0 else 1) * share
-    scale = 1 if gate > 0 else scale
-    s = s * share
-    grad_up[0] = unless_shut(gate < -tail(gate), grad, s * z * grad * scale)
-    s = s * muladd(tail(z) if z > tail(z) else z, e, <real>1)
-    grad_gate[0] = unless_shut(gate < -tail(gate), both, s * both * scale)
-
-cdef inline real mills(real t) noexcept nogil:
-    """Phi(-t) exp(t^2 / 2), up to gelu_reach()."""
-    cdef real d, r, u, p, far
-    if real is float:
-        # (t + 4) times it, in the variable of tail_product; the reciprocal's error would be felt.
-        d = t + <real>4
-        r = <real>1 / d
-        r = muladd(r, fused(-r, d, <real>1) - r * (t - (d - <real>4)), r)
-        u = muladd(-<real>8, r, <real>1)
-        p = muladd(u, -<real>0.000135294933, <real>0.00017222765)
-        p = muladd(u, p, <real>0.00156769191)
-        p = muladd(u, p, -<real>0.00350861484)
-        p = muladd(u, p, -<real>0.0075231269)
-        p = muladd(u, p, <real>0.0604031682)
-        p = muladd(u, p, -<real>0.18652387)
-        p = muladd(u, p, <real>0.387136936)
-        p = muladd(u, p, -<real>0.607896566)
-        p = muladd(u, p, <real>0.755285135)
-        return p * r
-    else:
-        p = scaled_tail(t, &u) + u
-        far = tail_product(t, &u) + u
-        return p if t < <real>1.25 else far / t
+    grad_gate[0] = unless_shut(gate < -tail(gate), both, both * silu_derivative(gate))
+    grad_up[0] = unless_shut(gate < -tail(gate), grad, grad * silu(gate))
 
 cdef inline real normal_reach(real kind) noexcept nogil:
-    """gelu(-x) and its derivative are zero beyond, and exp(-x^2 / 2) is more than that of -tail()."""
+    """gelu(-x) and its derivative are zero beyond."""
     if real is float:
         return <real>14.9
     else:
         return <real>38.9
 
-cdef inline real normal_parts(real gate, real* t, real* e, real* scale) noexcept nogil:
-    """Phi(-t) = M e, t = |gate|, e = exp(-t^2 / 2), to be scaled by scale; returns M."""
-    cdef real square
-    t[0] = absolute(gate)
-    t[0] = normal_reach(gate) if t[0] > normal_reach(gate) else t[0]
-    square = t[0] * t[0]
-    e[0] = lifted_exp(-square / <real>2, fused(t[0], t[0], -square) / <real>2, scale)
-    return mills(t[0])
-
 cdef inline real geglu(real gate, real up) noexcept nogil:
-    """(max(gate, 0) - t Phi(-t)) up"""
-    cdef real t, e, scale, y = normal_parts(gate, &t, &e, &scale)
-    y = y * t * e
-    y = gate - y * scale if gate > 0 else -y
-    scale = 1 if gate > 0 else scale
-    return unless_shut(gate < -normal_reach(gate), up, y * up * scale)
+    return unless_shut(gate < -normal_reach(gate), up, gelu(gate) * up)
 
 cdef inline void geglu_backward(real grad, real gate, real up, real* grad_gate, real* grad_up) noexcept nogil:
-    """grad up (Phi(gate) + gate phi(gate)) and grad gate Phi(gate)"""
-    cdef real t, e, scale, m = normal_parts(gate, &t, &e, &scale), y = m * t * e, slope, both = grad * up
-    slope = muladd(-<real>0.3989422804014327, t, m) * e
-    slope = <real>1 - slope * scale if gate > 0 else slope
-    y = gate - y * scale if gate > 0 else -y
-    scale = 1 if gate > 0 else scale
-    grad_up[0] = unless_shut(gate < -normal_reach(gate), grad, y * grad * scale)
-    grad_gate[0] = unless_shut(gate < -normal_reach(gate), both, slope * both * scale)
+    cdef real both = grad * up
+    grad_gate[0] = unless_shut(gate < -normal_reach(gate), both, both * gelu_derivative(gate))
+    grad_up[0] = unless_shut(gate < -normal_reach(gate), grad, grad * gelu(gate))
 
 cdef inline real passed(real gate, real a, real b) noexcept nogil:
     """a b where gate > 0, else 0; NaN for NaN."""
