@@ -9,9 +9,9 @@ import numpy as np
 from ._kernels import cuda_elementwise
 from ._kernels.cuda_kernels import SIZES, VECTOR, lanes
 from .devices import Call, library_of
-from .table import ACTIVATIONS
+from .table import Row
 
-(IDENTITY,) = (row for row in ACTIVATIONS if row.name == "identity")
+IDENTITY = Row("identity", "Identity function.", "x", "1")  # a copy of the package need not have it among its functions
 
 
 def number_word(value, dtype):
