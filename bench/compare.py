@@ -12,6 +12,8 @@ import fastact as fa
 from . import cases, results
 
 QUICK = {"rounds": 3, "seconds": 0.005}
+SHORT, CALLS = ("forward", "backward", "rows", "loss"), ("relu", "sigmoid", "gelu")
+"""What there is time for in a minute: kinds of functions, and whose calls to look at."""
 THOROUGH = {"rounds": 5, "seconds": 0.01, "attempts": 2}
 
 
@@ -34,7 +36,7 @@ def add_options(parser):
         "names",
         nargs="*",
         metavar="NAME",
-        help="such as gelu, gelu.derivative, softmax, mse, Adam or training; else all",
+        help="such as gelu, gelu.derivative, softmax, mse, Adam or training; else the activations, functions and losses of rows",
     )
     add(
         "--sizes",
@@ -71,11 +73,10 @@ def cells_for(arguments):
     ]
     found = measure.cells_of_cases(names, sizes, shapes, settings, threads)
     if not names:
-        # The backward passes say enough about derivatives for a short look.
-        found = [cell for cell in found if cell.kind != "derivative"]
+        found = [cell for cell in found if cell.kind in SHORT]
     if settings == [{"dtype": "float32", "layout": cases.CONTIGUOUS, "out": True}]:
-        found += measure.cells_of_calls(names, threads)
-        found += measure.cells_of_training(threads) if not names or "training" in names else []
+        found += measure.cells_of_calls(names or CALLS, threads)
+        found += measure.cells_of_training(threads) if "training" in names else []
     return found
 
 

@@ -53,7 +53,7 @@ SLICES = {
     "memory": Slice(("forward", "gated", "rows"), (MEDIUM, LARGE), cases.SHAPES[:1], settings(out=[False])),
     "serial": Slice(("forward", "backward", "rows"), (MEDIUM,), cases.SHAPES[:1], serial=True),
 }
-"""The plan; together some 15 minutes on 2 CPUs."""
+"""The plan; together some 20 minutes on 2 CPUs."""
 
 
 def cells_of(part, threads):
