@@ -14,8 +14,8 @@ from .results import ELEMENTWISE, OURS, Result, plain
 
 COLOURS = {name: "black" if name == OURS else f"C{(k - 1) % 10}" for k, name in enumerate(ORDER)}
 COLUMNS = 6
-WORST_SHOWN = 1e4
-"""ULP; what is further off stands at the edge."""
+BEST_SHOWN, WORST_SHOWN = 0.25, 1e4
+"""ULP; what is nearer or further off stands at the edge."""
 
 
 def throughput(results: list[Result]) -> Figure:
@@ -80,13 +80,15 @@ def ratios(results: list[Result]) -> Figure:
 
 
 def accuracy(results: list[Result]) -> Figure:
-    """The largest error against speed, a point for each function and library."""
+    """The largest error where results are normal numbers, against speed; a point for each function and library."""
     found = [result for result in plain(results, "forward") if result.ulp]
     figure = Figure((8, 5), layout="constrained")
     panel = figure.subplots()
     for library in ORDER:
         points = [
-            (result.figure(library), min(result.ulp[library], WORST_SHOWN)) for result in found if library in result.ulp
+            (result.figure(library), min(max(result.ulp[library], BEST_SHOWN), WORST_SHOWN))
+            for result in found
+            if library in result.ulp
         ]
         if points:
             panel.scatter(
@@ -97,7 +99,10 @@ def accuracy(results: list[Result]) -> Figure:
                 zorder=3 if library == OURS else 2,
             )
     panel.set(
-        xscale="log", yscale="log", xlabel="Gelem/s", ylabel=f"largest error, ULP (at most {WORST_SHOWN:g} shown)"
+        xscale="log",
+        yscale="log",
+        xlabel="Gelem/s",
+        ylabel=f"largest error, ULP, from {BEST_SHOWN:g} to {WORST_SHOWN:g}",
     )
     panel.axhline(1, color="black", linewidth=0.6)
     panel.grid(alpha=0.3)

@@ -87,9 +87,7 @@ def measured_on(machine, threads):
     """A line that says on what."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     number = " and ".join(map(str, sorted(threads)))
-    line = (
-        f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['instruction_set']} kernels, threads: {number}; {versions}"
-    )
+    line = f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['instruction_set'] or machine['backend']} kernels, threads: {number}; {versions}"
     return line + (f". Not installed: {', '.join(machine['missing'])}." if machine["missing"] else ".")
 
 

@@ -18,7 +18,6 @@ import fastact as fa
 
 from . import cases, compare, plots, render, results
 
-ROOT = Path(__file__).resolve().parents[1]
 LARGE, MEDIUM = 2**24, 2**20
 SETTING = {"dtype": "float32", "layout": cases.CONTIGUOUS, "out": True}
 TURNS = compare.QUICK
@@ -159,7 +158,7 @@ def main():
     parser.add_argument(
         "--docs",
         type=Path,
-        default=ROOT / "docs",
+        default=Path("docs"),
         metavar="DIR",
         help="where benchmarks.md and the plots go; the README beside it",
     )

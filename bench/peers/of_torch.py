@@ -91,6 +91,9 @@ BACKWARD = {
 }
 """Functions of (grad_output, input, output, grad_input) and the parameters; a few return new memory."""
 
+FROM_OUTPUT = ("sigmoid", "tanh", "elu", "selu", "celu")
+"""Those that look at the output; relu's finds the same in the input."""
+
 
 def softmax_focal(x, t):
     log_p = F.log_softmax(x, -1).gather(-1, t[:, None])
@@ -172,15 +175,24 @@ def bind_eager(case, setting, arrays):
     if case.name.endswith(".backward"):
         function = BACKWARD.get(case.function)
     elif case.kind == "derivative":
-        # There is none: the backward pass, of ones that are kept, and of an output that is.
-        x, dx = tensors
-        function, tensors = BACKWARD.get(case.function), [torch.ones_like(x), x, None, dx]
-        if function:
-            tensors[2] = FORWARD[case.function](x, None, *parameters)
+        function, tensors = derivative(case.function), [torch.ones_like(tensors[0]), *tensors]
     else:
         *inputs, out = tensors
         function, tensors = FORWARD.get(case.function), [*inputs, out if setting.out else None]
     return function and functools.partial(function, *tensors, *parameters)
+
+
+def derivative(name):
+    """Of (ones, input, result) and the parameters: the backward pass of ones, after the forward pass where it is needed."""
+    forward, backward = FORWARD[name], BACKWARD.get(name)
+    if name not in FROM_OUTPUT:
+        return backward and (lambda ones, x, dx, *parameters: backward(ones, x, x, dx, *parameters))
+
+    def both(ones, x, dx, *parameters):
+        forward(x, dx, *parameters)
+        return backward(ones, x, dx, dx, *parameters)
+
+    return both
 
 
 def bind_optimizer(make, arrays, **options):
