@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,13 +45,17 @@ class Operand:
             first, last = (first, last + (n - 1) * step) if step > 0 else (first + (n - 1) * step, last)
         return (first, last + ITEM_SIZES[self.dtype]) if self.size else (first, first)
 
+    def reshaped(self, shape, strides):
+        """The same memory in another shape."""
+        return replace(self, shape=shape, strides=strides)
+
     def broadcast(self, shape):
         """The same with that shape."""
         if self.shape == shape:
             return self
         extra = len(shape) - len(self.shape)
         strides = (0,) * extra + tuple(step if n > 1 else 0 for n, step in zip(self.shape, self.strides))
-        return Operand(self.array, self.address, shape, strides, self.dtype, self.device, False)
+        return self.reshaped(shape, strides)
 
 
 ITEM_SIZES = SIZES | {"bool": 1} | {f"{sign}int{8 * size}": size for sign in ("", "u") for size in (1, 2, 4, 8)}
@@ -225,6 +229,10 @@ class Call:
 
     def new(self, shape, dtype):
         return self.library.operand(self.library.empty(self.like, shape, dtype))
+
+    def scratch(self, shape, dtype):
+        """Memory for this call, in the order of a plain array."""
+        return self.new((int(np.prod(shape, dtype=np.int64)),), dtype).reshaped(shape, c_strides(shape, ITEM_SIZES[dtype]))
 
     def result(self, out, shape, dtype, name="out"):
         """The operand that receives a result: ``out`` if that was given and fits."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
-from ._kernels import cuda_elementwise
-from ._kernels.cuda_kernels import SIZES, VECTOR, lanes
+from ._kernels import cuda_elementwise, cuda_rows
+from ._kernels.cuda_kernels import SIZES, VECTOR, WARP, lanes
 from .devices import Call, library_of
 from .table import Row
 
@@ -104,3 +105,126 @@ def elementwise(function, operands, out=None, stream=None, **keywords):
             copy(call, array, result)
     found = tuple(result.array for result in results)
     return found if function.outputs > 1 else found[0]
+
+
+# --- Rows -------------------------------------------------------------------------------------------------------------
+
+HELD = {2: 16, 4: 16, 8: 8}
+"""How many numbers of each size a thread keeps in registers."""
+TEAMS = (8, WARP, 128, 512)
+MANY_ROWS = 4096
+"""From so many on a thread for each is enough, if their elements are apart."""
+
+
+def rows_of(shape, axis, operands):
+    """(rows, n, inner count, strides of the operands): of outer rows, of inner rows and along the axis.
+
+    Operands without the axis have 0 for the last. None if rows do not fit into two levels.
+    """
+    along, others = [], []
+    for operand in operands:
+        has_axis = len(operand.strides) == len(shape)
+        along.append(operand.strides[axis] if has_axis else 0)
+        others.append(operand.strides[:axis] + operand.strides[axis + 1 :] if has_axis else operand.strides)
+    dims, strides = joined(shape[:axis] + shape[axis + 1 :], others)
+    if len(dims) > 2:
+        return None
+    outer, inner = (*dims, 1, 1)[:2]
+    return outer * inner, shape[axis], inner, [((*steps, 0, 0)[:2] + (step,)) for steps, step in zip(strides, along)]
+
+
+def team_for(rows, n, size, width, apart, sources=1):
+    """(team, vectors, looped) for rows of n elements; ``apart`` if these do not follow each other."""
+    held = HELD[size] // sources
+    if apart and (rows >= MANY_ROWS or n <= 2 * held):
+        return 1, min(8, held), True
+    for team in TEAMS:
+        vectors = 1
+        while vectors * width <= held:
+            if team * width * vectors >= n:
+                return team, vectors, False
+            vectors *= 2
+    return TEAMS[-1], max(1, held // 2 // width), True
+
+
+def run_rows(call, factory, function, dtype, shape, axis, operands, numbers):
+    """Launch a kernel of rows on its sources and, last of the operands, its result."""
+    if math.prod(operands[-1].shape) == 0:
+        return
+    found = rows_of(shape, axis, operands)
+    if found is None:
+        plain = [call.scratch(operand.shape, operand.dtype) for operand in operands]
+        for operand, other in zip(operands[:-1], plain):
+            copy(call, operand, other)
+        run_rows(call, factory, function, dtype, shape, axis, plain, numbers)
+        copy(call, plain[-1], operands[-1])
+        return
+    rows, n, inner, strides = found
+    size = SIZES[dtype]
+    full = [(operand.address, steps) for operand, steps in zip(operands, strides) if len(operand.shape) == len(shape)]
+    apart = n > 1 and any(steps[2] != size for _, steps in full)
+    aligned = not any(number % VECTOR for address, steps in full for number in (address, *steps[:2]))
+    width = lanes(dtype) if aligned and not apart else 1
+    team, vectors, looped = team_for(rows, n, size, width, apart, 1 + (factory is cuda_rows.backward))
+    call.launch(factory, (function, dtype, width, vectors, team, looped, inner > 1),
+                blocks(rows, cuda_rows.threads_of(team) // team), rows, n, inner, tuple(operand.address for operand in operands),
+                tuple(step for steps in strides for step in steps), tuple(number_word(number, dtype) for number in numbers))  # fmt: skip
+
+
+ROW_KERNELS = {"softmax": "softmax", "softmin": "softmax", "log_softmax": "log_softmax", "logsumexp": "logsumexp",
+               "logsumexp_backward": "logsumexp_backward", "softmax_backward": "softmax_backward",
+               "softmin_backward": "softmax_backward", "log_softmax_backward": "log_softmax_backward"}  # fmt: skip
+"""What computes a function; those of -x have a negative temperature."""
+
+
+def rows(name, x, grad=None, axis=-1, where=None, temperature=1.0, out=None, stream=None, keepdims=False):
+    """A function of rows, as ``rowwise.py`` names them; of a backward pass x is what that takes beside grad_output."""
+    if name not in ROW_KERNELS:
+        raise TypeError(f"{name.partition('_')[0]}() has no kernels for arrays on a GPU")
+    if where is not None:
+        raise TypeError(f"{name}() takes no where where arrays are on a GPU")
+    of_row, times_row = name == "logsumexp", name == "logsumexp_backward"
+    second = "x" if grad is None or times_row else "output"
+    call = Call(name, {second: x} | ({} if grad is None else {"grad_output": grad}), stream)
+    dtype = call.real(*call.operands)
+    source = call.operands[second]
+    shape = source.shape or (1,)
+    axis = normalize_axis_index(axis, len(shape))
+    rest = shape[:axis] + shape[axis + 1 :] if source.shape else ()
+    kept = shape[:axis] + (1,) + shape[axis + 1 :] if source.shape else ()
+    sources = [as_rows(source, shape)]
+    if grad is not None:
+        given = call.operands["grad_output"]
+        if given.shape not in ((rest, kept) if times_row else (source.shape,)):
+            raise ValueError(f"grad_output has shape {given.shape}, not {rest if times_row else source.shape}")
+        sources.insert(times_row, without(given, axis, rest) if times_row else as_rows(given, shape))
+    result = call.result(out, (kept if keepdims else rest) if of_row else source.shape, dtype)
+    target = apart(call, result, call.operands.values())
+    written = without(target, axis, rest) if of_row else as_rows(target, shape)
+    scale = (-1 if name.startswith("softmin") else 1) / temperature
+    if grad is None or times_row:
+        run_rows(call, cuda_rows.forward, ROW_KERNELS[name], dtype, shape, axis, [*sources, written],
+                 (math.copysign(1, scale), *in_two(abs(scale), dtype)))  # fmt: skip
+    else:
+        run_rows(call, cuda_rows.backward, ROW_KERNELS[name], dtype, shape, axis, [*sources, written], (scale,))
+    if target is not result:
+        copy(call, target, result)
+    return result.array
+
+
+def as_rows(operand, shape):
+    """The same, or a row of one for a single number."""
+    return operand.reshaped(shape, operand.strides or (0,))
+
+
+def without(operand, axis, rest):
+    """The same without an axis that has length 1, if it is there."""
+    if len(operand.shape) == len(rest):
+        return operand
+    return operand.reshaped(rest, operand.strides[:axis] + operand.strides[axis + 1 :])
+
+
+def in_two(number, dtype):
+    """A number as the sum of two of the type in which arrays of a dtype are computed."""
+    high = float(np.float64(number) if dtype == "float64" else np.float32(number))
+    return high, number - high

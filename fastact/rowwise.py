@@ -8,8 +8,9 @@ import operator
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from . import backends
+from . import backends, gpu
 from .backends import kernels, learn_bfloat16
+from .devices import any_on_gpu
 
 __all__ = ["gumbel_softmax", "log_softmax", "logsumexp", "softmax", "softmin", "sparsemax"]
 
@@ -155,6 +156,8 @@ def logsumexp(x, axis=-1, keepdims=False, *, where=None, temperature=1.0, out=No
     >>> float(logsumexp([1000.0, 1000.0]))
     1000.6931471805599
     """
+    if any_on_gpu((x,)):
+        return gpu.rows("logsumexp", x, None, axis, where, _positive(temperature, "temperature"), out, keepdims=keepdims)
     if keepdims and out is not None:
         _call(_LOGSUMEXP, x, None, axis, where, temperature, np.squeeze(out, axis))
         return out
@@ -351,7 +354,7 @@ def _logsumexp_backward(grad_output, x, axis=-1, *, where=None, temperature=1.0,
     out : ndarray, optional
         Receives the result; may be ``x``.
     """
-    if np.ndim(grad_output) == np.ndim(x) > 0:
+    if np.ndim(grad_output) == np.ndim(x) > 0 and not any_on_gpu((x,)):
         grad_output = np.squeeze(grad_output, axis)
     return _call(_LOGSUMEXP_BACKWARD, x, grad_output, axis, where, temperature, out)
 
@@ -386,6 +389,8 @@ _method_of(softmax, "jacobian", _softmax_jacobian)
 
 def _call(which, x, grad, axis, where, temperature, out):
     """The fast lane if all is plain, else the gufunc."""
+    if type(x) is not np.ndarray and any_on_gpu((x, grad)):
+        return gpu.rows(which.arguments[0], x, grad, operator.index(axis), where, _positive(temperature, "temperature"), out)
     function = which.numba if backends.active == "numba" else which.compiled
     if where is None:
         y = function.direct(x, grad, axis, temperature, out)

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 from cases import FROM_OUTPUT, NAMES, ROWS
 
-from fastact._kernels import cuda_elementwise
-from fastact._kernels.cuda_kernels import lanes
+from fastact._kernels import cuda_elementwise, cuda_rows
+from fastact import gpu
+from fastact._kernels.cuda_kernels import SIZES, lanes
 
 pytest.importorskip("numba_cuda", reason="needs numba-cuda")
 pytest.importorskip("cuda.core", reason="needs cuda-core")
@@ -51,6 +52,23 @@ def elementwise_cases():
         specification = (ROWS[name], "backward", "float32", varying, 3)
         yield f"{name}_strided_{sum(varying)}", cuda_elementwise.strided, "float32", specification
     yield "gelu_narrow", cuda_elementwise.contiguous, "bfloat16", (ROWS["gelu"], "forward", "bfloat16", (), 1)
+
+
+def row_cases():
+    """(name, factory, storage, specification)"""
+    shapes = [("8", 1, 8, False), ("warp", 8, 32, False), ("block", 4, 128, False), ("long", 8, 512, False),
+              ("looped", 2, 512, True), ("apart", 8, 1, True)]  # fmt: skip
+    for factory, names in ((cuda_rows.forward, ("softmax", "log_softmax", "logsumexp", "logsumexp_backward")),
+                           (cuda_rows.backward, ("softmax_backward", "log_softmax_backward"))):  # fmt: skip
+        for name in names:
+            for shape, vectors, team, looped in shapes:
+                for storage in STORAGES:
+                    if not EVERYTHING and (name != "softmax" and shape != "warp" or storage not in ("float32", "bfloat16")):
+                        continue
+                    width = 1 if team == 1 else lanes(storage)
+                    held = gpu.HELD[SIZES[storage]] // (1 + (factory is cuda_rows.backward))
+                    vectors = max(1, min(vectors, held // width))
+                    yield f"{name}_{shape}", factory, storage, (name, storage, width, vectors, team, looped, team == 1)
 
 
 def compiled(factory, specification, arch):
@@ -93,3 +111,11 @@ def test_elementwise(arch, name, factory, storage, specification):
         reads = len(re.findall(r"ld\.global\S*\.v[24]", result.ptx))
         assert reads == 2 if "backward" in name else 1
         assert len(re.findall(r"st\.global\S*\.v[24]", result.ptx)) == 1
+
+
+@pytest.mark.parametrize("name, factory, storage, specification", [pytest.param(*case, id=f"{case[0]}-{case[2]}") for case in row_cases()])
+def test_rows(arch, name, factory, storage, specification):
+    result = compiled(factory, specification, arch)
+    check(name, storage, result, arch)
+    if specification[2] > 1:
+        assert re.search(r"ld\.global\S*\.v[24]", result.ptx)

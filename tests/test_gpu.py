@@ -235,3 +235,122 @@ class TestStreams:
         assert seen == [1, 7, 9, 1]
         with pytest.raises(TypeError, match="stream must be"):
             fa.gelu(x, stream="main")
+
+
+SOFTMAXES = ["softmax", "log_softmax", "softmin", "logsumexp"]
+
+
+class TestRows:
+    @pytest.mark.parametrize("n", [1, 2, 7, 31, 32, 33, 64, 100, 257, 1000, 1025, 4100])
+    @pytest.mark.parametrize("name", SOFTMAXES)
+    def test_widths(self, gpu, rng, name, n):
+        x = (5 * rng.normal(size=(3, n))).astype(np.float32)
+        agree(gpu.numpy(getattr(fa, name)(gpu.array(x))), getattr(fa, name)(x), ulp=4, near_zero=1)
+
+    @pytest.mark.parametrize("n", [1, 5, 40, 129, 1026])
+    @pytest.mark.parametrize("name", SOFTMAXES)
+    def test_backward(self, gpu, rng, name, n):
+        x = rng.normal(size=(3, n)).astype(np.float32)
+        function = getattr(fa, name)
+        y = x if name == "logsumexp" else function(x)
+        grad = rng.normal(size=x.shape[: 1 if name == "logsumexp" else 2]).astype(np.float32)
+        if name == "logsumexp":
+            found, wanted = function.backward(gpu.array(grad), gpu.array(x)), function.backward(grad, x)
+        else:
+            found, wanted = function.backward(gpu.array(grad), output=gpu.array(y)), function.backward(grad, output=y)
+        agree(gpu.numpy(found), wanted, ulp=8, near_zero=4)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("n", [5, 8, 200, 257, 2200])
+    @pytest.mark.parametrize("name", SOFTMAXES)
+    def test_dtypes(self, gpu, rng, name, n, dtype):
+        x = rng.normal(size=(2, n)).astype(dtype)
+        agree(gpu.numpy(getattr(fa, name)(gpu.array(x))), getattr(fa, name)(x), ulp=6, near_zero=2)
+        if name != "logsumexp":
+            y, grad = getattr(fa, name)(x), rng.normal(size=x.shape).astype(dtype)
+            found = getattr(fa, name).backward(gpu.array(grad), output=gpu.array(y))
+            agree(gpu.numpy(found), getattr(fa, name).backward(grad, output=y), ulp=8, near_zero=4)
+
+    @pytest.mark.parametrize("axis", [0, 1, 2, 3])
+    @pytest.mark.parametrize("name", SOFTMAXES)
+    def test_axes(self, gpu, rng, name, axis):
+        x = rng.normal(size=(3, 4, 5, 6)).astype(np.float32)
+        function = getattr(fa, name)
+        agree(gpu.numpy(function(gpu.array(x), axis)), function(x, axis), near_zero=1)
+        agree(gpu.numpy(function(gpu.array(x)[:, 1:, ::2], axis)), function(x[:, 1:, ::2], axis), near_zero=1)
+        if name != "logsumexp":
+            y, grad = function(x, axis), rng.normal(size=x.shape).astype(np.float32)
+            found = function.backward(gpu.array(grad), output=gpu.array(y), axis=axis)
+            agree(gpu.numpy(found), function.backward(grad, output=y, axis=axis), near_zero=4)
+
+    def test_wide_rows_along_the_first_axis(self, gpu, rng):
+        x = rng.normal(size=(300, 3)).astype(np.float32)
+        agree(gpu.numpy(fa.softmax(gpu.array(x), 0)), fa.softmax(x, 0))
+
+    def test_a_row_that_registers_do_not_hold(self, gpu, rng):
+        x = rng.normal(size=(1, 40000)).astype(np.float32)
+        x[0, 35000] = 9
+        agree(gpu.numpy(fa.softmax(gpu.array(x))), fa.softmax(x))
+
+    @pytest.mark.parametrize("name", SOFTMAXES)
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    def test_infinities_and_nan(self, gpu, name, dtype):
+        inf, nan = np.inf, np.nan
+        x = np.array([[0, -inf, 1, 2], [-inf] * 4, [0, inf, 1, 2], [inf, inf, 1, 2], [0, nan, 1, 2], [nan, inf, 1, 2],
+                      [-inf, -inf, -inf, 3], [1000, 1001, -1000, 0]], dtype)  # fmt: skip
+        wide = np.concatenate([np.full((8, 90), -1 if name == "softmin" else -inf, dtype), x], 1)
+        for rows in (x, wide):
+            agree(gpu.numpy(getattr(fa, name)(gpu.array(rows))), getattr(fa, name)(rows), near_zero=1)
+
+    def test_a_dominant_class_keeps_its_digits(self, gpu):
+        for dtype in (np.float16, np.float32, np.float64):
+            x = np.array([[12.0, 0.0], [0.0, 9.0]], dtype)
+            agree(gpu.numpy(fa.log_softmax(gpu.array(x))), fa.log_softmax(x))
+
+    @pytest.mark.parametrize("temperature", [0.3, 2.0, 7.0])
+    @pytest.mark.parametrize("name", SOFTMAXES)
+    def test_temperature(self, gpu, rng, name, temperature):
+        x = (5 * rng.normal(size=(3, 70))).astype(np.float32)
+        found = getattr(fa, name)(gpu.array(x), temperature=temperature)
+        agree(gpu.numpy(found), getattr(fa, name)(x, temperature=temperature), ulp=4, near_zero=1)
+        if name != "logsumexp":
+            y = getattr(fa, name)(x, temperature=temperature)
+            found = getattr(fa, name).backward(gpu.array(x), output=gpu.array(y), temperature=temperature)
+            agree(gpu.numpy(found), getattr(fa, name).backward(x, output=y, temperature=temperature), near_zero=64)
+
+    def test_out_and_in_place(self, gpu, rng):
+        x = rng.normal(size=(4, 50)).astype(np.float32)
+        on_gpu = gpu.array(x)
+        assert fa.softmax(on_gpu, out=on_gpu) is on_gpu
+        agree(gpu.numpy(on_gpu), fa.softmax(x))
+
+    def test_keepdims(self, gpu, rng):
+        x = rng.normal(size=(4, 5, 6)).astype(np.float32)
+        wanted = fa.logsumexp(x, 1, keepdims=True)
+        agree(gpu.numpy(fa.logsumexp(gpu.array(x), 1, keepdims=True)), wanted)
+        found = fa.logsumexp.backward(gpu.array(wanted), gpu.array(x), 1)
+        agree(gpu.numpy(found), fa.logsumexp.backward(wanted, x, 1))
+
+    @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (0, 3)])
+    @pytest.mark.parametrize("name", SOFTMAXES)
+    def test_nothing_and_single_numbers(self, gpu, name, shape):
+        x = np.ones(shape, np.float32)
+        agree(gpu.numpy(getattr(fa, name)(gpu.array(x))), np.asarray(getattr(fa, name)(x)))
+
+    def test_misaligned_rows(self, emulator, rng):
+        values = aligned((5, 36), np.float32, offset=3)
+        values[...] = rng.normal(size=values.shape)
+        agree(fa.softmax(FakeArray(values)).values, fa.softmax(values))
+
+    def test_mistakes(self, gpu):
+        x = gpu.array(np.ones((2, 3), np.float32))
+        with pytest.raises(np.exceptions.AxisError):
+            fa.softmax(x, 2)
+        with pytest.raises(ValueError, match="positive"):
+            fa.softmax(x, temperature=0)
+        with pytest.raises(TypeError, match="where"):
+            fa.softmax(x, where=x)
+        with pytest.raises(TypeError, match="sparsemax"):
+            fa.sparsemax(x)
+        with pytest.raises(ValueError, match="grad_output has shape"):
+            fa.softmax.backward(gpu.array(np.ones(3, np.float32)), output=x)
