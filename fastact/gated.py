@@ -7,9 +7,10 @@ import operator
 
 import numpy as np
 
-from . import backends
+from . import backends, gpu
 from .activations import UFUNC_KEYWORDS, _Function, callable_like_builtin
 from .backends import dispatch, learn_bfloat16
+from .devices import any_on_gpu
 from .table import GATED, HALF_ULP, GatedRow
 
 __all__ = [*(row.name for row in GATED), "maxout"]
@@ -114,7 +115,10 @@ class _GatedFunction(_Function):
             y = dispatch.packed(self, x, axis + x.ndim if axis < 0 else axis, *grad or (None,), out)
             if y is not None:
                 return y
-        x, *grad = (a if hasattr(type(a), "__array_ufunc__") or isinstance(a, (int, float)) else np.asarray(a) for a in (x, *grad))
+        on_gpu = any_on_gpu((x,))
+        if not on_gpu:
+            x, *grad = (a if hasattr(type(a), "__array_ufunc__") or isinstance(a, (int, float)) else np.asarray(a)
+                        for a in (x, *grad))  # fmt: skip
         if not -np.ndim(x) <= axis < np.ndim(x):
             raise np.exceptions.AxisError(axis, np.ndim(x))
         if x.shape[axis] % 2:
@@ -126,9 +130,11 @@ class _GatedFunction(_Function):
             raise ValueError(f"grad_output has shape {np.shape(grad[0])}, not {first.shape} as the output")
         if out is None and not kwargs and type(x) is np.ndarray and getattr(grad[0], "dtype", None) == x.dtype and x.dtype.kind == "f":
             out = np.empty_like(x)
+        if out is None and on_gpu:
+            out = gpu.empty_like(x)
         if out is None:
             return np.concatenate(super()._general(*grad, first, second, **kwargs), axis=axis)
-        if not isinstance(out, np.ndarray):
+        if not isinstance(out, np.ndarray) and not on_gpu:
             raise TypeError(f"out must be an ndarray, not {type(out).__name__}")
         if out.shape != x.shape:
             raise ValueError(f"out has shape {out.shape}, x has {x.shape}")

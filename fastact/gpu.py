@@ -10,7 +10,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from ._kernels import cuda_elementwise, cuda_rows
 from ._kernels.cuda_kernels import SIZES, VECTOR, WARP, lanes
 from .devices import Call, library_of
-from .table import Row
+from .table import GatedRow, Row
 
 IDENTITY = Row("identity", "Identity function.", "x", "1")  # a copy of the package need not have it among its functions
 
@@ -80,6 +80,13 @@ def copy(call, source, target):
     run_elementwise(call, IDENTITY, "forward", source.dtype, [source], [target], (), ())
 
 
+def empty_like(x):
+    """A new array of the same library, shape and dtype."""
+    library = library_of(x)
+    operand = library.operand(x)
+    return library.empty(x, operand.shape, operand.dtype)
+
+
 def elementwise(function, operands, out=None, stream=None, **keywords):
     """A function of the table, of its inputs and then its parameters."""
     name, inputs = function.__name__, len(function.inputs)
@@ -99,7 +106,10 @@ def elementwise(function, operands, out=None, stream=None, **keywords):
         raise ValueError(f"{name}() has {function.outputs} results, not {len(outs)}")
     results = [call.result(out, shape, dtype) for out in outs or (None,) * function.outputs]
     written = [apart(call, result, sources) for result in results]
-    run_elementwise(call, function.row, function.kind, dtype, sources, written, numbers, varying)
+    kind = function.kind
+    if isinstance(function.row, GatedRow):
+        kind = "gated" + kind.removeprefix("forward").replace("backward", "_backward")
+    run_elementwise(call, function.row, kind, dtype, sources, written, numbers, varying)
     for result, array in zip(results, written):
         if array is not result:
             copy(call, array, result)

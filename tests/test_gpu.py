@@ -354,3 +354,37 @@ class TestRows:
             fa.sparsemax(x)
         with pytest.raises(ValueError, match="grad_output has shape"):
             fa.softmax.backward(gpu.array(np.ones(3, np.float32)), output=x)
+
+
+class TestGated:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("name", ["swiglu", "geglu", "reglu"])
+    def test_two_arrays(self, gpu, rng, name, dtype):
+        gate, up, grad = points(dtype), *rng.normal(size=(2, 83)).astype(dtype)
+        function = getattr(fa, name)
+        agree(gpu.numpy(function(gpu.array(gate), gpu.array(up))), function(gate, up))
+        found = function.backward(gpu.array(grad), gpu.array(gate), gpu.array(up))
+        for one, wanted in zip(found, function.backward(grad, gate, up), strict=True):
+            agree(gpu.numpy(one), wanted, ulp=16, near_zero=8)
+
+    @pytest.mark.parametrize("axis", [-1, 0])
+    @pytest.mark.parametrize("name", ["glu", "swiglu", "geglu", "reglu"])
+    def test_halves_of_one(self, gpu, rng, name, axis):
+        x = rng.normal(size=(6, 4)).astype(np.float32)
+        function = getattr(fa, name)
+        wanted = function(x, axis=axis)
+        agree(gpu.numpy(function(gpu.array(x), axis=axis)), wanted)
+        grad = rng.normal(size=wanted.shape).astype(np.float32)
+        found = function.backward(gpu.array(grad), gpu.array(x), axis=axis)
+        agree(gpu.numpy(found), function.backward(grad, x, axis=axis), ulp=16, near_zero=8)
+        on_gpu = gpu.array(x)
+        assert function.backward(gpu.array(grad), on_gpu, axis=axis, out=on_gpu) is on_gpu
+        agree(gpu.numpy(on_gpu), function.backward(grad, x, axis=axis), ulp=16, near_zero=8)
+
+    def test_out(self, gpu, rng):
+        gate, up, grad = rng.normal(size=(3, 50)).astype(np.float32)
+        arrays = [gpu.array(a) for a in (grad, gate, up)]
+        found = fa.swiglu.backward(*arrays, out=(arrays[1], arrays[2]))
+        assert found[0] is arrays[1] and found[1] is arrays[2]
+        for one, wanted in zip(found, fa.swiglu.backward(grad, gate, up), strict=True):
+            agree(gpu.numpy(one), wanted, ulp=16, near_zero=8)

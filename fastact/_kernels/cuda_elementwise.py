@@ -29,8 +29,11 @@ def formula_of(target, row, kind, storage):
 def body(target, row, kind, storage, varying, width):
     """The function that computes the k-th of ``values``, with the numbers in p; how many sources it has, and results.
 
-    ``varying`` tells of each parameter whether it is among the sources.
+    ``varying`` tells of each parameter whether it is among the sources. The kinds "gated" and "gated_backward" are of functions
+    of two arrays.
     """
+    if kind.startswith("gated"):
+        return _gated(target, target.formulas(storage)[row.name + kind.removeprefix("gated")], kind, width)
     formula = formula_of(target, row, kind, storage)
     inputs = 2 if kind.startswith("backward") else 1
     at = (inputs - 1) * width
@@ -72,6 +75,24 @@ def body(target, row, kind, storage, varying, width):
             values[k] = values[k] * value(values, k, p)
 
     return compute, sources, 1
+
+
+def _gated(target, formula, kind, width):
+    twice = 2 * width
+
+    if kind == "gated":
+
+        @target.device
+        def compute(values, k, p):
+            values[k] = formula(values[k], values[width + k])
+
+        return compute, 2, 1
+
+    @target.device
+    def compute_both(values, k, p):
+        values[k], values[width + k] = formula(values[k], values[width + k], values[twice + k])
+
+    return compute_both, 3, 2
 
 
 def _getter(target, varies, place):
