@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ._kernels import cuda_elementwise, cuda_rows
-from ._kernels.cuda_kernels import SIZES, VECTOR, WARP, lanes
+from ._kernels import cuda_elementwise, cuda_losses, cuda_rows
+from ._kernels.cuda_kernels import SIZES, VECTOR, WARP, computed_as, lanes
 from .devices import Call, library_of
 from .table import GatedRow, Row
 
@@ -157,28 +157,40 @@ def team_for(rows, n, size, width, apart, sources=1):
     return TEAMS[-1], max(1, held // 2 // width), True
 
 
-def run_rows(call, factory, function, dtype, shape, axis, operands, numbers):
-    """Launch a kernel of rows on its sources and, last of the operands, its result."""
-    if math.prod(operands[-1].shape) == 0:
-        return
+def plan_of_rows(shape, axis, operands, dtype, sources=1):
+    """How a kernel goes over rows of operands: (rows, n, inner count, strides), (width, vectors, team, looped, inner) and the grid.
+
+    None if rows do not fit into two levels.
+    """
     found = rows_of(shape, axis, operands)
     if found is None:
-        plain = [call.scratch(operand.shape, operand.dtype) for operand in operands]
-        for operand, other in zip(operands[:-1], plain):
-            copy(call, operand, other)
-        run_rows(call, factory, function, dtype, shape, axis, plain, numbers)
-        copy(call, plain[-1], operands[-1])
-        return
+        return None
     rows, n, inner, strides = found
     size = SIZES[dtype]
     full = [(operand.address, steps) for operand, steps in zip(operands, strides) if len(operand.shape) == len(shape)]
     apart = n > 1 and any(steps[2] != size for _, steps in full)
     aligned = not any(number % VECTOR for address, steps in full for number in (address, *steps[:2]))
     width = lanes(dtype) if aligned and not apart else 1
-    team, vectors, looped = team_for(rows, n, size, width, apart, 1 + (factory is cuda_rows.backward))
-    call.launch(factory, (function, dtype, width, vectors, team, looped, inner > 1),
-                blocks(rows, cuda_rows.threads_of(team) // team), rows, n, inner, tuple(operand.address for operand in operands),
-                tuple(step for steps in strides for step in steps), tuple(number_word(number, dtype) for number in numbers))  # fmt: skip
+    team, vectors, looped = team_for(rows, n, size, width, apart, sources)
+    flat = tuple(step for steps in strides for step in steps)
+    return (rows, n, inner, flat), (width, vectors, team, looped, inner > 1), blocks(rows, cuda_rows.threads_of(team) // team)
+
+
+def run_rows(call, factory, function, dtype, shape, axis, operands, numbers):
+    """Launch a kernel of rows on its sources and, last of the operands, its result."""
+    if math.prod(operands[-1].shape) == 0:
+        return
+    plan = plan_of_rows(shape, axis, operands, dtype, 1 + (factory is cuda_rows.backward))
+    if plan is None:
+        plain = [call.scratch(operand.shape, operand.dtype) for operand in operands]
+        for operand, other in zip(operands[:-1], plain):
+            copy(call, operand, other)
+        run_rows(call, factory, function, dtype, shape, axis, plain, numbers)
+        copy(call, plain[-1], operands[-1])
+        return
+    (rows, n, inner, strides), layout, grid = plan
+    call.launch(factory, (function, dtype, *layout), grid, rows, n, inner, tuple(operand.address for operand in operands), strides,
+                tuple(number_word(number, dtype) for number in numbers))  # fmt: skip
 
 
 ROW_KERNELS = {"softmax": "softmax", "softmin": "softmax", "log_softmax": "log_softmax", "logsumexp": "logsumexp",
@@ -238,3 +250,63 @@ def in_two(number, dtype):
     """A number as the sum of two of the type in which arrays of a dtype are computed."""
     high = float(np.float64(number) if dtype == "float64" else np.float32(number))
     return high, number - high
+
+
+# --- Losses -----------------------------------------------------------------------------------------------------------
+
+
+def cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction, grad_out=None, with_grad=False):
+    """``softmax_cross_entropy``: the value, with ``with_grad`` also the gradient. Nothing waits for the GPU."""
+    arrays = {"logits": logits, "target": target} | ({} if weight is None else {"weight": weight})
+    call = Call("softmax_cross_entropy", arrays)
+    dtype = call.real("logits")
+    x, t = call.operands["logits"], call.operands["target"]
+    axis = normalize_axis_index(axis, len(x.shape))
+    n, rest = x.shape[axis], x.shape[:axis] + x.shape[axis + 1 :]
+    of_classes = t.shape == rest
+    if not of_classes and t.shape != x.shape:
+        raise ValueError(f"target has shape {t.shape}, which is neither {rest} for classes nor {x.shape} for probabilities")
+    if of_classes and not t.dtype.startswith(("int", "uint")):
+        raise TypeError(f"classes must be integers, not {t.dtype}")
+    if not of_classes and t.dtype != dtype:
+        raise TypeError(f"probabilities must be {dtype} as logits are, not {t.dtype}")
+    if weight is not None and (not of_classes or label_smoothing):
+        raise ValueError("weight is for classes without label_smoothing where arrays are on a GPU")
+    rows = math.prod(rest)
+    if n == 0 and rows:
+        raise ValueError("there are rows but no classes")
+    weights = 0
+    if weight is not None:
+        w = call.operands["weight"]
+        if w.shape != (n,) or w.dtype != computed_as(dtype) or n > 1 and w.strides != (SIZES[w.dtype],):
+            raise ValueError(f"weight must be {n} numbers of {computed_as(dtype)} that follow each other, not {w.dtype} of shape {w.shape}")
+        weights = w.address
+
+    grad = call.result(grad_out, x.shape, dtype, "grad_out") if with_grad else x
+    written = apart(call, grad, [t, x]) if with_grad else x
+    each = reduction == "none"
+    losses = call.new(rest, dtype) if each else call.scratch(rest, computed_as(dtype))
+    value = losses if each else call.new((), dtype)
+    labels = t.dtype if of_classes else None
+    factor, factor_at, numbers = 1.0, 0, (1.0 - label_smoothing, label_smoothing / max(n, 1), z_loss)
+    if reduction == "mean" and of_classes and rows:
+        total = call.scratch((1,), computed_as(dtype))
+        count, _, inner, ((outer, beside, _),) = rows_of(x.shape, axis, [t])
+        factor_at = total.address
+        call.launch(cuda_losses.total_weight, (dtype, labels, inner > 1, weight is not None), 1,
+                    count, n, inner, (t.address,), (outer, beside, 0), ignore_index, weights, factor_at)  # fmt: skip
+    elif reduction == "mean":
+        factor = 1.0 / max(rows, 1)
+    if rows:
+        plan = plan_of_rows(x.shape, axis, [x, written, t, losses], dtype, 1 if of_classes else 2)
+        if plan is None:
+            raise ValueError("rows of logits and target lie too far apart: make them contiguous")
+        (count, _, inner, strides), layout, grid = plan
+        call.launch(cuda_losses.cross_entropy, (dtype, labels, losses.dtype, *layout, with_grad, weight is not None), grid,
+                    count, n, inner, (x.address, written.address, t.address, losses.address), strides, ignore_index, weights, factor_at,
+                    tuple(number_word(number, dtype) for number in (*numbers, factor)))  # fmt: skip
+    if not each:
+        call.launch(cuda_losses.add_up, (dtype,), 1, rows, losses.address, value.address, factor_at, (number_word(factor, dtype),))
+    if with_grad and written is not grad:
+        copy(call, written, grad)
+    return (value.array, grad.array) if with_grad else value.array

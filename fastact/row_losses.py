@@ -7,7 +7,8 @@ import operator
 
 import numpy as np
 
-from . import backends
+from . import backends, gpu
+from .devices import any_on_gpu
 from .losses import as_input, check_reduction, gradient_of, output_like, plain, register, rounded, same_elements
 
 __all__ = ["categorical_cross_entropy", "kl_div", "nll_loss", "softmax_cross_entropy", "softmax_focal"]
@@ -89,6 +90,9 @@ def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=
     >>> round(float(softmax_cross_entropy([[2.0, 1.0, 0.0]], [0])), 12)
     0.407605964444
     """
+    if any_on_gpu((logits, target)):
+        check_options(reduction, label_smoothing, z_loss)
+        return gpu.cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction)
     return _evaluate("softmax_cross_entropy", as_input(logits), None, target, axis, reduction, weight=weight,
                      ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss)
 
@@ -115,6 +119,9 @@ def _value_and_grad(logits, target, *, axis=-1, weight=None, ignore_index=-100, 
     >>> grad
     array([[-0.33475904,  0.24472847,  0.09003057]])
     """
+    if any_on_gpu((logits, target)):
+        check_options(reduction, label_smoothing, z_loss)
+        return gpu.cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction, grad_out, True)
     logits = as_input(logits)
     grad = output_like(logits, grad_out, "grad_out")
     value = _evaluate("softmax_cross_entropy", logits, grad, target, axis, reduction, weight=weight,
@@ -328,6 +335,16 @@ def computed_in(dtype):
     return np.float64 if dtype == np.float64 else np.float32
 
 
+def check_options(reduction, label_smoothing=0.0, z_loss=0.0, gamma=0.0):
+    """Raise ValueError unless each is one that there is."""
+    check_reduction(reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must be between 0 and 1, not {label_smoothing}")
+    for name, number in (("z_loss", z_loss), ("gamma", gamma)):
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{name} must be a number and not negative, not {number}")
+
+
 def class_numbers(numbers, classes, name="weight"):
     """One number for each class, as float64."""
     numbers = np.ascontiguousarray(numbers, np.float64)
@@ -370,12 +387,7 @@ def as_target(target, rows, classes, dtype, takes=EITHER):
 def cross_entropy_terms(target, kind, classes, dtype, reduction, *, weight=None, ignore_index=-100, label_smoothing=0.0,
                         z_loss=0.0, alpha=1.0, gamma=0.0):
     """What the sum over the rows is multiplied by, and the options of the kernel, for logits that are computed in dtype."""
-    check_reduction(reduction)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must be between 0 and 1, not {label_smoothing}")
-    for name, number in (("z_loss", z_loss), ("gamma", gamma)):
-        if not 0 <= number < math.inf:
-            raise ValueError(f"{name} must be a number and not negative, not {number}")
+    check_options(reduction, label_smoothing, z_loss, gamma)
     weight = None if weight is None else class_numbers(weight, classes)
     alpha = float(alpha) if np.ndim(alpha) == 0 else class_numbers(alpha, classes, "alpha")
     ignore_index = operator.index(ignore_index)

@@ -230,7 +230,7 @@ class Emulator:
 
         return SimpleNamespace(
             cuda=cuda, word=int, device=lambda function: function, load=load, store=store, quotient=lambda a, b: a // b,
-            access=self._access, formulas=formulas, number=computed,
+            access=self._access, formulas=formulas, number=computed, integer=lambda name: getattr(np, name),
             fma=lambda a, b, c: type(a)(np.longdouble(a) * b + c), exp2=lambda x: np.exp2(x, dtype=np.float32),
             log1p=lambda x: type(x)(math.log1p(x)) if x > -1 else x,
             from_word=lambda storage: lambda word: from_word(computed(storage), word),

@@ -388,3 +388,133 @@ class TestGated:
         assert found[0] is arrays[1] and found[1] is arrays[2]
         for one, wanted in zip(found, fa.swiglu.backward(grad, gate, up), strict=True):
             agree(gpu.numpy(one), wanted, ulp=16, near_zero=8)
+
+
+class TestCrossEntropy:
+    """Beside NumPy's arrays; ``agree`` counts in units of 1 next to zeros of the gradient."""
+
+    @staticmethod
+    def check(gpu, x, target, on_gpu=None, ulp=8, near_zero=4, **options):
+        logits, classes = on_gpu or (gpu.array(x), gpu.array(target))
+        gpu_options = {key: gpu.array(value) if isinstance(value, np.ndarray) else value for key, value in options.items()}
+        value = fa.softmax_cross_entropy(logits, classes, **gpu_options)
+        agree(gpu.numpy(value), np.asarray(fa.softmax_cross_entropy(x, target, **options)), ulp)
+        value, grad = fa.softmax_cross_entropy.value_and_grad(logits, classes, **gpu_options)
+        wanted_value, wanted = fa.softmax_cross_entropy.value_and_grad(x, target, **options)
+        agree(gpu.numpy(value), np.asarray(wanted_value), ulp)
+        scale = float(np.abs(wanted.astype(np.float64)).max(initial=1e-30))
+        found = gpu.numpy(grad)
+        if np.isfinite(scale) and x.dtype.itemsize > 2:
+            agree((found / scale).astype(x.dtype), (wanted / scale).astype(x.dtype), 32, near_zero)
+        else:
+            agree(found, wanted, near_zero=near_zero)
+
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    @pytest.mark.parametrize("n", [1, 2, 10, 33, 100, 1000])
+    def test_widths(self, gpu, rng, n, reduction):
+        self.check(gpu, (3 * rng.normal(size=(5, n))).astype(np.float32), rng.integers(0, n, 5), reduction=reduction)
+
+    @pytest.mark.parametrize("n", [4200, 9000])
+    def test_rows_that_registers_do_not_hold(self, gpu, rng, n):
+        x = rng.normal(size=(2, n)).astype(np.float32)
+        self.check(gpu, x, np.array([n - 1, 77]))
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_dtypes(self, gpu, rng, dtype):
+        x = rng.normal(size=(4, 40)).astype(dtype)
+        for reduction in ("mean", "none"):
+            self.check(gpu, x, rng.integers(0, 40, 4), reduction=reduction)
+
+    @pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+    def test_types_of_classes(self, gpu, rng, kind):
+        if type(gpu).__name__ == "TorchOnGPU" and kind in ("uint16", "uint32", "uint64"):
+            pytest.skip("PyTorch does little with them")
+        self.check(gpu, rng.normal(size=(4, 9)).astype(np.float32), np.array([0, 8, 3, 3], kind))
+
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    def test_ignored_rows(self, gpu, rng, reduction):
+        x = rng.normal(size=(40, 12)).astype(np.float32)
+        x[3] = np.nan
+        target = rng.integers(0, 12, 40)
+        target[[0, 3, 9]] = -100
+        self.check(gpu, x, target, reduction=reduction)
+        self.check(gpu, x, np.where(target == -100, 5, target), ignore_index=5, reduction=reduction)
+
+    def test_no_row_counts(self, gpu):
+        self.check(gpu, np.ones((3, 4), np.float32), np.full(3, -100))
+        self.check(gpu, np.ones((0, 4), np.float32), np.zeros(0, int))
+
+    @pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"z_loss": 0.01}, {"label_smoothing": 0.3, "z_loss": 0.1},
+                                         {"weight": np.linspace(0.5, 2, 30).astype(np.float32)}], ids=str)  # fmt: skip
+    @pytest.mark.parametrize("reduction", ["mean", "none"])
+    def test_options(self, gpu, rng, options, reduction):
+        x = (4 * rng.normal(size=(6, 30))).astype(np.float32)
+        target = np.array([3, 29, -100, 0, 7, 3])
+        self.check(gpu, x, target, reduction=reduction, ulp=16, **options)
+
+    @pytest.mark.parametrize("smoothing", [0.0, 0.2])
+    @pytest.mark.parametrize("n", [10, 300])
+    def test_probabilities(self, gpu, rng, n, smoothing):
+        x = rng.normal(size=(4, n)).astype(np.float32)
+        target = fa.softmax(rng.normal(size=(4, n)).astype(np.float32))
+        target[1] = 0
+        target[1, 3] = 1
+        for reduction in ("mean", "none"):
+            self.check(gpu, x, target, reduction=reduction, label_smoothing=smoothing, ulp=16, near_zero=8)
+
+    def test_masked_logits(self, gpu, rng):
+        x = rng.normal(size=(4, 50)).astype(np.float32)
+        x[:, 7:30] = -np.inf
+        target = np.array([3, 49, 10, 31])  # the third is masked: it costs infinitely much
+        self.check(gpu, x, target, reduction="none")
+        one_hot = np.eye(50, dtype=np.float32)[[3, 49, 1, 31]]
+        self.check(gpu, x, one_hot, reduction="none")
+
+    def test_rows_without_a_distribution_are_nan(self, gpu):
+        x = np.zeros((4, 6), np.float32)
+        x[0], x[1, 2], x[2, 3] = -np.inf, np.inf, np.nan
+        self.check(gpu, x, np.array([1, 1, 1, 1]), reduction="none")
+
+    def test_a_sure_prediction_keeps_its_digits(self, gpu):
+        x = np.array([[30.0, 0.0, 0.0], [0.0, 14.0, 1.0]], np.float32)
+        value, grad = fa.softmax_cross_entropy.value_and_grad(gpu.array(x), gpu.array(np.array([0, 1])), reduction="none")
+        wanted_value, wanted = fa.softmax_cross_entropy.value_and_grad(x, np.array([0, 1]), reduction="none")
+        agree(gpu.numpy(value), wanted_value)
+        agree(gpu.numpy(grad), wanted)
+
+    @pytest.mark.parametrize("axis", [0, 1])
+    def test_axes(self, gpu, rng, axis):
+        x = rng.normal(size=(5, 6, 7)).astype(np.float32)
+        shape = x.shape[:axis] + x.shape[axis + 1 :]
+        self.check(gpu, x, rng.integers(0, x.shape[axis], shape), axis=axis)
+
+    def test_in_place(self, gpu, rng):
+        for n in (10, 50, 200, 9000):
+            x, target = rng.normal(size=(3, n)).astype(np.float32), rng.integers(0, n, 3)
+            logits = gpu.array(x)
+            _, grad = fa.softmax_cross_entropy.value_and_grad(logits, gpu.array(target), grad_out=logits)
+            assert grad is logits
+            agree(gpu.numpy(grad), fa.softmax_cross_entropy.value_and_grad(x, target)[1], near_zero=1)
+
+    def test_classes_that_do_not_exist_are_nan(self, gpu, rng):
+        x = rng.normal(size=(4, 5)).astype(np.float32)
+        value, grad = fa.softmax_cross_entropy.value_and_grad(gpu.array(x), gpu.array(np.array([0, 5, -1, 4])), reduction="none")
+        assert np.isnan(gpu.numpy(value)).tolist() == [False, True, True, False]
+        assert np.isnan(gpu.numpy(grad)).all(axis=1).tolist() == [False, True, True, False]
+
+    def test_many_rows(self, gpu, rng):
+        x, target = rng.normal(size=(1500, 3)).astype(np.float32), rng.integers(0, 3, 1500)
+        self.check(gpu, x, target)
+
+    def test_mistakes(self, gpu):
+        x, loss = gpu.array(np.ones((2, 3), np.float32)), fa.softmax_cross_entropy
+        with pytest.raises(ValueError, match=r"which is neither \(2,\) for classes nor \(2, 3\) for probabilities"):
+            loss(x, gpu.array(np.zeros(3, int)))
+        with pytest.raises(TypeError, match="classes must be integers, not float32"):
+            loss(x, gpu.array(np.zeros(2, np.float32)))
+        with pytest.raises(TypeError, match="so target must be one too"):
+            loss(x, np.zeros(2, int))
+        with pytest.raises(ValueError, match="reduction must be"):
+            loss(x, gpu.array(np.zeros(2, int)), reduction="batchmean")
+        with pytest.raises(ValueError, match="label_smoothing must be"):
+            loss(x, gpu.array(np.zeros(2, int)), label_smoothing=2)

@@ -199,6 +199,6 @@ def target(capability):
     return SimpleNamespace(
         cuda=cuda, word=types.int64, device=device_function, load=load, store=store, quotient=quotient, access=access,
         formulas=formulas, fma=fma, exp2=exp2_approximately, log1p=math.log1p,
-        number=lambda storage: types.float64 if storage == "float64" else types.float32,
+        number=lambda storage: types.float64 if storage == "float64" else types.float32, integer=lambda name: getattr(types, name),
         from_word=lambda storage: from_bits if storage == "float64" else single,
     )  # fmt: skip

@@ -26,3 +26,8 @@ class Kernel:
 def lanes(storage):
     """How many numbers a thread reads at once."""
     return VECTOR // SIZES[storage]
+
+
+def computed_as(storage):
+    """The type in which numbers of a storage are computed, itself a storage."""
+    return "float64" if storage == "float64" else "float32"

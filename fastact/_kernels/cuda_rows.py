@@ -80,71 +80,61 @@ def exponentials(target, storage):
     return SimpleNamespace(anchor=anchor, difference=difference, exponential=exponential, add=add, scaled=scaled)
 
 
-def gathering(target, storage, team):
-    """What a team knows together: functions of (m, total, low) and of (total, low) of each of its threads.
+def gathering(target, storage, team, sums=1, with_largest=True):
+    """gather(state, c, c_low): what the threads of a team know, made what the team knows.
 
-    All threads of a warp must call them, those of a bigger team once in a kernel.
+    The state is m, if ``with_largest``, and then as many sums, each of two numbers; the first is of terms exp((x - m) c). All
+    threads of a warp must call it, those of a bigger team once in a kernel, whose shared memory it takes.
     """
     cuda, word, T = target.cuda, target.word, target.number(storage)
     e = exponentials(target, storage)
     anchor, difference, exponential, add, scaled = e.anchor, e.difference, e.exponential, e.add, e.scaled
-    span = min(team, WARP)
-    steps = span.bit_length() - 1
-    warps = team // WARP
+    steps, warps = min(team, WARP).bit_length() - 1, team // WARP
+    first = 1 if with_largest else 0
+    length = first + 2 * sums
+    shared_length = length * WARP
     zero, nothing = T(0), T(-np.inf)
-    three_each, two_each = 3 * WARP, 2 * WARP
 
     @target.device
-    def add_within_warp(total, low):
-        for k in range(steps):
-            mask = 1 << k
-            other, other_low = cuda.shfl_xor_sync(EVERYONE, total, mask), cuda.shfl_xor_sync(EVERYONE, low, mask)
-            total, low = add(total, low + other_low, other)
-        return total, low
-
-    @target.device
-    def within_warp(m, total, low, c, c_low):
-        together = m
-        for k in range(steps):
-            other = cuda.shfl_xor_sync(EVERYONE, together, 1 << k)
-            together = other if other > together else together
-        high, rest = difference(anchor(m), anchor(together), c, c_low)
-        total, low = scaled(total, low, exponential(high, rest))
-        total, low = add_within_warp(total, low)
-        return together, total, low
+    def within_warp(state, c, c_low):
+        if with_largest:
+            m = state[0]
+            for k in range(steps):
+                other = cuda.shfl_xor_sync(EVERYONE, m, 1 << k)
+                m = other if other > m else m
+            high, rest = difference(anchor(state[0]), anchor(m), c, c_low)
+            state[0] = m
+            state[1], state[2] = scaled(state[1], state[2], exponential(high, rest))
+        for j in range(sums):
+            total, low = state[first + 2 * j], state[first + 2 * j + 1]
+            for k in range(steps):
+                other, other_low = cuda.shfl_xor_sync(EVERYONE, total, 1 << k), cuda.shfl_xor_sync(EVERYONE, low, 1 << k)
+                total, low = add(total, low + other_low, other)
+            state[first + 2 * j], state[first + 2 * j + 1] = total, low
 
     if team <= WARP:
-        return SimpleNamespace(exponentials=e, gather=within_warp, add_up=add_within_warp)
+        return within_warp
 
     @target.device
-    def gather(m, total, low, c, c_low):
-        parts = cuda.shared.array(three_each, T)
-        m, total, low = within_warp(m, total, low, c, c_low)
-        lane = word(cuda.threadIdx.x) % WARP
+    def gather(state, c, c_low):
+        parts = cuda.shared.array(shared_length, T)
+        within_warp(state, c, c_low)
+        thread = word(cuda.threadIdx.x)
+        lane = thread % WARP
         if lane == 0:
-            at = word(cuda.threadIdx.x) // WARP * 3
-            parts[at], parts[at + 1], parts[at + 2] = m, total, low
+            for j in range(length):
+                parts[thread // WARP * length + j] = state[j]
         cuda.syncthreads()
-        m, total, low = nothing, zero, zero
+        for j in range(length):
+            state[j] = zero
+        if with_largest:
+            state[0] = nothing
         if lane < warps:
-            m, total, low = parts[lane * 3], parts[lane * 3 + 1], parts[lane * 3 + 2]
-        return within_warp(m, total, low, c, c_low)
+            for j in range(length):
+                state[j] = parts[lane * length + j]
+        within_warp(state, c, c_low)
 
-    @target.device
-    def add_up(total, low):
-        parts = cuda.shared.array(two_each, T)
-        total, low = add_within_warp(total, low)
-        lane = word(cuda.threadIdx.x) % WARP
-        if lane == 0:
-            at = word(cuda.threadIdx.x) // WARP * 2
-            parts[at], parts[at + 1] = total, low
-        cuda.syncthreads()
-        total, low = zero, zero
-        if lane < warps:
-            total, low = parts[lane * 2], parts[lane * 2 + 1]
-        return add_within_warp(total, low)
-
-    return SimpleNamespace(exponentials=e, gather=gather, add_up=add_up)
+    return gather
 
 
 def moving(target, storage, width, vectors, team):
@@ -184,22 +174,22 @@ def moving(target, storage, width, vectors, team):
 
 
 def summing(target, storage, held):
-    """absorb(values, m, total, low, c, c_low): the sum with the terms of ``held`` elements more."""
+    """absorb(values, state, c, c_low): m and the sum of terms, with those of ``held`` elements more."""
     e = exponentials(target, storage)
     anchor, difference, exponential, add, scaled = e.anchor, e.difference, e.exponential, e.add, e.scaled
 
     @target.device
-    def absorb(values, m, total, low, c, c_low):
-        above = m
+    def absorb(values, state, c, c_low):
+        m = state[0]
         for k in range(held):
-            above = values[k] if values[k] > above else above
-        at = anchor(above)
-        high, rest = difference(anchor(m), at, c, c_low)
-        total, low = scaled(total, low, exponential(high, rest))
+            m = values[k] if values[k] > m else m
+        at = anchor(m)
+        high, rest = difference(anchor(state[0]), at, c, c_low)
+        total, low = scaled(state[1], state[2], exponential(high, rest))
         for k in range(held):
             high, rest = difference(values[k], at, c, c_low)
             total, low = add(total, low, exponential(high, rest))
-        return above, total, low
+        state[0], state[1], state[2] = m, total, low
 
     return absorb
 
@@ -237,7 +227,7 @@ def forward(target, function, storage, width, vectors, team, looped, inner):
     cuda, word, T, from_word = target.cuda, target.word, target.number(storage), target.from_word(storage)
     log1p, held = target.log1p, width * vectors
     fetch, put = moving(target, storage, width, vectors, team)
-    gather = gathering(target, storage, team).gather
+    gather = gathering(target, storage, team)
     absorb = summing(target, storage, held)
     e = exponentials(target, storage)
     anchor, difference, exponential = e.anchor, e.difference, e.exponential
@@ -266,17 +256,19 @@ def forward(target, function, storage, width, vectors, team, looped, inner):
         count = n if is_row else word(0)
         locate(addresses, row if is_row else word(0), inner_count, starts, strides)
         step, start = strides[2], thread % team * width
-        m, total, low = nothing, zero, zero
+        state = cuda.local.array(3, T)
+        state[0], state[1], state[2] = nothing, zero, zero
         if looped:
             first = start
             while first < count:
                 take(values, addresses[0], step, first, count, sign)
-                m, total, low = absorb(values, m, total, low, c, c_low)
+                absorb(values, state, c, c_low)
                 first += stride
         else:
             take(values, addresses[0], step, start, count, sign)
-            m, total, low = absorb(values, m, total, low, c, c_low)
-        m, total, low = gather(m, total, low, c, c_low)
+            absorb(values, state, c, c_low)
+        gather(state, c, c_low)
+        m, total, low = state[0], state[1], state[2]
         at, undefined = anchor(m), m - m
         logarithm = log1p((total - one) + low)
         if of_row:
@@ -312,7 +304,7 @@ def backward(target, function, storage, width, vectors, team, looped, inner):
     cuda, word, T, from_word, fma = target.cuda, target.word, target.number(storage), target.from_word(storage), target.fma
     held = width * vectors
     fetch, put = moving(target, storage, width, vectors, team)
-    add_up = gathering(target, storage, team).add_up
+    gather = gathering(target, storage, team, with_largest=False)
     e = exponentials(target, storage)
     difference, exponential, add = e.difference, e.exponential, e.add
     logarithmic = function == "log_softmax_backward"
@@ -328,7 +320,8 @@ def backward(target, function, storage, width, vectors, team, looped, inner):
         fetch(values, held, addresses[1], strides[5], first, count, absent)
 
     @target.device
-    def absorb(values, total, low):
+    def absorb(values, state):
+        total, low = state[0], state[1]
         for k in range(held):
             g, y = values[k], values[held + k]
             if logarithmic:
@@ -337,7 +330,7 @@ def backward(target, function, storage, width, vectors, team, looped, inner):
                 product = y * g
                 rest = fma(y, g, -product)
                 total, low = add(total, low + (rest if rest == rest else zero), product)
-        return total, low
+        state[0], state[1] = total, low
 
     def kernel(rows, n, inner_count, starts, strides, numbers):
         values = cuda.local.array(both, T)
@@ -349,17 +342,19 @@ def backward(target, function, storage, width, vectors, team, looped, inner):
         count = n if is_row else word(0)
         locate(addresses, row if is_row else word(0), inner_count, starts, strides)
         start = thread % team * width
-        total, low = zero, zero
+        state = cuda.local.array(2, T)
+        state[0], state[1] = zero, zero
         if looped:
             first = start
             while first < count:
                 take(values, addresses, strides, first, count)
-                total, low = absorb(values, total, low)
+                absorb(values, state)
                 first += stride
         else:
             take(values, addresses, strides, start, count)
-            total, low = absorb(values, total, low)
-        total, low = add_up(total, low)
+            absorb(values, state)
+        gather(state, one, zero)
+        total, low = state[0], state[1]
         first = start
         while first < count:
             if looped:
