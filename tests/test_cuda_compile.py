@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from cases import FROM_OUTPUT, NAMES, ROWS
 
-from fastact._kernels import cuda_elementwise, cuda_rows
+from fastact._kernels import cuda_elementwise, cuda_losses, cuda_rows
 from fastact import gpu
 from fastact._kernels.cuda_kernels import SIZES, lanes
 
@@ -71,6 +71,27 @@ def row_cases():
                     yield f"{name}_{shape}", factory, storage, (name, storage, width, vectors, team, looped, team == 1)
 
 
+def loss_cases():
+    """(name, factory, storage, specification)"""
+    for shape, vectors, team, looped in (("8", 1, 8, False), ("warp", 4, 32, False), ("long", 4, 512, False), ("looped", 2, 512, True)):
+        for labels in ("int64", None):
+            for with_grad in (True, False):
+                for weighted in (False, True):
+                    for storage in STORAGES:
+                        if not EVERYTHING and (not with_grad or weighted or storage not in ("float32", "bfloat16")
+                                               or shape not in ("looped", "long") or labels is None and shape == "long"):  # fmt: skip
+                            continue
+                        if weighted and labels is None:
+                            continue
+                        held = gpu.HELD[SIZES[storage]] // (1 if labels else 2)
+                        count = max(1, min(vectors, held // lanes(storage)))
+                        name = f"cross_entropy_{shape}_{labels or 'probabilities'}" + "_grad" * with_grad + "_weighted" * weighted
+                        yield name, cuda_losses.cross_entropy, storage, (
+                            storage, labels, storage, lanes(storage), count, team, looped, False, with_grad, weighted)  # fmt: skip
+    yield "total_weight", cuda_losses.total_weight, "float32", ("bfloat16", "int32", True, True)
+    yield "add_up", cuda_losses.add_up, "float32", ("float32",)
+
+
 def compiled(factory, specification, arch):
     kernel = factory(cuda_launch.target(arch), *specification)
     try:
@@ -113,9 +134,12 @@ def test_elementwise(arch, name, factory, storage, specification):
         assert len(re.findall(r"st\.global\S*\.v[24]", result.ptx)) == 1
 
 
-@pytest.mark.parametrize("name, factory, storage, specification", [pytest.param(*case, id=f"{case[0]}-{case[2]}") for case in row_cases()])
+@pytest.mark.parametrize("name, factory, storage, specification",
+                         [pytest.param(*case, id=f"{case[0]}-{case[2]}") for case in (*row_cases(), *loss_cases())])  # fmt: skip
 def test_rows(arch, name, factory, storage, specification):
     result = compiled(factory, specification, arch)
     check(name, storage, result, arch)
-    if specification[2] > 1:
+    if lanes(storage) in specification:
         assert re.search(r"ld\.global\S*\.v[24]", result.ptx)
+    if name.startswith("softmax") and lanes(storage) in specification or name.endswith("_grad"):
+        assert re.search(r"st\.global\S*\.v[24]", result.ptx)
