@@ -19,7 +19,6 @@ from fastact.table import GATED as GATED_ROWS
 
 SIZES = (2**16, 2**20, 2**24)
 """Elements: in the second-level cache, in the last-level cache, in memory."""
-ALL_SIZES = tuple(2**k for k in range(4, 27, 2))
 SHAPES = ((1024, 1000), (256, 32000), (4096, 4096), (4096, 64))
 FEATURES = 256
 """Of the layer before a loss."""

@@ -1,7 +1,8 @@
 """The full run: figures to a file, then tables and plots from it.
 
-Slices of the plan run in processes of their own, and what is in the file already is not measured again unless it was
-disturbed: so a run that was cut off, or stopped after ``--minutes``, is continued by the same command.
+Slices of the plan run in processes of their own, and what is in the file already is not measured again: so a run that was cut
+off, or stopped after ``--minutes``, is continued by the same command. Cells that others disturbed are measured once more at the
+end.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import multiprocessing
 import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fastact as fa
@@ -58,41 +59,59 @@ SLICES = {
 def cells_of(part, threads):
     from . import measure
 
+    threads = 1 if part.serial else threads
     found = measure.cells_of_cases([], part.sizes, part.shapes, part.settings, threads)
     found += measure.cells_of_calls([], threads) + measure.cells_of_training(threads)
     return [cell for cell in found if cell.kind in part.kinds]
 
 
-def measure_slice(name, threads, file, compiled, end):
-    """Measure what the file lacks, until the end, and keep each result at once. In a process of its own."""
+def known(file):
+    """Cell -> what the file holds of it."""
+    return {result.cell: result for result in results.load(file)[1]} if file.exists() else {}
+
+
+def measure_cells(cells, file, compiled, end):
+    """Measure these, all on as many threads, until the end, and keep each result at once. In a process of its own."""
     from . import measure, peers
 
-    part = SLICES[name]
-    threads = 1 if part.serial else threads
-    peers.set_num_threads(threads)
-    machine = measure.machine()
-    found = {}
-    if file.exists():
-        known, kept = results.load(file)
-        if known != machine:
-            different = [key for key in machine if known.get(key) != machine[key]]
-            sys.exit(f"{file} holds figures of another machine or other versions ({', '.join(different)})")
-        found = {result.cell: result for result in kept}
+    peers.set_num_threads(cells[0].threads)
+    machine, found = measure.machine(), known(file)
+    if found and (before := results.load(file)[0]) != machine:
+        different = ", ".join(key for key in machine if before.get(key) != machine[key])
+        sys.exit(f"{file} holds figures of another machine or other versions ({different})")
 
     def keep(result):
         found[result.cell] = result
         results.save(file, machine, list(found.values()))
         if time.time() > end:
-            sys.exit(f"out of time in {name}: the same command goes on from here")
-
-    cells = [cell for cell in cells_of(part, threads) if cell not in found or found[cell].disturbed]
-    print(f"{name}: {len(cells)} cells", flush=True)
+            sys.exit("out of time: the same command goes on from here")
 
     def libraries(cell):
         wanted = compiled and MEDIUM in cell.setting.shape
         return [library for library in peers.LIBRARIES if wanted or library != peers.COMPILED]
 
     measure.measure_all(cells, libraries, keep=keep, **TURNS)
+
+
+def measure_slices(names, sizes, threads, file, compiled, end):
+    """First what the file lacks, then what was disturbed; the exit status of what stopped it, or 0."""
+    context = multiprocessing.get_context("spawn")
+    for again in (False, True):
+        for name in names:
+            part = replace(SLICES[name], sizes=sizes) if sizes else SLICES[name]
+            there = known(file)
+            cells = [cell for cell in cells_of(part, threads) if (cell in there) == again]
+            cells = [cell for cell in cells if not again or there[cell].disturbed]
+            if not cells:
+                continue
+            print(f"{name}: {len(cells)} cells{' that were disturbed' * again}", flush=True)
+            # XLA takes its number of threads from its process at its start, and a crash costs one slice only.
+            work = context.Process(target=measure_cells, args=(cells, file, compiled, end))
+            work.start()
+            work.join()
+            if work.exitcode:
+                return work.exitcode
+    return 0
 
 
 # Documents ------------------------------------------------------------------------------------------------------------
@@ -152,6 +171,9 @@ def main():
         metavar="NAME",
         help=f"of {', '.join(SLICES)}; none: only write",
     )
+    parser.add_argument(
+        "--sizes", nargs="+", type=compare.size, metavar="N", help="elements, such as 2^26, instead of the plan's"
+    )
     parser.add_argument("--minutes", type=float, default=24 * 60, help="stop measuring after so long")
     parser.add_argument("--threads", type=int, default=fa.get_num_threads(), help="of each library")
     parser.add_argument("--compiled", action="store_true", help="PyTorch compiled too, at 2^20 elements: minutes more")
@@ -164,22 +186,15 @@ def main():
     )
     arguments = parser.parse_args()
     end = time.time() + 60 * arguments.minutes
-    context = multiprocessing.get_context("spawn")
-    for name in arguments.slices:
-        # XLA takes its number of threads from this process at its start, and a crash costs one slice only.
-        work = context.Process(
-            target=measure_slice, args=(name, arguments.threads, arguments.append, arguments.compiled, end)
-        )
-        work.start()
-        work.join()
-        if work.exitcode:
-            break
+    status = measure_slices(
+        arguments.slices, arguments.sizes, arguments.threads, arguments.append, arguments.compiled, end
+    )
     if not arguments.append.exists():
         parser.error(f"there is no {arguments.append}")
     machine, found = results.load(arguments.append)
     write_documents(machine, found, arguments.docs)
     print("\n\n".join(render.summary(found)))
-    sys.exit(work.exitcode if arguments.slices else 0)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

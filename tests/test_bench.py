@@ -5,6 +5,7 @@ import functools
 import math
 import subprocess
 import sys
+import types
 import warnings
 from dataclasses import replace
 
@@ -214,37 +215,50 @@ class TestReport:
         assert kinds == {kind for part in report.SLICES.values() for kind in part.kinds}
         assert all(report.cells_of(part, 2) for part in report.SLICES.values())
 
-    def test_continues_a_file(self, tmp_path, monkeypatch, capsys):
-        """What is there is kept, what was disturbed or is missing is measured, another machine's file is refused."""
+    @pytest.fixture
+    def report(self, monkeypatch):
+        """The module, which measures nothing, in this process, and has one small slice."""
         report = pytest.importorskip("fastact.bench.report")
-        file, asked = tmp_path / "r.json", []
-        monkeypatch.setattr(peers, "set_num_threads", lambda n: None)
-        monkeypatch.setattr(report, "SLICES", {"some": report.Slice(("optimizer",), (16, 32))})
-        cells = report.cells_of(report.SLICES["some"], 2)
-        there = [Result(cells[0], 2, {"fastact": 1.0}, False), Result(cells[1], 2, {"fastact": 1.0}, True)]
-        results.save(file, measure.machine(), there)
+
+        class Here:
+            def __init__(self, target, args):
+                self.start, self.exitcode = functools.partial(target, *args), 0
+
+            def join(self):
+                pass
 
         def fake(cell, libraries, **turns):
-            asked.append(cell)
+            self.asked.append(cell)
             return Result(cell, 2, {"fastact": 2.0}, False)
 
+        self.asked = []
         monkeypatch.setattr(measure, "measure_case", fake)
-        report.measure_slice("some", 2, file, False, math.inf)
-        assert asked == cells[1:]
-        assert [r.seconds["fastact"] for r in results.load(file)[1]] == [1.0] + [2.0] * (len(cells) - 1)
-
-        results.save(file, {"cpu": "another"}, there)
-        with pytest.raises(SystemExit, match="another machine"):
-            report.measure_slice("some", 2, file, False, math.inf)
-
-    def test_stops_when_time_is_up(self, tmp_path, monkeypatch):
-        report = pytest.importorskip("fastact.bench.report")
         monkeypatch.setattr(peers, "set_num_threads", lambda n: None)
-        monkeypatch.setattr(
-            measure, "measure_case", lambda cell, libraries, **turns: Result(cell, 2, {"fastact": 2.0}, False)
-        )
+        monkeypatch.setattr(report.multiprocessing, "get_context", lambda _: types.SimpleNamespace(Process=Here))
+        monkeypatch.setattr(report, "SLICES", {"some": report.Slice(("optimizer",), (16, 32))})
+        return report
+
+    def test_continues_a_file(self, tmp_path, report):
+        """What is there is kept, what is missing is measured, then what was disturbed."""
+        file, cells = tmp_path / "r.json", report.cells_of(report.SLICES["some"], 2)
+        there = [Result(cell, 2, {"fastact": 1.0}, disturbed) for cell, disturbed in zip(cells, (False, True))]
+        results.save(file, measure.machine(), there)
+        assert report.measure_slices(["some"], None, 2, file, False, math.inf) == 0
+        assert self.asked == [*cells[2:], cells[1]]
+        seconds = {r.cell: r.seconds["fastact"] for r in results.load(file)[1]}
+        assert [seconds[cell] for cell in cells] == [1.0] + [2.0] * (len(cells) - 1)
+        report.measure_slices(["some"], (64,), 2, file, False, math.inf)
+        assert {cell.setting.shape for cell in self.asked[len(cells) - 1 :]} == {(64,)}
+
+    def test_refuses_another_machine_s_file(self, tmp_path, report):
+        cells = report.cells_of(report.SLICES["some"], 2)
+        results.save(tmp_path / "r.json", {"cpu": "another"}, [Result(cells[0], 2, {"fastact": 1.0}, False)])
+        with pytest.raises(SystemExit, match="another machine"):
+            report.measure_slices(["some"], None, 2, tmp_path / "r.json", False, math.inf)
+
+    def test_stops_when_time_is_up(self, tmp_path, report):
         with pytest.raises(SystemExit, match="goes on from here"):
-            report.measure_slice("optimizers", 2, tmp_path / "r.json", False, 0)
+            report.measure_slices(["some"], None, 2, tmp_path / "r.json", False, 0)
         assert len(results.load(tmp_path / "r.json")[1]) == 1
 
 
