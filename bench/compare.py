@@ -12,8 +12,8 @@ import fastact as fa
 from . import cases, results
 
 QUICK = {"rounds": 3, "seconds": 0.005}
-SHORT, CALLS = ("forward", "backward", "rows", "loss"), ("relu", "sigmoid", "gelu")
-"""What there is time for in a minute: kinds of functions, and whose calls to look at."""
+SHORT, FEW = ("forward", "backward", "rows", "loss"), ("relu", "sigmoid", "gelu")
+"""What there is time for in a minute: kinds of functions, and those to look at on large arrays and on almost none."""
 THOROUGH = {"rounds": 5, "seconds": 0.01, "attempts": 2}
 
 
@@ -43,7 +43,7 @@ def add_options(parser):
         nargs="+",
         type=size,
         metavar="N",
-        help="elements, such as 2^20; else 2^20, and for named functions 2^24 too",
+        help="elements, such as 2^20; else 2^20, and 2^24 for some or for those that are named",
     )
     add("--shapes", nargs="+", type=shape, metavar="RxC", help="of functions and losses of rows, such as 1024x1000")
     add("--dtypes", nargs="+", choices=cases.DTYPES, default=["float32"], help="types of the arrays")
@@ -74,8 +74,11 @@ def cells_for(arguments):
     found = measure.cells_of_cases(names, sizes, shapes, settings, threads)
     if not names:
         found = [cell for cell in found if cell.kind in SHORT]
+        if not arguments.sizes:
+            large = measure.cells_of_cases(FEW, cases.SIZES[2:], (), settings, threads)
+            found += [cell for cell in large if cell.kind == "forward"]
     if settings == [{"dtype": "float32", "layout": cases.CONTIGUOUS, "out": True}]:
-        found += measure.cells_of_calls(names or CALLS, threads)
+        found += measure.cells_of_calls(names or FEW, threads)
         found += measure.cells_of_training(threads) if "training" in names else []
     return found
 

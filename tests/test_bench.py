@@ -272,6 +272,13 @@ class TestSizes:
 
 
 class TestCommand:
+    def test_looks_at_large_arrays_and_calls_too(self):
+        parser = argparse.ArgumentParser()
+        compare.add_options(parser)
+        cells = compare.cells_for(parser.parse_args([]))
+        assert {cell.setting.shape for cell in cells if cell.kind == "forward"} == {(2**20,), (2**24,)}
+        assert {cell.kind for cell in cells} == {"forward", "backward", "rows", "loss", "call"} and len(cells) < 100
+
     def test_prints_ratios(self, tmp_path):
         file = tmp_path / "r.json"
         command = [sys.executable, "-m", "fastact", "bench", "relu", "softmax", "--sizes", "2^10", "--shapes", "8x16"]
