@@ -91,6 +91,11 @@ def measured_on(machine, threads):
     return line + (f". Not installed: {', '.join(machine['missing'])}." if machine["missing"] else ".")
 
 
+def count(results):
+    disturbed = sum(result.disturbed for result in results)
+    return f"{len(results)} cells" + f", {disturbed} of them disturbed" * (disturbed > 0)
+
+
 def summary(results):
     """The geometric mean over the elementwise float32 cells, against each library and the best, and where we are slower."""
     cells = [result for result in plain(results, *ELEMENTWISE) if result.best]
@@ -108,12 +113,12 @@ def summary(results):
             )
             yield (
                 f"Elementwise functions, float32, {title}: {mean:.2f} times as fast as the fastest other library (geometric mean of "
-                f"{len(some)} cells). Against each (cells): {', '.join(means)}."
+                f"{count(some)}). Against each (cells): {', '.join(means)}."
             )
     compared = [result for result in results if result.best]
     slower = sorted((result for result in compared if result.ratio(result.best) < 1), key=lambda r: r.ratio(r.best))
     yield (
-        f"Slower than the fastest other library in {len(slower)} of {len(compared)} cells{':' if slower else '.'}"
+        f"Slower than the fastest other library in {len(slower)} of {count(compared)}{':' if slower else '.'}"
         + "".join(f"\n- {r.ratio(r.best):.2f} {label(r)} ({r.describe()}), {r.best}" for r in slower)
     )
 
