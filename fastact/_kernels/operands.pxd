@@ -28,6 +28,8 @@ cdef inline Storage computed(Storage storage) noexcept nogil:
     return DOUBLE if storage == DOUBLE else FLOAT
 
 cdef inline char* address(Operand* operand, Py_ssize_t row) noexcept nogil:
+    if row < operand.inner:
+        return operand.data + row * operand.row  # nearly always: a division takes as long as a dozen elements
     return operand.data + row // operand.inner * operand.block + row % operand.inner * operand.row
 
 cdef inline bint stand_side_by_side(Operand* operand, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t size) noexcept nogil:

@@ -30,8 +30,7 @@ cdef struct CrossEntropy:
     char* scratch          # n elements if it does
     Py_ssize_t ahead       # elements from here to a row that will be needed soon, or 0
     double value           # the result
-    double peak, rest      # what one step of the kernel leaves to the next
-    bint label_is_peak
+    bint label_is_peak     # what one step of the kernel leaves to the next
 
 cdef struct CrossEntropyPanel:
     # The same for at most PANEL rows side by side, whose targets are share onehot(label); label -1: the row does not count.

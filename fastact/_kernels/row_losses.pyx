@@ -64,7 +64,7 @@ cdef struct LossJob:
     char* spread             # what is subtracted from the gradient of all rows beside their label, or NULL
     char* spread_weight      # of the classes as float or double, for probabilities, or NULL
     double spread_sum, keep, floor, z_loss, gamma, factor
-    Py_ssize_t unit          # how many rows in order make one of the partial sums
+    int unit                 # the logarithm to base 2 of how many rows in order make one of the partial sums
     double sums[SUMS]
     bint streaming, failed
 
@@ -100,7 +100,7 @@ cdef inline Py_ssize_t label_of(LossJob* job, Py_ssize_t row, double* share) noe
 
 cdef void take_value(LossJob* job, Py_ssize_t row, double value) noexcept nogil:
     """The loss of one row: into its sum, and to where the losses are wanted."""
-    job.sums[row // job.unit] += value
+    job.sums[row >> job.unit] += value
     if job.values.data != NULL:
         set_number(address(&job.values, row), job.storage, value)
 
@@ -333,8 +333,9 @@ cdef double run_losses(LossJob* job) noexcept nogil:
                          and (job.n < SHORT or size >= 4 and stand_side_by_side(&job.x, job.x.inner, job.n, size)))
     job.streaming = (not columns and size >= 4 and job.grad.data != NULL and job.grad.item == size
                      and job.grad.data != job.x.data and job.rows * job.n * size > streaming_from)
-    job.unit = max((job.rows + SUMS - 1) // SUMS, GROUP // job.n, 1)
-    chunk = (PANEL + job.unit - 1) // job.unit * job.unit if columns else job.unit
+    while (<Py_ssize_t>1 << job.unit) < max((job.rows + SUMS - 1) // SUMS, GROUP // job.n):
+        job.unit += 1
+    chunk = max(<Py_ssize_t>PANEL if columns else 1, <Py_ssize_t>1 << job.unit)
     if job.at_label:
         threads = team(job.rows * (5 + (0.02 * size * job.n if job.grad.data != NULL else 0)))
         share(run_labels, job, job.rows, chunk, threads)

@@ -1,0 +1,180 @@
+/* Softmax's terms, sixteen floats at a time: what the loops of rowwise.pxi are where there is AVX-512.
+
+   Vectorised by the compiler those and their sum take 5.0 ns per 16 floats in the first-level cache (Zen 4), these 3.8, of
+   which the sum is 1.3. */
+#ifndef FASTACT_SOFTMAX_H
+#define FASTACT_SOFTMAX_H
+
+#include <stddef.h>
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+
+#define FASTACT_TERMS_BY_HAND 1
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* 2^(k / 16), and what rounding took from it, as a share. */
+static const float sixteenths[16] __attribute__((aligned(64))) = {
+    0x1.000000p+0f, 0x1.0b5586p+0f, 0x1.172b84p+0f, 0x1.2387a6p+0f, 0x1.306fe0p+0f, 0x1.3dea64p+0f, 0x1.4bfdaep+0f, 0x1.5ab07ep+0f,
+    0x1.6a09e6p+0f, 0x1.7a1148p+0f, 0x1.8ace54p+0f, 0x1.9c4918p+0f, 0x1.ae89fap+0f, 0x1.c199bep+0f, 0x1.d5818ep+0f, 0x1.ea4afap+0f};
+static const float sixteenths_low[16] __attribute__((aligned(64))) = {
+    0.000e+00f, 4.629e-08f, -1.199e-08f, 4.730e-08f, 3.193e-08f, 3.621e-08f, -3.099e-08f, -7.475e-09f,
+    1.711e-08f, -3.048e-08f, 5.233e-09f, 6.108e-09f, -1.472e-08f, -5.259e-09f, -6.128e-09f, 5.141e-09f};
+
+/* With n = round(16 z log2(e)) / 16 and r = z - n log(2), of |r| < 0.022, for any z and for the largest one, m,
+
+       exp(z - m) = 2^(n - n_m) exp(-r_m) exp(r),
+
+   in which no difference of two floats is rounded: exp would multiply that error by |z - m|. The term of m comes out as 1.
+   Beyond REACH n has too many digits; there all z that count are so close to m that z - m is exact. */
+typedef struct {
+    __m512 base;   /* m beyond REACH, else 0: z = x - base */
+    __m512 shift;  /* rounds to sixteenths, and adds HEADROOM - n_m */
+    __m512 rest;   /* exp(-r_m) - 1 */
+    __m512 floor;  /* below it terms are 0 */
+} origin_16;
+
+ALWAYS_INLINE __m512 reduced_16(__m512 z, __m512 n)
+{
+    z = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145751953125f), z);
+    return _mm512_fnmadd_ps(n, _mm512_set1_ps(1.428606820309417e-06f), z);
+}
+
+/* exp(r) - 1, plus low */
+ALWAYS_INLINE __m512 growth_16(__m512 r, __m512 low)
+{
+    __m512 p = _mm512_fmadd_ps(r, _mm512_set1_ps(0.16666667f), _mm512_set1_ps(0.5000162f));
+    return _mm512_fmadd_ps(r, _mm512_fmadd_ps(r, p, _mm512_set1_ps(1)), low);
+}
+
+ALWAYS_INLINE origin_16 origin_of_16(__m512 m)
+{
+    const __m512 magic = _mm512_set1_ps(0x1.8p19f), reach = _mm512_set1_ps(208), zero = _mm512_setzero_ps();
+    origin_16 o;
+    __m512 z, n;
+    o.base = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(_mm512_abs_ps(m), reach, _CMP_GT_OQ), m);
+    z = _mm512_sub_ps(m, o.base);
+    n = _mm512_sub_ps(_mm512_fmadd_ps(z, _mm512_set1_ps(1.44269504f), magic), magic);
+    o.shift = _mm512_sub_ps(_mm512_set1_ps(0x1.8p19f + 64), n);
+    o.rest = growth_16(_mm512_sub_ps(zero, reduced_16(z, n)), zero);
+    o.floor = _mm512_sub_ps(m, _mm512_set1_ps(130));
+    return o;
+}
+
+/* Bits of power exp(-r_m), and in missing what rounding took from it, as a share: from a sixteenth power and its own share. */
+ALWAYS_INLINE __m512i power_16(__m512 power, __m512 low, __m512 rest, __m512 *missing)
+{
+    __m512 high = _mm512_fmadd_ps(power, rest, power), error = _mm512_fmadd_ps(power, rest, _mm512_sub_ps(power, high));
+    __m512 inverse = _mm512_fnmadd_ps(high, _mm512_set1_ps(0.5f), _mm512_set1_ps(1.457f)); /* to 5 percent */
+    *missing = _mm512_fmadd_ps(error, inverse, low);
+    return _mm512_castps_si512(high);
+}
+
+/* exp(x - m) 2^HEADROOM; 0 for x < floor. For a row, the sixteen powers are there already, less k 2^19, which is what the
+   index of the power adds when the bits of t are shifted to where the exponent is; for columns they differ. */
+ALWAYS_INLINE __m512 term_of_row_16(__m512 x, origin_16 o, int based, __m512i powers, __m512 missing)
+{
+    __m512 z = based ? _mm512_sub_ps(x, o.base) : x, t = _mm512_fmadd_ps(z, _mm512_set1_ps(1.44269504f), o.shift), p;
+    __m512i bits = _mm512_castps_si512(t), power = _mm512_add_epi32(_mm512_permutexvar_epi32(bits, powers), _mm512_slli_epi32(bits, 19));
+    p = growth_16(reduced_16(z, _mm512_sub_ps(t, o.shift)), _mm512_permutexvar_ps(bits, missing));
+    return _mm512_maskz_fmadd_ps(_mm512_cmp_ps_mask(x, o.floor, _CMP_NLT_UQ), p, _mm512_castsi512_ps(power), _mm512_castsi512_ps(power));
+}
+
+ALWAYS_INLINE __m512 term_of_columns_16(__m512 x, origin_16 o)
+{
+    __m512 z = _mm512_sub_ps(x, o.base), t = _mm512_fmadd_ps(z, _mm512_set1_ps(1.44269504f), o.shift), p, missing;
+    __m512i bits = _mm512_castps_si512(t), power;
+    power = power_16(_mm512_permutexvar_ps(bits, _mm512_load_ps(sixteenths)), _mm512_permutexvar_ps(bits, _mm512_load_ps(sixteenths_low)),
+                     o.rest, &missing);
+    power = _mm512_add_epi32(power, _mm512_slli_epi32(_mm512_andnot_si512(_mm512_set1_epi32(15), bits), 19));
+    p = growth_16(reduced_16(z, _mm512_sub_ps(t, o.shift)), missing);
+    return _mm512_maskz_fmadd_ps(_mm512_cmp_ps_mask(x, o.floor, _CMP_NLT_UQ), p, _mm512_castsi512_ps(power), _mm512_castsi512_ps(power));
+}
+
+ALWAYS_INLINE void add_to_lanes(__m512 y, __m512d *low, __m512d *high)
+{
+    *low = _mm512_add_pd(*low, _mm512_cvtps_pd(_mm512_castps512_ps256(y)));
+    *high = _mm512_add_pd(*high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(y, 1)));
+}
+
+/* The terms of n elements of a row whose largest is m, kept in e unless that is NULL, and added to the lanes of a sum as
+   add_lanes does. e may be x. ahead: the distance to what is to be in the cache next. */
+ALWAYS_INLINE void terms_from(origin_16 o, int based, const float *x, float *e, ptrdiff_t n, ptrdiff_t ahead, __m512d *low, __m512d *high)
+{
+    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const ptrdiff_t whole = n & ~(ptrdiff_t)15, rest = n - whole;
+    /* In place, what the last vector shares with the one before it is loaded first. */
+    const __mmask16 few = (__mmask16)((1u << rest) - 1), counted = whole ? (__mmask16)~(0xffffu >> rest) : few;
+    const __m512 last = !rest ? o.floor : whole ? _mm512_loadu_ps(x + n - 16) : _mm512_maskz_loadu_ps(few, x);
+    __m512 missing, y, z;
+    __m512i powers = power_16(_mm512_load_ps(sixteenths), _mm512_load_ps(sixteenths_low), o.rest, &missing);
+    powers = _mm512_sub_epi32(powers, _mm512_slli_epi32(places, 19));
+    for (ptrdiff_t i = 0; i < whole; i += 16) {
+        _mm_prefetch((const char *)(x + i + ahead), _MM_HINT_T1);
+        z = _mm512_loadu_ps(x + i);
+        __asm__("" : "+v"(z)); /* or else GCC loads it twice */
+        y = term_of_row_16(z, o, based, powers, missing);
+        if (e)
+            _mm512_storeu_ps(e + i, y);
+        add_to_lanes(y, low, high);
+    }
+    if (rest) {
+        y = term_of_row_16(last, o, based, powers, missing);
+        if (e && whole)
+            _mm512_storeu_ps(e + n - 16, y);
+        else if (e)
+            _mm512_mask_storeu_ps(e, few, y);
+        add_to_lanes(_mm512_maskz_mov_ps(counted, y), low, high);
+    }
+}
+
+ALWAYS_INLINE void terms_in_lanes(const float *x, float *e, ptrdiff_t n, float m, ptrdiff_t ahead, __m512d *low, __m512d *high)
+{
+    const origin_16 o = origin_of_16(_mm512_set1_ps(m));
+    if (_mm512_cvtss_f32(o.base) == 0)
+        terms_from(o, 0, x, e, n, ahead, low, high);
+    else
+        terms_from(o, 1, x, e, n, ahead, low, high);
+}
+
+static inline void add_terms_16(const float *x, float *e, ptrdiff_t n, float m, double *total)
+{
+    __m512d low = _mm512_loadu_pd(total), high = _mm512_loadu_pd(total + 8);
+    terms_in_lanes(x, e, n, m, 0, &low, &high);
+    _mm512_storeu_pd(total, low);
+    _mm512_storeu_pd(total + 8, high);
+}
+
+/* The sum as add_up has it. */
+static inline double sum_terms_16(const float *x, float *e, ptrdiff_t n, float m, ptrdiff_t ahead)
+{
+    __m512d low = _mm512_setzero_pd(), high = low;
+    __m256d half;
+    __m128d pair;
+    if (e)
+        terms_in_lanes(x, e, n, m, ahead, &low, &high);
+    else
+        terms_in_lanes(x, NULL, n, m, ahead, &low, &high);
+    low = _mm512_add_pd(low, high);
+    half = _mm256_add_pd(_mm512_castpd512_pd256(low), _mm512_extractf64x4_pd(low, 1));
+    pair = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+    return _mm_cvtsd_f64(pair) + _mm_cvtsd_f64(_mm_unpackhi_pd(pair, pair));
+}
+
+/* The terms of n times width elements, the largest of each column being in m, in their place; width counts whole vectors. */
+static inline void find_terms_16(float *values, const float *m, ptrdiff_t n, ptrdiff_t width)
+{
+    for (ptrdiff_t j = 0; j < width; j += 16) {
+        const origin_16 o = origin_of_16(_mm512_loadu_ps(m + j));
+        for (float *p = values + j; p < values + n * width; p += width)
+            _mm512_storeu_ps(p, term_of_columns_16(_mm512_loadu_ps(p), o));
+    }
+}
+#else
+#define FASTACT_TERMS_BY_HAND 0
+static inline void add_terms_16(const float *x, float *e, ptrdiff_t n, float m, double *total) {}
+static inline double sum_terms_16(const float *x, float *e, ptrdiff_t n, float m, ptrdiff_t ahead) { return 0; }
+static inline void find_terms_16(float *values, const float *m, ptrdiff_t n, ptrdiff_t width) {}
+#endif
+
+#endif
