@@ -5,6 +5,7 @@
 #ifndef FASTACT_SOFTMAX_H
 #define FASTACT_SOFTMAX_H
 
+#include <math.h>
 #include <stddef.h>
 
 #ifdef __AVX512F__
@@ -145,20 +146,79 @@ static inline void add_terms_16(const float *x, float *e, ptrdiff_t n, float m, 
     _mm512_storeu_pd(total + 8, high);
 }
 
-/* The sum as add_up has it. */
-static inline double sum_terms_16(const float *x, float *e, ptrdiff_t n, float m, ptrdiff_t ahead)
+/* The sum of lanes as add_up has it. */
+ALWAYS_INLINE double sum_of_lanes(__m512d low, __m512d high)
 {
-    __m512d low = _mm512_setzero_pd(), high = low;
     __m256d half;
     __m128d pair;
-    if (e)
-        terms_in_lanes(x, e, n, m, ahead, &low, &high);
-    else
-        terms_in_lanes(x, NULL, n, m, ahead, &low, &high);
     low = _mm512_add_pd(low, high);
     half = _mm256_add_pd(_mm512_castpd512_pd256(low), _mm512_extractf64x4_pd(low, 1));
     pair = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
     return _mm_cvtsd_f64(pair) + _mm_cvtsd_f64(_mm_unpackhi_pd(pair, pair));
+}
+
+static inline double sum_terms_16(const float *x, float *e, ptrdiff_t n, float m, ptrdiff_t ahead)
+{
+    __m512d low = _mm512_setzero_pd(), high = low;
+    if (e)
+        terms_in_lanes(x, e, n, m, ahead, &low, &high);
+    else
+        terms_in_lanes(x, NULL, n, m, ahead, &low, &high);
+    return sum_of_lanes(low, high);
+}
+
+/* What the last vector of n elements has that the one before it has not, as add_lanes adds it: the first elements if there is
+   no other vector, else the last of sixteen. */
+typedef struct {
+    ptrdiff_t from;
+    __mmask16 loaded, counted;
+} last_16;
+
+ALWAYS_INLINE last_16 last_of(ptrdiff_t n)
+{
+    const ptrdiff_t rest = n & 15;
+    const __mmask16 few = (__mmask16)((1u << rest) - 1);
+    const last_16 alone = {0, few, few}, overlapping = {n - 16, 0xffff, (__mmask16)~(0xffffu >> rest)};
+    return n < 16 ? alone : overlapping;
+}
+
+/* Sums of a[i] b[i], and of those g[i] whose x[i] is not -inf. */
+#define FASTACT_SUM_16(NAME, A, B, VALUE)                                                                      \
+    static inline double NAME(const float *A, const float *B, ptrdiff_t n)                                     \
+    {                                                                                                          \
+        const __m512 out = _mm512_set1_ps(-INFINITY);                                                          \
+        __m512d low = _mm512_setzero_pd(), high = low;                                                         \
+        ptrdiff_t i = 0;                                                                                       \
+        (void)out;                                                                                             \
+        for (; i + 16 <= n; i += 16) {                                                                         \
+            const __m512 u = _mm512_loadu_ps(A + i), v = _mm512_loadu_ps(B + i);                               \
+            add_to_lanes(VALUE, &low, &high);                                                                  \
+        }                                                                                                      \
+        if (i < n) {                                                                                           \
+            const last_16 last = last_of(n);                                                                   \
+            const __m512 u = _mm512_maskz_loadu_ps(last.loaded, A + last.from);                                \
+            const __m512 v = _mm512_maskz_loadu_ps(last.loaded, B + last.from);                                \
+            add_to_lanes(_mm512_maskz_mov_ps(last.counted, VALUE), &low, &high);                               \
+        }                                                                                                      \
+        return sum_of_lanes(low, high);                                                                        \
+    }
+FASTACT_SUM_16(inner_product_16, a, b, _mm512_mul_ps(u, v))
+FASTACT_SUM_16(sum_where_finite_16, g, x, _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, out, _CMP_NEQ_UQ), u))
+
+/* y = (g - exp(x) total) factor, 0 where x is -inf; for x and total so small that no exp(x) total 2^HEADROOM overflows. */
+static inline void log_gradient_16(const float *x, const float *g, float *y, ptrdiff_t n, float total, float factor)
+{
+    const origin_16 o = origin_of_16(_mm512_setzero_ps());
+    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i powers = _mm512_sub_epi32(_mm512_castps_si512(_mm512_load_ps(sixteenths)), _mm512_slli_epi32(places, 19));
+    for (ptrdiff_t i = 0; i < n; i += 16) {
+        const __mmask16 in = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
+        const __m512 z = _mm512_maskz_loadu_ps(in, x + i);
+        const __mmask16 kept = _mm512_cmp_ps_mask(z, _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ);
+        __m512 e = term_of_row_16(z, o, 0, powers, _mm512_load_ps(sixteenths_low));
+        e = _mm512_fnmadd_ps(_mm512_mul_ps(e, _mm512_set1_ps(total)), _mm512_set1_ps(0x1p-64f), _mm512_maskz_loadu_ps(in, g + i));
+        _mm512_mask_storeu_ps(y + i, in, _mm512_maskz_mul_ps(kept, e, _mm512_set1_ps(factor)));
+    }
 }
 
 /* The terms of n times width elements, the largest of each column being in m, in their place; width counts whole vectors. */
@@ -175,6 +235,9 @@ static inline void find_terms_16(float *values, const float *m, ptrdiff_t n, ptr
 static inline void add_terms_16(const float *x, float *e, ptrdiff_t n, float m, double *total) {}
 static inline double sum_terms_16(const float *x, float *e, ptrdiff_t n, float m, ptrdiff_t ahead) { return 0; }
 static inline void find_terms_16(float *values, const float *m, ptrdiff_t n, ptrdiff_t width) {}
+static inline double inner_product_16(const float *a, const float *b, ptrdiff_t n) { return 0; }
+static inline double sum_where_finite_16(const float *g, const float *x, ptrdiff_t n) { return 0; }
+static inline void log_gradient_16(const float *x, const float *g, float *y, ptrdiff_t n, float total, float factor) {}
 #endif
 
 #endif
