@@ -330,9 +330,11 @@ def _kl_div_value_and_grad(log_probs, probs, *, log_target=False, axis=-1, reduc
 
 def computed_in(dtype):
     """The dtype in which the kernels compute."""
-    if dtype.name not in ("float16", "bfloat16", "float32", "float64"):
+    if dtype.char == "d":
+        return np.float64
+    if dtype.char not in "fe" and dtype.name != "bfloat16":
         raise TypeError(f"losses are for real numbers of 16, 32 or 64 bits, not {dtype}")
-    return np.float64 if dtype == np.float64 else np.float32
+    return np.float32
 
 
 def check_options(reduction, label_smoothing=0.0, z_loss=0.0, gamma=0.0):
@@ -389,9 +391,10 @@ def cross_entropy_terms(target, kind, classes, dtype, reduction, *, weight=None,
     """What the sum over the rows is multiplied by, and the options of the kernel, for logits that are computed in dtype."""
     check_options(reduction, label_smoothing, z_loss, gamma)
     weight = None if weight is None else class_numbers(weight, classes)
-    alpha = float(alpha) if np.ndim(alpha) == 0 else class_numbers(alpha, classes, "alpha")
+    if not isinstance(alpha, float):
+        alpha = float(alpha) if np.ndim(alpha) == 0 else class_numbers(alpha, classes, "alpha")
     ignore_index = operator.index(ignore_index)
-    keep, floor = 1.0 - label_smoothing, label_smoothing / max(classes, 1)
+    keep, floor = float(1 - label_smoothing), label_smoothing / max(classes, 1)
     terms = dict(keep=keep, floor=floor, z_loss=z_loss, gamma=gamma, ignore_index=ignore_index)
     if kind == "probabilities":
         terms["spread_weight"] = None if weight is None else weight.astype(dtype)
@@ -399,10 +402,7 @@ def cross_entropy_terms(target, kind, classes, dtype, reduction, *, weight=None,
     else:
         total = kernels.total_weight(np.ascontiguousarray(target), classes, ignore_index, weight)
         shares = keep * alpha if weight is None else keep * alpha * weight
-        if np.ndim(shares):
-            terms["shares"] = shares
-        else:
-            terms["keep"] = shares
+        terms["keep" if isinstance(shares, float) else "shares"] = shares
         if label_smoothing > 0:
             spread = np.full(classes, floor) if weight is None else floor * weight
             terms |= {"spread": spread.astype(dtype), "spread_sum": spread.sum()}
