@@ -38,7 +38,7 @@ def _sigmoid_focal(alpha, gamma):
 
 NUMBERS = {
     "huber": lambda delta: (0, (_positive("delta", delta),)),
-    "smooth_l1": lambda beta: (0, (_positive("beta", beta, or_zero=True),)),
+    "smooth_l1": lambda beta: (int(beta == 1), (_positive("beta", beta, or_zero=True),)),
     "sigmoid_focal": _sigmoid_focal,
     "poisson_nll": lambda log_input, full, eps: (
         2 * (not log_input) + bool(full), (_positive("eps", eps, or_zero=True),)),

@@ -111,8 +111,7 @@ ACTIVATIONS = (
         source="Misra 2019, arXiv:1908.08681"),
     Row("softplus", "Smooth rectifier, exact, without a threshold.", "log(1 + exp(beta x)) / beta", "s(beta x)",
         (2.5, 2.5), (1.25, 1.25), parameters=(("beta", 1.0),), from_output=True, source="Dugas et al. 2000", by_hand=True),
-    Row("softsign", "Softsign.", "x / (1 + |x|)", "1 / (1 + |x|)^2", (0.6, 1), (1, 1.5), cheap=True,
-        source="Bergstra et al. 2009"),
+    Row("softsign", "Softsign.", "x / (1 + |x|)", "1 / (1 + |x|)^2", (0.6, 1), (1, 1.5), source="Bergstra et al. 2009"),
     Row("softshrink", "Soft shrinkage.", "sign(x) max(|x| - lambd, 0)", "1 if |x| > lambd else 0",
         parameters=(("lambd", 0.5),), cheap=True, source="Donoho 1995"),
     Row("hardshrink", "Hard shrinkage.", "x if |x| > lambd else 0", "1 if |x| > lambd else 0",
@@ -126,8 +125,7 @@ ACTIVATIONS = (
         "alpha if 0 < alpha x + beta < 1 else 0", (1, 1), (0.5, 0.5),
         parameters=(("alpha", 1 / 6), ("beta", 0.5)), cheap=True, source="Courbariaux et al. 2015, arXiv:1511.00363"),
     Row("hardswish", "Piecewise quadratic approximation of silu.", "x min(max(x + 3, 0), 6) / 6",
-        "0 if x <= -3, 1 if x >= 3, else x / 3 + 1/2", (1.1, 1.75), (1.1, 1.1), cheap=True,
-        source="Howard et al. 2019, arXiv:1905.02244"),
+        "0 if x <= -3, 1 if x >= 3, else x / 3 + 1/2", (1.1, 1.75), (1.1, 1.1), source="Howard et al. 2019, arXiv:1905.02244"),
     Row("logsigmoid", "Logarithm of the logistic sigmoid.", "-log(1 + exp(-x))", "s(-x)", (2, 1.75), (1, 1.25),
         from_output=True, by_hand=True),
     Row("squareplus", "Algebraic smooth rectifier.", "(x + sqrt(x^2 + b)) / 2", "(1 + x / sqrt(x^2 + b)) / 2",
@@ -174,6 +172,7 @@ class LossRow:
     kernels: tuple[str, ...] = ()
     numbers: int = 0
     cheap: bool = False
+    by_hand: bool = False
     source: str = ""
 
     def __post_init__(self):
@@ -184,7 +183,7 @@ ELEMENTWISE_LOSSES = (
     LossRow("sigmoid_cross_entropy", "Binary cross-entropy from logits: between a target and the sigmoid of a logit.",
             "pos_weight target softplus(-logits) + (1 - target) softplus(logits)",
             "(1 - target) s(logits) - pos_weight target s(-logits)", (2, 2), (2.5, 2.5), ("logits", "target", "pos_weight"),
-            "Usually from 0 to 1.", source="Good 1952"),
+            "Usually from 0 to 1.", by_hand=True, source="Good 1952"),
     LossRow("binary_cross_entropy", "Binary cross-entropy of probabilities.",
             "-target log(input) - (1 - target) log(1 - input)", "(input - target) / (input (1 - input))", (2.5, 2.5), (2.5, 2.5),
             target="From 0 to 1.", source="Good 1952"),
@@ -197,7 +196,8 @@ ELEMENTWISE_LOSSES = (
             (2, 2), (0.5, 0.5), parameters=(("delta", 1.0),), numbers=1, cheap=True, source="Huber 1964"),
     LossRow("smooth_l1", "Smooth L1 loss: huber with delta = beta, divided by beta; the absolute error for a beta of 0.",
             "d^2 / (2 beta) if |d| < beta else |d| - beta / 2, d = input - target", "min(max(d / beta, -1), 1)",
-            (2, 2), (0.5, 0.5), parameters=(("beta", 1.0),), numbers=1, cheap=True, source="Girshick 2015, arXiv:1504.08083"),
+            (2, 2), (0.5, 0.5), parameters=(("beta", 1.0),), numbers=1, kernels=("smooth_l1", "smooth_l1_of_one"), cheap=True,
+            source="Girshick 2015, arXiv:1504.08083"),
     LossRow("log_cosh", "Logarithm of the hyperbolic cosine of the error.", "log(cosh(input - target))",
             "tanh(input - target)", (3, 3), (1.5, 1.5), source="Green 1990"),
     LossRow("hinge", "Hinge loss.", "max(0, 1 - input target)", "-target if input target < 1 else 0", (0.5, 0.5), (0.5, 0.5),

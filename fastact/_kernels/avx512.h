@@ -376,9 +376,40 @@ ALWAYS floats times_gate(floats m, floats y)
 
 #define FASTACT_BODY(...) FASTACT_LOOP(__VA_ARGS__)
 
+/* b log(1 + exp(-x)) + c log(1 + exp(x)), and its derivative; b = t w counts for class 1, c = 1 - t for class 0 */
+ALWAYS floats cross_entropy_of(floats x, floats t, floats w, floats *slope)
+{
+    const __mmask16 up = positive(x);
+    floats a = absolute(x), b = times(t, w), c = minus(all(1), t);
+    floats wrong = _mm512_mask_mov_ps(b, up, c), right = _mm512_mask_mov_ps(c, up, b);
+    floats main = times(wrong, a), l = sum_of(log_logistic(a, NULL)), s = sum_of(logistic(a, NULL));
+    const __mmask16 far = beyond(a, LOGISTIC_END);
+    if (__builtin_expect(far, 0)) {
+        l = _mm512_mask_mov_ps(l, far, decayed(a, all(0), all(1), all(0.5f)));
+        s = _mm512_mask_mov_ps(s, far, decayed(a, all(0), all(1), all(1)));
+        main = _mm512_mask_mov_ps(main, _mm512_cmp_ps_mask(wrong, all(0), _CMP_EQ_OQ), times(tamed(a), wrong)); /* 0 inf is 0 */
+    }
+    *slope = with_sign_of(times_minus(wrong, minus(all(1), s), times(right, s)), x);
+    return times_plus(plus(wrong, right), l, main);
+}
+#define FASTACT_LOSS_BODY                                                                                       \
+    {                                                                                                           \
+        const floats f = all((float)factor);                                                                    \
+        for (ptrdiff_t i = 0; i < n; i += 16) {                                                                 \
+            const __mmask16 in = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);                       \
+            floats slope, y = cross_entropy_of(_mm512_maskz_loadu_ps(in, x + i), _mm512_maskz_loadu_ps(in, t + i), \
+                                               _mm512_maskz_loadu_ps(in, w + i), &slope);                       \
+            _mm512_mask_storeu_ps(value + i, in, y);                                                            \
+            if (grad)                                                                                           \
+                _mm512_mask_storeu_ps(grad + i, in, times(slope, f));                                           \
+        }                                                                                                       \
+        return 1;                                                                                               \
+    }
+
 #else
 
 #define FASTACT_BODY(...) { return 0; }
+#define FASTACT_LOSS_BODY { return 0; }
 
 #endif
 
@@ -394,6 +425,9 @@ ALWAYS floats times_gate(floats m, floats y)
         FASTACT_BODY(FASTACT_PRODUCT_STEP, FUNCTION, GATE, FACTOR, times_gate)                                                    \
     static inline int NAME##_backward_by_hand(const float *a, const float *b, const float *c, float *y, float *z, ptrdiff_t n) \
         FASTACT_BODY(FASTACT_GRADIENTS_STEP, FUNCTION, GATE, FACTOR)
+static inline int sigmoid_cross_entropy_by_hand(const float *x, const float *t, const float *w, float *value, float *grad, ptrdiff_t n,
+                                                double factor)
+    FASTACT_LOSS_BODY
 FASTACT_BY_HAND(FASTACT_LOOPS)
 FASTACT_GATED_BY_HAND(FASTACT_GATED_LOOPS)
 

@@ -11,7 +11,7 @@ cimport numpy as np
 
 from .memory cimport empty_like, empty_of_shape
 from .operands cimport BFLOAT, DOUBLE, FLOAT, HALF, Storage, width
-from .threads cimport share, team
+from .threads cimport offer, share, team
 
 np.import_array()
 np.import_umath()
@@ -243,7 +243,10 @@ cdef void run(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t* leaps, Py_
     cdef int threads = team(count * loop.cost)
     cdef Job job = Job(loop, args, steps, leaps, length, store_for(loop, args, steps, count))
     # Whole cache lines of any type.
-    share(run_piece, &job, count, min(max(count // (4 * threads), 4096), 65536) & ~<Py_ssize_t>63, threads)
+    if threads == 1:
+        offer(run_piece, &job, count, max(count // 8, 4096) & ~<Py_ssize_t>63, count * loop.cost)
+    else:
+        share(run_piece, &job, count, min(max(count // (4 * threads), 4096), 65536) & ~<Py_ssize_t>63, threads)
 
 cdef bint runs_into(char* a, Py_ssize_t a_step, char* b, Py_ssize_t b_step, Py_ssize_t count) noexcept nogil:
     """Whether two operands share memory other than element by element."""

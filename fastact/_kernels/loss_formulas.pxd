@@ -36,6 +36,12 @@ cdef inline real smooth_l1(real x, real t, real beta, real* slope) noexcept nogi
     slope[0] = r if a < beta else sign(d)
     return <real>0.5 * r * d if a < beta else a - <real>0.5 * beta
 
+cdef inline real smooth_l1_of_one(real x, real t, real beta, real* slope) noexcept nogil:
+    """The same for a beta of 1, without the division."""
+    cdef real d = x - t, a = absolute(d)
+    slope[0] = d if a < 1 else sign(d)
+    return <real>0.5 * d * d if a < 1 else a - <real>0.5
+
 cdef inline real log_cosh(real x, real t, real* slope) noexcept nogil:
     """With E = exp(-|d|) - 1: log1p(E^2 / (2 (1 + E))) near 0, else |d| - log(2) + log1p((1 + E)^2)."""
     cdef real d = x - t, a = absolute(d), m, m_low, high, low, q, q_low, far, far_low, log_two, log_two_low, reach

@@ -54,6 +54,13 @@ def formulas(T, machine):
         r = d / beta
         return half * r * d if a < beta else a - half * beta, r if a < beta else sign(d)
 
+    @compiled
+    def smooth_l1_of_one(x, t, beta):
+        """The same for a beta of 1, without the division."""
+        d = x - t
+        a = absolute(d)
+        return half * d * d if a < one else a - half, d if a < one else sign(d)
+
     reach = T(1e9 if single else 1e18)
     log_two = T(0.693147182464599609375 if single else 0.6931471805599453094)
     log_two_low = T(-1.90465429995776767e-09 if single else 2.319046813846299615e-17)

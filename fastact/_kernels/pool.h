@@ -136,7 +136,7 @@ static void hire(int workers)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-static void share_out(fastact_piece work, void *job, ptrdiff_t total, ptrdiff_t chunk, int threads)
+static void share_out(fastact_piece work, void *job, ptrdiff_t total, ptrdiff_t chunk, int threads, int wake)
 {
     ptrdiff_t part;
     threads = threads > MAX_WORKERS ? MAX_WORKERS : threads;
@@ -155,7 +155,7 @@ static void share_out(fastact_piece work, void *job, ptrdiff_t total, ptrdiff_t 
         pool.blocks[k].end = (k + 1) * part < total ? (k + 1) * part : total;
     }
     __atomic_store_n(&pool.gate, (CALL(pool.gate) + 1) << 32 | OPEN | (unsigned long long)threads << 16, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&pool.resting, __ATOMIC_SEQ_CST)) {
+    if (wake && __atomic_load_n(&pool.resting, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&pool.lock);
         pthread_cond_broadcast(&pool.wake);
         pthread_mutex_unlock(&pool.lock);
@@ -173,9 +173,9 @@ static void share_out(fastact_piece work, void *job, ptrdiff_t total, ptrdiff_t 
 #else
 #define FASTACT_THREADS 0
 
-static void share_out(fastact_piece work, void *job, ptrdiff_t total, ptrdiff_t chunk, int threads)
+static void share_out(fastact_piece work, void *job, ptrdiff_t total, ptrdiff_t chunk, int threads, int wake)
 {
-    (void)chunk, (void)threads;
+    (void)chunk, (void)threads, (void)wake;
     work(job, 0, total);
 }
 

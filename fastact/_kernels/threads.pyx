@@ -3,11 +3,13 @@
 
 cdef extern from "pool.h" nogil:
     const bint FASTACT_THREADS
-    void share_out(piece, void*, Py_ssize_t, Py_ssize_t, int)
+    void share_out(piece, void*, Py_ssize_t, Py_ssize_t, int, bint)
 
 # A second thread costs 1 us when it still waits awake and 5-50 us when it sleeps (python -m bench.threads), but never more
 # than that, as nobody waits for it; each thread is to have at least that much to do.
 cdef double GRAIN = 5000.0
+# Asking who is awake costs 0.1 us.
+cdef double OFFERED = 3000.0
 
 cdef int limit = 1
 
@@ -25,7 +27,15 @@ cdef void share(piece work, void* job, Py_ssize_t total, Py_ssize_t chunk, int t
     if threads == 1:
         work(job, 0, total)
     else:
-        share_out(work, job, total, chunk, threads)
+        share_out(work, job, total, chunk, threads, True)
+
+
+cdef void offer(piece work, void* job, Py_ssize_t total, Py_ssize_t chunk, double nanoseconds) noexcept nogil:
+    """The same for work too small to wake a thread for: one that is awake may join."""
+    if limit == 1 or nanoseconds < OFFERED:
+        work(job, 0, total)
+    else:
+        share_out(work, job, total, chunk, 2, False)
 
 
 def set_limit(int n):
