@@ -276,6 +276,8 @@ class _PreluBackward:
     def __call__(self, grad_output, x=None, weight=None, out=None, **kwargs):
         if x is None or weight is None:
             return self._grad_input(grad_output, x, weight, out=out, **kwargs)  # which says what is missing
+        if any_on_gpu((grad_output, x)):
+            return gpu.prelu_backward(self._grad_input, grad_output, x, weight, out, **kwargs)
         if not kwargs and backends.active == "cython":
             gradients = self._in_one_pass(grad_output, x, weight, out)
             if gradients is not None:
@@ -406,6 +408,8 @@ out : ndarray, optional""", 1)
             training, rng, args = args[3], args[4] if len(args) == 5 else rng, args[:3]
         if not training and not return_slopes:
             return super()._general(*args, **kwargs)
+        if any_on_gpu(args):
+            raise TypeError("rrelu() draws no slopes for arrays on a GPU; leaky_relu() takes an array of them")
         given = dict(zip(self.parameters, args[1:]))
         if not args or len(args) > 3 or given.keys() & kwargs.keys():
             raise TypeError("rrelu() takes x, lower and upper once each, and out by name where it draws slopes")

@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 
-from . import backends
+from . import backends, gpu
+from .devices import any_on_gpu
 from .losses import as_input, check_reduction, output_like, plain, register, rounded, same_elements
 from .table import ELEMENTWISE_LOSSES, LossRow
 
@@ -197,12 +198,14 @@ def _source(name, value, shape):
 
 def _run(row, loops, given, with_grad):
     """The value, with ``with_grad`` also the gradient."""
-    x = as_input(given[row.inputs[0]])
     reduction = given["reduction"]
     check_reduction(reduction)
     which, numbers = 0, ()
     if row.parameters:
         which, numbers = NUMBERS[row.name](**{name: given[name] for name, _ in row.parameters})
+    if any_on_gpu((given[row.inputs[0]], given["target"])):
+        return gpu.elementwise_loss(row, row.kernels[which], numbers, given, with_grad)
+    x = as_input(given[row.inputs[0]])
     if np.ndim(given["target"]) > 0 and np.shape(given["target"]) != x.shape:
         raise ValueError(f"target has shape {np.shape(given['target'])}, {row.inputs[0]} has {x.shape}; "
                          "they must be equal, or the target a single number")  # fmt: skip

@@ -310,3 +310,68 @@ def cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z
     if with_grad and written is not grad:
         copy(call, written, grad)
     return (value.array, grad.array) if with_grad else value.array
+
+
+def elementwise_loss(row, kernel, numbers, given, with_grad):
+    """A loss of the table by one of its kernels, which takes these numbers; ``given`` holds the arguments of the call by name."""
+    x_name, target_name, *third = row.inputs
+    if third and given.get(f"{third[0]}_grad", False) is not False:
+        raise TypeError(f"{row.name}() has no gradient of {third[0]} where arrays are on a GPU")
+    operands = {target_name: given[target_name]}
+    if third:
+        operands[third[0]] = 1.0 if given[third[0]] is None else given[third[0]]
+    if given["weight"] is not None:
+        operands["weight"] = given["weight"]
+    for name, value in operands.items():
+        if library_of(value) is None and np.ndim(value):
+            raise TypeError(f"{name} must be a number or an array on the GPU, as {x_name} is")
+    arrays = {name: value for name, value in operands.items() if library_of(value) is not None}
+    call = Call(row.name, {x_name: given[x_name], **arrays})
+    dtype = call.real(x_name, *arrays)
+    x = call.operands[x_name]
+    sources = [x]
+    for name in arrays:
+        operand = call.operands[name]
+        if name == target_name and operand.shape not in (x.shape, ()):
+            raise ValueError(f"target has shape {operand.shape}, {x_name} has {x.shape}; they must be equal, or the target a single number")
+        if np.broadcast_shapes(operand.shape, x.shape) != x.shape:
+            raise ValueError(f"{name} has shape {operand.shape}, which does not broadcast to {x.shape}")
+        sources.append(operand.broadcast(x.shape))
+    reduction, each = given["reduction"], given["reduction"] == "none"
+    if not each and given["out"] is not None:
+        raise ValueError("out receives the losses of the elements, which only reduction='none' returns")
+    results = {}
+    if each:
+        results["out"] = call.result(given["out"], x.shape, dtype)
+    if with_grad:
+        results["grad_out"] = call.result(given["grad_out"], x.shape, dtype, "grad_out")
+
+    size, count = SIZES[dtype], x.size
+    dims, strides = joined(x.shape, [operand.strides for operand in (*sources, *results.values())])
+    written = {name: apart(call, result, sources) for name, result in results.items()}
+    if len(dims) > 1 or any(steps[0] != size for steps in strides if steps):
+        plain = [call.scratch(x.shape, dtype) for _ in sources]
+        for source, other in zip(sources, plain):
+            copy(call, source, other)
+        sources, written = plain, {name: call.scratch(x.shape, dtype) for name in results}
+    width = 1 if any(operand.address % VECTOR for operand in (*sources, *written.values())) else lanes(dtype)
+    grid = blocks(count, cuda_losses.BLOCK * cuda_losses.ROUNDS * width)
+    losses = written["out"] if each else call.scratch((max(grid, 1),), computed_as(dtype))
+    factor = 1.0 / max(count, 1) if reduction == "mean" else 1.0
+    weight = {"weight": operands.pop("weight")} if "weight" in operands else {}
+    every = {**operands, **dict(enumerate(numbers)), **weight}
+    varying = tuple(name in arrays for name in every)
+    fixed = [value for name, value in every.items() if name not in arrays]
+    if count:
+        call.launch(cuda_losses.elementwise, (dtype, kernel, varying, bool(weight), dtype if each else None, width, with_grad), grid,
+                    count, tuple(source.address for source in sources), losses.address, written["grad_out"].address if with_grad else 0,
+                    tuple(number_word(number, dtype) for number in (factor, *fixed)))  # fmt: skip
+    for name, result in results.items():
+        if written[name] is not result:
+            copy(call, written[name], result)
+    if each:
+        value = results["out"]
+    else:
+        value = call.new((), dtype)
+        call.launch(cuda_losses.add_up, (dtype,), 1, grid, losses.address, value.address, 0, (number_word(factor, dtype),))
+    return (value.array, results["grad_out"].array) if with_grad else value.array

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .devices import any_on_gpu
 from .backends import empty, learn_bfloat16
 
 __all__ = ["list_losses"]
@@ -43,6 +44,8 @@ def check_reduction(reduction):
 
 def as_input(array):
     """What a loss takes its gradient of: floating-point, native and aligned; integers follow the rule of np.exp."""
+    if any_on_gpu((array,)):
+        raise TypeError("this loss has no kernels for arrays on a GPU")
     array = np.asarray(array)
     learn_bfloat16()
     if array.dtype.kind in "?biu":

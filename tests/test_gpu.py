@@ -10,6 +10,7 @@ from fake_gpu import GPUS, Fake, FakeArray, TorchOnEmulator, aligned, why_no_gpu
 
 import fastact as fa
 from fastact import devices
+from fastact.table import ELEMENTWISE_LOSSES
 
 
 @pytest.fixture(params=GPUS)
@@ -518,3 +519,100 @@ class TestCrossEntropy:
             loss(x, gpu.array(np.zeros(2, int)), reduction="batchmean")
         with pytest.raises(ValueError, match="label_smoothing must be"):
             loss(x, gpu.array(np.zeros(2, int)), label_smoothing=2)
+
+
+LOSSES = [row.name for row in ELEMENTWISE_LOSSES]
+
+
+class TestElementwiseLosses:
+    @staticmethod
+    def arrays(rng, name, shape, dtype=np.float32):
+        x, target = rng.normal(size=(2, *shape))
+        if name == "binary_cross_entropy":
+            x = rng.uniform(0.01, 0.99, shape)
+        if "cross_entropy" in name or "focal" in name:
+            target = rng.uniform(size=shape)
+        if "hinge" in name:
+            target = np.sign(target)
+        if name == "poisson_nll":
+            target = rng.integers(0, 5, shape)
+        third = {"var": rng.uniform(0.5, 2, shape).astype(dtype)} if name == "gaussian_nll" else {}
+        return x.astype(dtype), target.astype(dtype), third
+
+    @staticmethod
+    def check(gpu, name, x, target, **options):
+        loss = getattr(fa, name)
+        given = {key: gpu.array(value) if isinstance(value, np.ndarray) else value for key, value in options.items()}
+        value = loss(gpu.array(x), gpu.array(target), **given)
+        agree(gpu.numpy(value), np.asarray(loss(x, target, **options)), ulp=16, near_zero=16)
+        value, grad = loss.value_and_grad(gpu.array(x), gpu.array(target), **given)
+        wanted_value, wanted = loss.value_and_grad(x, target, **options)
+        agree(gpu.numpy(value), np.asarray(wanted_value), ulp=16, near_zero=16)
+        agree(gpu.numpy(grad), wanted, ulp=16, near_zero=16)
+
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    @pytest.mark.parametrize("name", LOSSES)
+    def test_reductions(self, gpu, rng, name, reduction):
+        x, target, third = self.arrays(rng, name, (7, 43))
+        self.check(gpu, name, x, target, reduction=reduction, **third)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("name", ["mse", "sigmoid_cross_entropy", "gaussian_nll"])
+    def test_dtypes(self, gpu, rng, name, dtype):
+        x, target, third = self.arrays(rng, name, (101,), dtype)
+        self.check(gpu, name, x, target, reduction="none", **third)
+        self.check(gpu, name, x, target, **third)
+
+    @pytest.mark.parametrize("name, options", [("huber", {"delta": 0.3}), ("smooth_l1", {"beta": 0.0}), ("sigmoid_focal", {"alpha": 0.3}),
+                                               ("poisson_nll", {"full": True}), ("sigmoid_cross_entropy", {"pos_weight": 3.0}),
+                                               ("gaussian_nll", {"full": True, "var": 0.7})])  # fmt: skip
+    def test_options(self, gpu, rng, name, options):
+        x, target, third = self.arrays(rng, name, (50,))
+        self.check(gpu, name, x, target, **third | options)
+
+    def test_many_elements(self, gpu, rng):
+        x, target, _ = self.arrays(rng, "mse", (20001,))
+        self.check(gpu, "mse", x, target)
+
+    def test_weights_and_what_broadcasts(self, gpu, rng):
+        x, target, _ = self.arrays(rng, "sigmoid_cross_entropy", (6, 5))
+        weight = np.array([0, 1, 2, 0.5, 3], np.float32)
+        x[:, 0] = np.inf
+        target[:, 0] = 0  # an infinite loss of weight 0 is 0
+        self.check(gpu, "sigmoid_cross_entropy", x, target, weight=weight, pos_weight=np.full((6, 1), 2, np.float32))
+
+    def test_strides(self, emulator, rng):
+        x, target = rng.normal(size=(2, 6, 10)).astype(np.float32)
+        found = fa.mse(emulator.array(x)[:, ::2], emulator.array(target)[:, ::2], reduction="none")
+        agree(found.values, fa.mse(x[:, ::2], target[:, ::2], reduction="none"))
+
+    def test_a_number_for_target_and_in_place(self, gpu, rng):
+        x = rng.normal(size=30).astype(np.float32)
+        on_gpu = gpu.array(x)
+        value, grad = fa.mse.value_and_grad(on_gpu, 0.5, grad_out=on_gpu)
+        assert grad is on_gpu
+        wanted_value, wanted = fa.mse.value_and_grad(x, 0.5)
+        agree(gpu.numpy(value), np.asarray(wanted_value))
+        agree(gpu.numpy(grad), wanted)
+
+    def test_no_elements(self, gpu):
+        x = gpu.array(np.ones((0, 3), np.float32))
+        assert gpu.numpy(fa.mse(x, x)) == 0
+
+    def test_mistakes(self, gpu):
+        x = gpu.array(np.ones((2, 3), np.float32))
+        with pytest.raises(ValueError, match="they must be equal"):
+            fa.mse(x, gpu.array(np.ones(3, np.float32)))
+        with pytest.raises(TypeError, match="target must be a number or an array on the GPU"):
+            fa.mse(x, np.ones((2, 3), np.float32))
+        with pytest.raises(ValueError, match="out receives"):
+            fa.mse(x, 0.0, out=x)
+        with pytest.raises(TypeError, match="no gradient of var"):
+            fa.gaussian_nll.value_and_grad(x, x, x, var_grad=True)
+
+
+@pytest.mark.parametrize("name", ["nll_loss", "categorical_cross_entropy", "softmax_focal"])
+def test_losses_without_kernels_say_so(gpu, name):
+    x = gpu.array(np.ones((2, 3), np.float32))
+    with pytest.raises(TypeError, match="has no kernels for arrays on a GPU"):
+        getattr(fa, name)(x, gpu.array(np.zeros(2, int)))

@@ -39,7 +39,7 @@ def body(target, row, kind, storage, varying, width):
     at = (inputs - 1) * width
     getters, sources, numbers = [], inputs, 0
     for varies in varying:
-        getters.append(_getter(target, varies, sources * width if varies else numbers))
+        getters.append(getter(target, varies, sources * width if varies else numbers))
         sources, numbers = sources + varies, numbers + (not varies)
 
     if not getters:
@@ -95,7 +95,7 @@ def _gated(target, formula, kind, width):
     return compute_both, 3, 2
 
 
-def _getter(target, varies, place):
+def getter(target, varies, place):
     """The function that finds a parameter."""
     if varies:
         return target.device(lambda values, k, p: values[place + k])

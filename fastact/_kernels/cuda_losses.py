@@ -1,4 +1,4 @@
-"""Kernels of the losses for GPUs: the cross-entropy of rows of logits with its gradient, and what sums up.
+"""Kernels of the losses for GPUs: the cross-entropy of rows of logits, those of elements, and what sums up.
 
 A row is read once, or where registers do not hold it twice, and its gradient is written once, over the row itself if need be.
 Nothing waits for the host: what the mean is divided by is in the GPU's memory, a class that does not exist makes its row NaN.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import numba_loss_formulas
+from .cuda_elementwise import getter
 from .cuda_kernels import SIZES, Kernel, computed_as
 from .cuda_rows import exponentials, gathering, moving, summing, threads_of, where_rows_are
 
@@ -226,3 +228,94 @@ def add_up(target, storage):
             write(result, given, 0)
 
     return Kernel(kernel, (None, None, None, None, 1), THREADS)
+
+
+BLOCK = 256
+ROUNDS = 8
+"""How often a thread of an elementwise loss reads, which makes the sums of blocks fewer."""
+
+
+def elementwise(target, storage, name, varying, weighted, losses, width, with_grad):
+    """A kernel of an elementwise loss, of arrays without gaps in one order.
+
+    Operands are x, the target, what else the formula takes, and, if ``weighted``, the weight. ``varying`` tells which of those
+    after x are arrays; the others are among the numbers, after the factor of the gradient. ``losses`` is the storage of the
+    losses of the elements, or None for sums of blocks.
+
+    kernel(n, addresses of the arrays, of the losses or sums, of the gradient, numbers)
+    """
+    formula = target.formulas(storage, numba_loss_formulas)[name]
+    cuda, word, T, from_word, size = target.cuda, target.word, target.number(storage), target.from_word(storage), SIZES[storage]
+    getters, arrays, numbers = [], 1, 1
+    for varies in varying:
+        getters.append(getter(target, varies, arrays * width if varies else numbers))
+        arrays, numbers = arrays + varies, numbers + (not varies)
+    goal, *others = getters
+    weight_of = others.pop() if weighted else goal
+    a, b, c = (*others, goal, goal, goal)[:3]
+    evaluate = target.device((
+        lambda values, k, p: formula(values[k], goal(values, k, p)),
+        lambda values, k, p: formula(values[k], goal(values, k, p), a(values, k, p)),
+        lambda values, k, p: formula(values[k], goal(values, k, p), a(values, k, p), b(values, k, p)),
+        lambda values, k, p: formula(values[k], goal(values, k, p), a(values, k, p), b(values, k, p), c(values, k, p)),
+    )[len(others)])  # fmt: skip
+    wide, narrow = target.access(storage, width), target.access(storage, 1)
+    read, write, read_one, write_one = wide.read, wide.write, narrow.read, narrow.write
+    summed = losses is None
+    loss_size = SIZES[losses or computed_as(storage)]
+    write_loss = target.access(losses or computed_as(storage), 1).write
+    gather, add = gathering(target, storage, BLOCK, with_largest=False), exponentials(target, storage).add
+    loss_at, registers = arrays * width, (arrays + 1) * width
+    tile, zero, one = BLOCK * width, T(0), T(1)
+
+    @target.device
+    def compute(values, k, p, state):
+        """The loss of the k-th element; its gradient takes the place of x."""
+        found = evaluate(values, k, p)
+        loss, slope = found[0], found[1]
+        if weighted:
+            w = weight_of(values, k, p)
+            loss = zero if w == zero else loss * w
+            slope = zero if w == zero else slope * w
+        values[k] = slope * p[0]
+        values[loss_at + k] = loss
+        if summed:
+            state[0], state[1] = add(state[0], state[1], loss)
+
+    def kernel(n, sources, losses_at, grad, words):
+        values, p, state = cuda.local.array(registers, T), cuda.local.array(numbers, T), cuda.local.array(2, T)
+        for j in range(numbers):
+            p[j] = from_word(words[j])
+        state[0], state[1] = zero, zero
+        thread = word(cuda.threadIdx.x)
+        i = word(cuda.blockIdx.x) * (tile * ROUNDS) + thread * width
+        stop = min(n, (word(cuda.blockIdx.x) + 1) * (tile * ROUNDS))
+        while i < stop:
+            if i + width <= n:
+                for j in range(arrays):
+                    read(values, j * width, sources[j] + i * size)
+                for k in range(width):
+                    compute(values, k, p, state)
+                    if not summed:
+                        write_loss(losses_at + (i + k) * loss_size, values, loss_at + k)
+                if with_grad:
+                    write(grad + i * size, values, 0)
+            else:
+                for k in range(width):
+                    if i + k < n:
+                        for j in range(arrays):
+                            read_one(values, j * width, sources[j] + (i + k) * size)
+                        compute(values, 0, p, state)
+                        if with_grad:
+                            write_one(grad + (i + k) * size, values, 0)
+                        if not summed:
+                            write_loss(losses_at + (i + k) * loss_size, values, loss_at)
+            i += tile
+        if summed:
+            gather(state, one, zero)
+            if thread == 0:
+                low = state[1] if state[1] == state[1] else zero
+                values[0] = state[0] + low
+                write_loss(losses_at + word(cuda.blockIdx.x) * loss_size, values, 0)
+
+    return Kernel(kernel, (None, arrays, None, None, numbers), BLOCK)
