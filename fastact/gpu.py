@@ -180,7 +180,7 @@ def run_rows(call, factory, function, dtype, shape, axis, operands, numbers):
     """Launch a kernel of rows on its sources and, last of the operands, its result."""
     if math.prod(operands[-1].shape) == 0:
         return
-    plan = plan_of_rows(shape, axis, operands, dtype, 1 + (factory is cuda_rows.backward))
+    plan = plan_of_rows(shape, axis, operands, dtype, len(operands) - 1)
     if plan is None:
         plain = [call.scratch(operand.shape, operand.dtype) for operand in operands]
         for operand, other in zip(operands[:-1], plain):
@@ -250,6 +250,32 @@ def in_two(number, dtype):
     """A number as the sum of two of the type in which arrays of a dtype are computed."""
     high = float(np.float64(number) if dtype == "float64" else np.float32(number))
     return high, number - high
+
+
+def prelu_backward(gradient, grad_output, x, weight, out=None, stream=None, **keywords):
+    """(grad_input, grad_weight): ``gradient`` is the function of the former, the latter sums up what elements give it."""
+    arrays = {"grad_output": grad_output, "x": x} | ({"weight": weight} if library_of(weight) is not None else {})
+    call = Call("prelu.backward", arrays, stream)
+    dtype = call.real(*arrays)
+    sources, kind = [call.operands["grad_output"], call.operands["x"]], "slopes"
+    shape, wanted = sources[1].shape, call.operands["weight"].shape if "weight" in arrays else ()
+    if sources[0].shape != shape or np.broadcast_shapes(shape, wanted) != shape:
+        raise ValueError(f"grad_output has shape {sources[0].shape} and weight {wanted}, x has {shape}")
+    grad_weight = call.new(wanted, dtype)
+    extra = len(shape) - len(wanted)
+    axes = [axis for axis, n in enumerate(shape) if axis < extra or n != wanted[axis - extra]]
+    kept = tuple(axis for axis in range(len(shape)) if axis not in axes)
+    goal = grad_weight.reshaped(tuple(shape[axis] for axis in kept), tuple(grad_weight.strides[axis - extra] for axis in kept))
+    if not axes:  # rows of one
+        axes, shape = [len(shape)], (*shape, 1)
+        sources = [operand.reshaped(shape, (*operand.strides, 0)) for operand in sources]
+    for axis in reversed(axes):
+        rest = shape[:axis] + shape[axis + 1 :]
+        target = goal if axis == axes[0] else call.scratch(rest, computed_as(dtype))
+        run_rows(call, cuda_rows.sums, (kind, target.dtype), sources[0].dtype, shape, axis, [*sources, target], ())
+        shape, sources, kind = rest, [target], "numbers"
+    found = gradient(grad_output, x, weight, out=out, **({} if stream is None else {"stream": stream}), **keywords)
+    return found, grad_weight.array
 
 
 # --- Losses -----------------------------------------------------------------------------------------------------------

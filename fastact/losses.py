@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .devices import any_on_gpu
 from .backends import empty, learn_bfloat16
+from .devices import any_on_gpu
 
 __all__ = ["list_losses"]
 

@@ -118,6 +118,15 @@ class TestElementwise:
         found = fa.hardtanh(gpu.array(x), gpu.array(low), max_val=gpu.array(high))
         agree(gpu.numpy(found), fa.hardtanh(x, low, high))
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("shape", [None, (), (1,), (5, 1), (4,), (3, 1, 1), (3, 5, 4)], ids=str)
+    def test_prelu_backward(self, gpu, rng, shape, dtype):
+        x, grad = rng.normal(size=(2, 3, 5, 4)).astype(dtype)
+        weight = 0.25 if shape is None else rng.uniform(0, 1, size=shape).astype(dtype)
+        found = fa.prelu.backward(gpu.array(grad), gpu.array(x), weight if shape is None else gpu.array(weight))
+        for one, wanted in zip(found, fa.prelu.backward(grad, x, weight), strict=True):
+            agree(gpu.numpy(one), np.asarray(wanted), near_zero=16)
+
     def test_arrays_broadcast(self, gpu, rng):
         x, grad = rng.normal(size=(4, 1)).astype(np.float32), rng.normal(size=3).astype(np.float32)
         agree(gpu.numpy(fa.silu.backward(gpu.array(grad), gpu.array(x))), fa.silu.backward(grad, x))

@@ -371,3 +371,48 @@ def backward(target, function, storage, width, vectors, team, looped, inner):
             first += stride
 
     return Kernel(kernel, (None, None, None, 3, 9, 1), threads)
+
+
+def sums(target, function, storage, width, vectors, team, looped, inner):
+    """A kernel of the sums of rows: ``function`` is "numbers", or for the "slopes" of prelu, g min(x, 0) for sources g and x,
+    and the storage of the result.
+
+    kernel(rows, n, inner count, addresses of the sources and of the result, their strides, nothing)
+    """
+    terms, result = function
+    cuda, word, T, held = target.cuda, target.word, target.number(storage), width * vectors
+    fetch, _ = moving(target, storage, width, vectors, team)
+    gather, add = gathering(target, storage, team, with_largest=False), exponentials(target, storage).add
+    write_one, of_slopes = target.access(result, 1).write, terms == "slopes"
+    arrays = 3 if of_slopes else 2
+    last, registers = arrays - 1, (arrays - 1) * held
+    locate = where_rows_are(target, arrays, inner)
+    threads = threads_of(team)
+    teams, stride = threads // team, team * held
+    zero, one = T(0), T(1)
+
+    def kernel(rows, n, inner_count, starts, strides, numbers):
+        values, state, addresses = cuda.local.array(registers, T), cuda.local.array(2, T), cuda.local.array(arrays, word)
+        thread = word(cuda.threadIdx.x)
+        row = word(cuda.blockIdx.x) * teams + thread // team
+        is_row = row < rows
+        count = n if is_row else word(0)
+        locate(addresses, row if is_row else word(0), inner_count, starts, strides)
+        first = thread % team * width
+        state[0], state[1] = zero, zero
+        while first < count:
+            for j in range(last):
+                fetch(values, j * held, addresses[j], strides[3 * j + 2], first, count, zero)
+            for k in range(held):
+                term = values[k]
+                if of_slopes:
+                    x = values[held + k]
+                    term = zero if x > zero else term * x
+                state[0], state[1] = add(state[0], state[1], term)
+            first += stride
+        gather(state, one, zero)
+        if (thread % team == 0) & is_row:
+            values[0] = state[0] + state[1]
+            write_one(addresses[last], values, 0)
+
+    return Kernel(kernel, (None, None, None, arrays, 3 * arrays, 0), threads)
