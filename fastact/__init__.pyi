@@ -21,6 +21,7 @@ class _Keywords(TypedDict, total=False):
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"]
     order: Literal["K", "A", "C", "F"]
     subok: bool
+    stream: Any
 
 class _Function:
     ufunc: np.ufunc
@@ -137,10 +138,10 @@ maxout: _Maxout
 class _Rowwise:
     gufunc: np.ufunc
     def __call__(
-        self, x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None, temperature: float = 1.0, out: _Out = None
+        self, x: ArrayLike, axis: int = -1, *, where: ArrayLike | None = None, temperature: float = 1.0, out: _Out = None, stream: Any = None
     ) -> Any: ...
     def backward(
-        self, grad_output: ArrayLike, *, output: ArrayLike, axis: int = -1, temperature: float = 1.0, out: _Out = None
+        self, grad_output: ArrayLike, *, output: ArrayLike, axis: int = -1, temperature: float = 1.0, out: _Out = None, stream: Any = None
     ) -> Any: ...
 
 class _Softmax(_Rowwise):
@@ -167,10 +168,10 @@ class _GumbelSoftmax:
 class _LogSumExp:
     gufunc: np.ufunc
     def __call__(
-        self, x: ArrayLike, axis: int = -1, *, keepdims: bool = False, where: ArrayLike | None = None, temperature: float = 1.0, out: _Out = None
+        self, x: ArrayLike, axis: int = -1, *, keepdims: bool = False, where: ArrayLike | None = None, temperature: float = 1.0, out: _Out = None, stream: Any = None
     ) -> Any: ...
     def backward(
-        self, grad_output: ArrayLike, x: ArrayLike, axis: int = -1, *, temperature: float = 1.0, out: _Out = None
+        self, grad_output: ArrayLike, x: ArrayLike, axis: int = -1, *, temperature: float = 1.0, out: _Out = None, stream: Any = None
     ) -> Any: ...
 
 softmax: _Softmax
@@ -202,6 +203,7 @@ class _SoftmaxCrossEntropy:
         *,
         axis: int = -1,
         weight: ArrayLike | None = None,
+        stream: Any = None,
         **options: Unpack[_CrossEntropy],
     ) -> Any: ...
     def value_and_grad(
@@ -211,6 +213,7 @@ class _SoftmaxCrossEntropy:
         *,
         axis: int = -1,
         weight: ArrayLike | None = None,
+        stream: Any = None,
         grad_out: NDArray[Any] | None = None,
         **options: Unpack[_CrossEntropy],
     ) -> tuple[Any, NDArray[Any]]: ...
@@ -258,6 +261,7 @@ class _LinearSoftmaxCrossEntropy:
 class _OfElements(TypedDict, total=False):
     weight: ArrayLike | None
     reduction: _Reduction
+    stream: Any
     out: NDArray[Any] | None
 
 class _ElementwiseLoss:

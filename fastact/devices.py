@@ -164,6 +164,12 @@ def any_on_gpu(arrays):
     return any(library_of(array) is not None for array in arrays)
 
 
+def no_stream(stream):
+    """Raise TypeError where NumPy's arrays come with a stream."""
+    if stream is not None:
+        raise TypeError("stream is for arrays on a GPU")
+
+
 # --- The kernels ------------------------------------------------------------------------------------------------------
 
 

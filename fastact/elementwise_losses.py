@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from . import backends, gpu
-from .devices import any_on_gpu
+from .devices import any_on_gpu, no_stream
 from .losses import as_input, check_reduction, output_like, plain, register, rounded, same_elements
 from .table import ELEMENTWISE_LOSSES, LossRow
 
@@ -103,7 +103,9 @@ def _doc(row: LossRow, with_grad: bool) -> str:
 reduction : {{"mean", "sum", "none"}}
     The mean is over all elements, whatever their weights.
 out : ndarray, optional
-    Receives the losses, for ``reduction="none"`` only; may be {x} itself.""", grad, f"""
+    Receives the losses, for ``reduction="none"`` only; may be {x} itself.""", grad, f"""stream : optional
+    Where arrays on a GPU are worked on, instead of their library's current stream: a stream or its handle.
+
 Returns
 -------
 {returns}
@@ -131,6 +133,7 @@ def _signature(row: LossRow, with_grad: bool) -> inspect.Signature:
     options |= {**dict(row.parameters), "weight": None, "reduction": "mean", "out": None}
     if with_grad:
         options |= {"grad_out": None} | ({f"{third[0]}_grad": False} if row.third_gradient else {})
+    options["stream"] = None
     return inspect.Signature([parameter(name, parameter.POSITIONAL_OR_KEYWORD) for name in inputs]
                              + [parameter(name, parameter.KEYWORD_ONLY, default=default) for name, default in options.items()])  # fmt: skip
 
@@ -205,6 +208,7 @@ def _run(row, loops, given, with_grad):
         which, numbers = NUMBERS[row.name](**{name: given[name] for name, _ in row.parameters})
     if any_on_gpu((given[row.inputs[0]], given["target"])):
         return gpu.elementwise_loss(row, row.kernels[which], numbers, given, with_grad)
+    no_stream(given["stream"])
     x = as_input(given[row.inputs[0]])
     if np.ndim(given["target"]) > 0 and np.shape(given["target"]) != x.shape:
         raise ValueError(f"target has shape {np.shape(given['target'])}, {row.inputs[0]} has {x.shape}; "

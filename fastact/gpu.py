@@ -281,10 +281,11 @@ def prelu_backward(gradient, grad_output, x, weight, out=None, stream=None, **ke
 # --- Losses -----------------------------------------------------------------------------------------------------------
 
 
-def cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction, grad_out=None, with_grad=False):
+def cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction, grad_out=None, with_grad=False,
+                  stream=None):  # fmt: skip
     """``softmax_cross_entropy``: the value, with ``with_grad`` also the gradient. Nothing waits for the GPU."""
     arrays = {"logits": logits, "target": target} | ({} if weight is None else {"weight": weight})
-    call = Call("softmax_cross_entropy", arrays)
+    call = Call("softmax_cross_entropy", arrays, stream)
     dtype = call.real("logits")
     x, t = call.operands["logits"], call.operands["target"]
     axis = normalize_axis_index(axis, len(x.shape))
@@ -352,7 +353,7 @@ def elementwise_loss(row, kernel, numbers, given, with_grad):
         if library_of(value) is None and np.ndim(value):
             raise TypeError(f"{name} must be a number or an array on the GPU, as {x_name} is")
     arrays = {name: value for name, value in operands.items() if library_of(value) is not None}
-    call = Call(row.name, {x_name: given[x_name], **arrays})
+    call = Call(row.name, {x_name: given[x_name], **arrays}, given["stream"])
     dtype = call.real(x_name, *arrays)
     x = call.operands[x_name]
     sources = [x]

@@ -8,7 +8,7 @@ import operator
 import numpy as np
 
 from . import backends, gpu
-from .devices import any_on_gpu
+from .devices import any_on_gpu, no_stream
 from .losses import as_input, check_reduction, gradient_of, output_like, plain, register, rounded, same_elements
 
 __all__ = ["categorical_cross_entropy", "kl_div", "nll_loss", "softmax_cross_entropy", "softmax_focal"]
@@ -31,7 +31,7 @@ compiled, kernels = backends.compiled_kernels("row_losses"), _Kernels()
 
 @register
 def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0,
-                          reduction="mean"):
+                          reduction="mean", stream=None):
     """Cross-entropy between a target distribution and the softmax of logits.
 
     For each row, with q the target, w the weights and e the smoothing,
@@ -57,6 +57,10 @@ def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=
     reduction : {"mean", "sum", "none"}
         The mean is over the rows that count, by the sum of the weights of their classes if there are weights; with
         probabilities, over all rows. It is 0 if no row counts.
+    stream : optional
+        Where arrays on a GPU are worked on, instead of their library's current stream: a stream or its handle. There the
+        weights are an array of the type that is computed in and need classes without smoothing, a value is an array without
+        dimensions, and the row of a class that does not exist is NaN: nothing waits for the GPU.
 
     Returns
     -------
@@ -92,14 +96,16 @@ def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=
     """
     if any_on_gpu((logits, target)):
         check_options(reduction, label_smoothing, z_loss)
-        return gpu.cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction)
+        return gpu.cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction,
+                                 stream=stream)  # fmt: skip
+    no_stream(stream)
     return _evaluate("softmax_cross_entropy", as_input(logits), None, target, axis, reduction, weight=weight,
                      ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss)
 
 
 @gradient_of(softmax_cross_entropy)
 def _value_and_grad(logits, target, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0,
-                    reduction="mean", grad_out=None):
+                    reduction="mean", grad_out=None, stream=None):
     """The loss and its gradient with respect to the logits, in one pass over memory.
 
     Parameters are those of `softmax_cross_entropy`, and
@@ -121,7 +127,9 @@ def _value_and_grad(logits, target, *, axis=-1, weight=None, ignore_index=-100, 
     """
     if any_on_gpu((logits, target)):
         check_options(reduction, label_smoothing, z_loss)
-        return gpu.cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction, grad_out, True)
+        return gpu.cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction, grad_out, True,
+                                 stream)  # fmt: skip
+    no_stream(stream)
     logits = as_input(logits)
     grad = output_like(logits, grad_out, "grad_out")
     value = _evaluate("softmax_cross_entropy", logits, grad, target, axis, reduction, weight=weight,

@@ -10,7 +10,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from . import backends, gpu
 from .backends import kernels, learn_bfloat16
-from .devices import any_on_gpu
+from .devices import any_on_gpu, no_stream
 
 __all__ = ["gumbel_softmax", "log_softmax", "logsumexp", "softmax", "softmin", "sparsemax"]
 
@@ -55,7 +55,7 @@ _SPARSEMAX_BACKWARD = _RowFunction("sparsemax_backward", "sparsemax_backward", g
 _LOGSUMEXP_BACKWARD = _RowFunction("logsumexp_backward", "softmax", grad="()")
 
 
-def softmax(x, axis=-1, *, where=None, temperature=1.0, out=None):
+def softmax(x, axis=-1, *, where=None, temperature=1.0, out=None, stream=None):
     """Softmax along an axis: ``exp(x / T) / sum(exp(x / T))``, T being the temperature.
 
     Parameters
@@ -70,6 +70,8 @@ def softmax(x, axis=-1, *, where=None, temperature=1.0, out=None):
         Positive; the larger, the more even the result.
     out : ndarray, optional
         Receives the result; may be ``x``.
+    stream : optional
+        Where arrays on a GPU are worked on, instead of their library's current stream: a stream or its handle.
 
     Returns
     -------
@@ -99,10 +101,10 @@ def softmax(x, axis=-1, *, where=None, temperature=1.0, out=None):
     array([[0.26894142, 0.73105858],
            [0.26894142, 0.73105858]])
     """
-    return _call(_SOFTMAX, x, None, axis, where, temperature, out)
+    return _call(_SOFTMAX, x, None, axis, where, temperature, out, stream)
 
 
-def log_softmax(x, axis=-1, *, where=None, temperature=1.0, out=None):
+def log_softmax(x, axis=-1, *, where=None, temperature=1.0, out=None, stream=None):
     """Logarithm of the softmax along an axis: ``x / T - log(sum(exp(x / T)))``, T being the temperature.
 
     Parameters, dtypes and errors are those of `softmax`; elements that do not count are -inf.
@@ -117,10 +119,10 @@ def log_softmax(x, axis=-1, *, where=None, temperature=1.0, out=None):
     >>> log_softmax([20.0, 0.0])
     array([-2.06115362e-09, -2.00000000e+01])
     """
-    return _call(_LOG_SOFTMAX, x, None, axis, where, temperature, out)
+    return _call(_LOG_SOFTMAX, x, None, axis, where, temperature, out, stream)
 
 
-def softmin(x, axis=-1, *, where=None, temperature=1.0, out=None):
+def softmin(x, axis=-1, *, where=None, temperature=1.0, out=None, stream=None):
     """Softmax of ``-x`` along an axis.
 
     Parameters, dtypes, errors and accuracy are those of `softmax`, whose bits for ``-x`` it has.
@@ -130,10 +132,10 @@ def softmin(x, axis=-1, *, where=None, temperature=1.0, out=None):
     >>> softmin([1.0, 2.0])
     array([0.73105858, 0.26894142])
     """
-    return _call(_SOFTMIN, x, None, axis, where, temperature, out)
+    return _call(_SOFTMIN, x, None, axis, where, temperature, out, stream)
 
 
-def logsumexp(x, axis=-1, keepdims=False, *, where=None, temperature=1.0, out=None):
+def logsumexp(x, axis=-1, keepdims=False, *, where=None, temperature=1.0, out=None, stream=None):
     """Logarithm of the sum of exponentials along an axis: ``log(sum(exp(x / T)))``, T being the temperature.
 
     Parameters, dtypes and errors are those of `softmax`, and
@@ -157,11 +159,11 @@ def logsumexp(x, axis=-1, keepdims=False, *, where=None, temperature=1.0, out=No
     1000.6931471805599
     """
     if any_on_gpu((x,)):
-        return gpu.rows("logsumexp", x, None, axis, where, _positive(temperature, "temperature"), out, keepdims=keepdims)
+        return gpu.rows("logsumexp", x, None, axis, where, _positive(temperature, "temperature"), out, stream, keepdims)
     if keepdims and out is not None:
-        _call(_LOGSUMEXP, x, None, axis, where, temperature, np.squeeze(out, axis))
+        _call(_LOGSUMEXP, x, None, axis, where, temperature, np.squeeze(out, axis), stream)
         return out
-    y = _call(_LOGSUMEXP, x, None, axis, where, temperature, out)
+    y = _call(_LOGSUMEXP, x, None, axis, where, temperature, out, stream)
     return np.expand_dims(y, axis) if keepdims and np.ndim(x) else y
 
 
@@ -255,7 +257,7 @@ def gumbel_softmax(x, tau=1.0, hard=False, axis=-1, rng=None):
         return noisy.astype(dtype, copy=False)[()]
 
 
-def _softmax_backward(grad_output, *, output, axis=-1, temperature=1.0, out=None):
+def _softmax_backward(grad_output, *, output, axis=-1, temperature=1.0, out=None, stream=None):
     """The gradient of `softmax` from its output y: ``y (g - sum(y g)) / T``.
 
     Parameters
@@ -272,7 +274,7 @@ def _softmax_backward(grad_output, *, output, axis=-1, temperature=1.0, out=None
     ValueError
         If the shapes differ, and as `softmax` does.
     """
-    return _call(_SOFTMAX_BACKWARD, output, grad_output, axis, None, temperature, out)
+    return _call(_SOFTMAX_BACKWARD, output, grad_output, axis, None, temperature, out, stream)
 
 
 def _softmax_jacobian(x, axis=-1, *, temperature=1.0):
@@ -325,24 +327,24 @@ def _sparsemax_backward(grad_output, *, output, axis=-1, out=None):
     return _call(_SPARSEMAX_BACKWARD, output, grad_output, axis, None, 1.0, out)
 
 
-def _log_softmax_backward(grad_output, *, output, axis=-1, temperature=1.0, out=None):
+def _log_softmax_backward(grad_output, *, output, axis=-1, temperature=1.0, out=None, stream=None):
     """The gradient of `log_softmax` from its output y: ``(g - exp(y) sum(g)) / T``.
 
     Elements whose output is -inf, as that of masked ones is, have the gradient 0, and theirs does not count.
     Parameters and errors are those of ``softmax.backward``.
     """
-    return _call(_LOG_SOFTMAX_BACKWARD, output, grad_output, axis, None, temperature, out)
+    return _call(_LOG_SOFTMAX_BACKWARD, output, grad_output, axis, None, temperature, out, stream)
 
 
-def _softmin_backward(grad_output, *, output, axis=-1, temperature=1.0, out=None):
+def _softmin_backward(grad_output, *, output, axis=-1, temperature=1.0, out=None, stream=None):
     """The gradient of `softmin` from its output y: ``-y (g - sum(y g)) / T``.
 
     Parameters and errors are those of ``softmax.backward``.
     """
-    return _call(_SOFTMIN_BACKWARD, output, grad_output, axis, None, temperature, out)
+    return _call(_SOFTMIN_BACKWARD, output, grad_output, axis, None, temperature, out, stream)
 
 
-def _logsumexp_backward(grad_output, x, axis=-1, *, where=None, temperature=1.0, out=None):
+def _logsumexp_backward(grad_output, x, axis=-1, *, where=None, temperature=1.0, out=None, stream=None):
     """The gradient of `logsumexp`: ``g softmax(x) / T``.
 
     Parameters
@@ -356,7 +358,7 @@ def _logsumexp_backward(grad_output, x, axis=-1, *, where=None, temperature=1.0,
     """
     if np.ndim(grad_output) == np.ndim(x) > 0 and not any_on_gpu((x,)):
         grad_output = np.squeeze(grad_output, axis)
-    return _call(_LOGSUMEXP_BACKWARD, x, grad_output, axis, where, temperature, out)
+    return _call(_LOGSUMEXP_BACKWARD, x, grad_output, axis, where, temperature, out, stream)
 
 
 def _method_of(function, name, method):
@@ -387,10 +389,12 @@ _method_of(gumbel_softmax, "backward", _gumbel_softmax_backward)
 _method_of(softmax, "jacobian", _softmax_jacobian)
 
 
-def _call(which, x, grad, axis, where, temperature, out):
+def _call(which, x, grad, axis, where, temperature, out, stream=None):
     """The fast lane if all is plain, else the gufunc."""
     if type(x) is not np.ndarray and any_on_gpu((x, grad)):
-        return gpu.rows(which.arguments[0], x, grad, operator.index(axis), where, _positive(temperature, "temperature"), out)
+        return gpu.rows(which.arguments[0], x, grad, operator.index(axis), where, _positive(temperature, "temperature"), out,
+                        stream)  # fmt: skip
+    no_stream(stream)
     function = which.numba if backends.active == "numba" else which.compiled
     if where is None:
         y = function.direct(x, grad, axis, temperature, out)

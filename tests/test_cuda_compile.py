@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 from cases import FROM_OUTPUT, NAMES, ROWS
 
-from fastact._kernels import cuda_elementwise, cuda_losses, cuda_rows
 from fastact import gpu
+from fastact._kernels import cuda_elementwise, cuda_losses, cuda_rows
 from fastact._kernels.cuda_kernels import SIZES, lanes
 
 pytest.importorskip("numba_cuda", reason="needs numba-cuda")

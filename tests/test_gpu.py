@@ -217,6 +217,10 @@ class TestMistakes:
     def test_stream_is_for_gpus(self):
         with pytest.raises(TypeError, match="unexpected keyword argument 'stream'"):
             fa.gelu([1.0], stream=0)
+        for call in (lambda: fa.softmax(np.ones(3), stream=0), lambda: fa.logsumexp(np.ones(3), stream=0),
+                     lambda: fa.mse(np.ones(3), 0.0, stream=0), lambda: fa.softmax_cross_entropy(np.ones((1, 3)), [0], stream=0)):  # fmt: skip
+            with pytest.raises(TypeError, match="stream is for arrays on a GPU"):
+                call()
 
     def test_read_only_out(self, emulator):
         values = np.ones(3, np.float32)
@@ -243,6 +247,15 @@ class TestStreams:
         fa.gelu(x, stream=type("Stream", (), {"ptr": 9})())
         fa.gelu(x, stream=type("Stream", (), {"cuda_stream": 0})())
         assert seen == [1, 7, 9, 1]
+        seen.clear()
+        rows, classes = emulator.array(np.ones((2, 3), np.float32)), emulator.array(np.zeros(2, int))
+        y = fa.softmax(rows, stream=5)
+        fa.softmax.backward(rows, output=y, stream=5)
+        fa.logsumexp(rows, stream=5, keepdims=True)
+        fa.softmax_cross_entropy.value_and_grad(rows, classes, stream=5)
+        fa.mse(rows, 0.0, stream=5)
+        fa.prelu.backward(x, x, x, stream=5)
+        assert set(seen) == {5}
         with pytest.raises(TypeError, match="stream must be"):
             fa.gelu(x, stream="main")
 
