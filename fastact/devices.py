@@ -213,7 +213,8 @@ class Call:
         self.name = name
         self.library = next(iter(found.values()))
         if any(library is not self.library for library in found.values()):
-            raise TypeError(f"{name}() takes arrays of one library, not of {' and '.join(sorted(type(a).__module__ for a in arrays.values()))}")
+            kinds = " and ".join(sorted({type(array).__module__.partition(".")[0] for array in arrays.values()}))
+            raise TypeError(f"{name}() takes arrays of one library, not of {kinds}")
         self.like = next(iter(arrays.values()))
         self.operands = {key: self.library.operand(array) for key, array in arrays.items()}
         self.device = self.operands[next(iter(arrays))].device

@@ -16,6 +16,7 @@ from cases import FROM_OUTPUT, NAMES, ROWS
 from fastact import gpu
 from fastact._kernels import cuda_elementwise, cuda_losses, cuda_rows
 from fastact._kernels.cuda_kernels import SIZES, lanes
+from fastact.table import ELEMENTWISE_LOSSES
 
 pytest.importorskip("numba_cuda", reason="needs numba-cuda")
 pytest.importorskip("cuda.core", reason="needs cuda-core")
@@ -44,7 +45,8 @@ def arch(request, monkeypatch):
 def elementwise_cases():
     """(name, factory, storage, specification)"""
     for name in NAMES:
-        for kind in ("forward", "backward", *["derivative"] * EVERYTHING, *["backward_from_output"] * (EVERYTHING and name in FROM_OUTPUT)):
+        kinds = ("forward", "backward", *["derivative"] * EVERYTHING, *["backward_from_output"] * (EVERYTHING and name in FROM_OUTPUT))
+        for kind in kinds:
             for storage in STORAGES if EVERYTHING or name == "gelu" else ["float32"]:
                 varying = (False,) * len(ROWS[name].parameters)
                 yield f"{name}_{kind}", cuda_elementwise.contiguous, storage, (ROWS[name], kind, storage, varying, lanes(storage))
@@ -88,6 +90,12 @@ def loss_cases():
                         name = f"cross_entropy_{shape}_{labels or 'probabilities'}" + "_grad" * with_grad + "_weighted" * weighted
                         yield name, cuda_losses.cross_entropy, storage, (
                             storage, labels, storage, lanes(storage), count, team, looped, False, with_grad, weighted)  # fmt: skip
+    chosen = [row for row in ELEMENTWISE_LOSSES if EVERYTHING or row.name in ("mse", "gaussian_nll", "sigmoid_cross_entropy")]
+    for kernel, row in ((kernel, row) for row in chosen for kernel in row.kernels):
+        for storage, losses, weighted in (("float32", None, False), ("bfloat16", "bfloat16", True)):
+            varying = (True,) * (len(row.inputs) - 1) + (False,) * row.numbers + (True,) * weighted
+            yield f"{kernel}_grad", cuda_losses.elementwise, storage, (storage, kernel, varying, weighted, losses, lanes(storage), True)
+    yield "sums_slopes", cuda_rows.sums, "bfloat16", (("slopes", "bfloat16"), "bfloat16", 8, 1, 512, True, True)
     yield "total_weight", cuda_losses.total_weight, "float32", ("bfloat16", "int32", True, True)
     yield "add_up", cuda_losses.add_up, "float32", ("float32",)
 
@@ -124,7 +132,13 @@ def check(name, storage, result, arch):
         assert result.registers <= BUDGET[key] * GROWTH
 
 
-@pytest.mark.parametrize("name, factory, storage, specification", [pytest.param(*case, id=f"{case[0]}-{case[2]}") for case in elementwise_cases()])
+def parametrized(*cases):
+    """A test for each of them: (name, factory, storage, specification)."""
+    cases = [pytest.param(*case, id=f"{case[0]}-{case[2]}") for case in cases]
+    return pytest.mark.parametrize("name, factory, storage, specification", cases)
+
+
+@parametrized(*elementwise_cases())
 def test_elementwise(arch, name, factory, storage, specification):
     result = compiled(factory, specification, arch)
     check(name, storage, result, arch)
@@ -134,8 +148,7 @@ def test_elementwise(arch, name, factory, storage, specification):
         assert len(re.findall(r"st\.global\S*\.v[24]", result.ptx)) == 1
 
 
-@pytest.mark.parametrize("name, factory, storage, specification",
-                         [pytest.param(*case, id=f"{case[0]}-{case[2]}") for case in (*row_cases(), *loss_cases())])  # fmt: skip
+@parametrized(*row_cases(), *loss_cases())
 def test_rows(arch, name, factory, storage, specification):
     result = compiled(factory, specification, arch)
     check(name, storage, result, arch)

@@ -87,7 +87,8 @@ class TestElementwise:
         x = rng.normal(size=size).astype(dtype)
         agree(gpu.numpy(fa.relu(gpu.array(x))), fa.relu(x))
 
-    @pytest.mark.parametrize("index", [np.s_[:, ::2], np.s_[::-1], np.s_[:, :, 1:], np.s_[0, 0, 0], np.s_[1:1], np.s_[:, None], np.s_[..., 2]])
+    @pytest.mark.parametrize("index", [np.s_[:, ::2], np.s_[::-1], np.s_[:, :, 1:], np.s_[0, 0, 0], np.s_[1:1], np.s_[:, None],
+                                       np.s_[..., 2]])  # fmt: skip
     def test_strides(self, gpu, rng, index):
         x = rng.normal(size=(5, 6, 7)).astype(np.float32)
         if isinstance(index, slice) and index.step == -1 and type(gpu).__name__ == "TorchOnGPU":
@@ -217,8 +218,9 @@ class TestMistakes:
     def test_stream_is_for_gpus(self):
         with pytest.raises(TypeError, match="unexpected keyword argument 'stream'"):
             fa.gelu([1.0], stream=0)
-        for call in (lambda: fa.softmax(np.ones(3), stream=0), lambda: fa.logsumexp(np.ones(3), stream=0),
-                     lambda: fa.mse(np.ones(3), 0.0, stream=0), lambda: fa.softmax_cross_entropy(np.ones((1, 3)), [0], stream=0)):  # fmt: skip
+        calls = (lambda: fa.softmax(np.ones(3), stream=0), lambda: fa.logsumexp(np.ones(3), stream=0),
+                 lambda: fa.mse(np.ones(3), 0.0, stream=0), lambda: fa.softmax_cross_entropy(np.ones((1, 3)), [0], stream=0))  # fmt: skip
+        for call in calls:
             with pytest.raises(TypeError, match="stream is for arrays on a GPU"):
                 call()
 
