@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import greenlet
 import numpy as np
 
-from fastact._kernels import numba_scalar
+from fastact._kernels import numba_loss_formulas, numba_scalar
 from fastact._kernels.cuda_kernels import SIZES, WARP
 
 SHARED_MEMORY = 48 << 10
@@ -223,14 +223,13 @@ class Emulator:
             kind = np.dtype(kind if kind is not int else np.int64)
             self.memory.bytes_at(address, kind.itemsize, True).view(kind)[0] = value
 
-        @functools.cache
-        def formulas(storage, module=numba_scalar):
-            T = computed(storage)
-            return module.formulas(T, numba_scalar.plain(T))
+        def made_by(module):
+            return functools.cache(lambda storage: module.formulas(computed(storage), numba_scalar.plain(computed(storage))))
 
         return SimpleNamespace(
             cuda=cuda, word=int, device=lambda function: function, load=load, store=store, quotient=lambda a, b: a // b,
-            access=self._access, formulas=formulas, number=computed, integer=lambda name: getattr(np, name),
+            access=self._access, formulas=made_by(numba_scalar), loss_formulas=made_by(numba_loss_formulas),
+            number=computed, integer=lambda name: getattr(np, name),
             fma=lambda a, b, c: type(a)(np.longdouble(a) * b + c), exp2=lambda x: np.exp2(x, dtype=np.float32),
             log1p=lambda x: type(x)(math.log1p(x)) if x > -1 else x,
             from_word=lambda storage: lambda word: from_word(computed(storage), word),

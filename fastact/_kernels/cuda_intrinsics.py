@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import cuda, types
 from numba.cuda.extending import intrinsic
 
-from . import numba_scalar
+from . import numba_loss_formulas, numba_scalar
 from .cuda_kernels import SIZES
 
 WORD, HALF_WORD, QUARTER = ir.IntType(64), ir.IntType(32), ir.IntType(16)
@@ -188,9 +188,8 @@ def target(capability):
     def access(storage, width):
         return memory_access(storage, width, capability)
 
-    @functools.cache
-    def formulas(storage, module=numba_scalar):
-        return module.formulas(np.float64 if storage == "float64" else np.float32, MACHINE)
+    def made_by(module):
+        return functools.cache(lambda storage: module.formulas(np.float64 if storage == "float64" else np.float32, MACHINE))
 
     @device_function
     def single(word):
@@ -198,7 +197,7 @@ def target(capability):
 
     return SimpleNamespace(
         cuda=cuda, word=types.int64, device=device_function, load=load, store=store, quotient=quotient, access=access,
-        formulas=formulas, fma=fma, exp2=exp2_approximately, log1p=math.log1p,
+        formulas=made_by(numba_scalar), loss_formulas=made_by(numba_loss_formulas), fma=fma, exp2=exp2_approximately, log1p=math.log1p,
         number=lambda storage: types.float64 if storage == "float64" else types.float32, integer=lambda name: getattr(types, name),
         from_word=lambda storage: from_bits if storage == "float64" else single,
     )  # fmt: skip

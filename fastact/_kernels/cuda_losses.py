@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import numba_loss_formulas
 from .cuda_elementwise import getter
 from .cuda_kernels import SIZES, Kernel, computed_as
 from .cuda_rows import exponentials, gathering, moving, summing, threads_of, where_rows_are
@@ -244,7 +243,7 @@ def elementwise(target, storage, name, varying, weighted, losses, width, with_gr
 
     kernel(n, addresses of the arrays, of the losses or sums, of the gradient, numbers)
     """
-    formula = target.formulas(storage, numba_loss_formulas)[name]
+    formula = target.loss_formulas(storage)[name]
     cuda, word, T, from_word, size = target.cuda, target.word, target.number(storage), target.from_word(storage), SIZES[storage]
     getters, arrays, numbers = [], 1, 1
     for varies in varying:
