@@ -90,26 +90,29 @@ ALWAYS floats product_of(floats factor, piece p)
 ALWAYS floats rising_to_one(floats x, floats y) { return _mm512_mask_sub_ps(y, _mm512_cmp_ps_mask(x, all(0), _CMP_NLT_UQ), all(1), y); }
 ALWAYS floats rising_to(floats x, floats y) { return minus(at_least(x, -0.0f), y); }
 
-/* exp(z + low) = 2^n (1 + p), |p| < 0.42; about 0.3 ULP. */
-ALWAYS floats exp_of(floats z, floats low, floats *n)
+/* exp(z + low) = 2^n (1 + p + p_low), |p| < 0.42 */
+ALWAYS floats exp_of(floats z, floats low, floats *n, floats *p_low)
 {
     const floats magic = all(0x1.8p23f);
-    floats t = times_plus(z, all(1.44269504f), magic), r, q;
+    floats t = times_plus(z, all(1.44269504f), magic), r, q, p;
     *n = minus(t, magic);
-    r = times_plus(*n, all(-0.693145751953125f), z);
-    r = plus(times_plus(*n, all(-1.428606820309417e-06f), r), low);
+    z = times_plus(*n, all(-0.693145751953125f), z);
+    low = times_plus(*n, all(-1.428606820309417e-06f), low);
+    r = plus(z, low);
     q = times_plus(r, all(0.00139412307f), all(0.00836937129f));
     q = times_plus(r, q, all(0.041666396f));
     q = times_plus(r, q, all(0.166665152f));
-    q = times_plus(r, q, all(0.5f));
-    return times_plus(times(r, r), q, r);
+    q = times(times(r, r), times_plus(r, q, all(0.5f)));
+    p = plus(r, q);
+    *p_low = plus(minus(q, minus(p, r)), minus(low, minus(r, z)));
+    return p;
 }
 
 /* e (factor - second e), e = exp(-(a + low)): what functions of e are where e^3 no longer counts. */
 ALWAYS floats decayed(floats a, floats low, floats factor, floats second)
 {
-    floats n, p = exp_of(minus(all(0), at_most(a, 200)), minus(all(0), low), &n), whole = plus(all(1), p);
-    floats rest = minus(p, minus(whole, all(1)));
+    floats n, p_low, p = exp_of(minus(all(0), at_most(a, 200)), minus(all(0), low), &n, &p_low), whole = plus(all(1), p);
+    floats rest = plus(minus(p, minus(whole, all(1))), p_low);
     rest = minus_times(times(second, whole), scale(whole, n), times(factor, rest));
     return scale(times_plus(factor, whole, rest), n);
 }
@@ -117,9 +120,9 @@ ALWAYS floats decayed(floats a, floats low, floats factor, floats second)
 /* e (1 - g - (1 - 2 g) e) for g + g_low > 1 */
 ALWAYS floats decayed_slope(floats a, floats low, floats g, floats g_low)
 {
-    floats n, p = exp_of(minus(all(0), at_most(a, 200)), minus(all(0), low), &n), whole = plus(all(1), p);
+    floats n, p_low, p = exp_of(minus(all(0), at_most(a, 200)), minus(all(0), low), &n, &p_low), whole = plus(all(1), p);
     floats factor = minus(all(1), g), rest = minus(minus(all(1), plus(factor, g)), g_low);
-    rest = times_plus(factor, minus(p, minus(whole, all(1))), times(whole, rest));
+    rest = times_plus(factor, plus(minus(p, minus(whole, all(1))), p_low), times(whole, rest));
     rest = minus_times(times(minus(factor, g), whole), scale(whole, n), rest);
     return scale(times_plus(factor, whole, rest), n);
 }
