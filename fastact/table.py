@@ -23,7 +23,7 @@ class Row:
     (float32, float64) over the whole real line, subnormal results included, measured as ``tests/ulp.py`` says;
     for a derivative next to one of its zeros the error is counted in units of its largest term.
     ``integers``: "keep" or "clamp" (at 0) integer arrays, which else follow the rule of ``np.exp``.
-    ``by_hand``: ``avx512.h`` has loops for float32 and the default parameters.
+    ``by_hand``: ``avx512_loops.h`` has loops for float32 and the default parameters.
     ``cheap``: bound by memory rather than by arithmetic, which decides from what size threads pay.
     """
 
@@ -111,7 +111,7 @@ ACTIVATIONS = (
         source="Misra 2019, arXiv:1908.08681"),
     Row("softplus", "Smooth rectifier, exact, without a threshold.", "log(1 + exp(beta x)) / beta", "s(beta x)",
         (2.5, 2.5), (1.25, 1.25), parameters=(("beta", 1.0),), from_output=True, source="Dugas et al. 2000", by_hand=True),
-    Row("softsign", "Softsign.", "x / (1 + |x|)", "1 / (1 + |x|)^2", (0.6, 1), (1, 1.5), source="Bergstra et al. 2009"),
+    Row("softsign", "Softsign.", "x / (1 + |x|)", "1 / (1 + |x|)^2", (0.6, 1), (1, 1.5), by_hand=True, source="Bergstra et al. 2009"),
     Row("softshrink", "Soft shrinkage.", "sign(x) max(|x| - lambd, 0)", "1 if |x| > lambd else 0",
         parameters=(("lambd", 0.5),), cheap=True, source="Donoho 1995"),
     Row("hardshrink", "Hard shrinkage.", "x if |x| > lambd else 0", "1 if |x| > lambd else 0",
@@ -129,7 +129,7 @@ ACTIVATIONS = (
     Row("logsigmoid", "Logarithm of the logistic sigmoid.", "-log(1 + exp(-x))", "s(-x)", (2, 1.75), (1, 1.25),
         from_output=True, by_hand=True),
     Row("squareplus", "Algebraic smooth rectifier.", "(x + sqrt(x^2 + b)) / 2", "(1 + x / sqrt(x^2 + b)) / 2",
-        (0.6, 0.6), (1.5, 1.5), parameters=(("b", 4.0),), source="Barron 2021, arXiv:2112.11687"),
+        (0.6, 0.6), (1.5, 1.5), parameters=(("b", 4.0),), by_hand=True, source="Barron 2021, arXiv:2112.11687"),
     Row("relu_squared", "Squared rectifier.", "max(x, 0)^2", "2 max(x, 0)", cheap=True,
         source="So et al. 2021, arXiv:2109.08668"),
 )

@@ -10,12 +10,6 @@
 #include <math.h>
 #include <stddef.h>
 
-/* F(NAME) for those functions; parameters have their default values. The gated ones: of which function, which input goes into
-   it, and which one is its factor. */
-#define FASTACT_BY_HAND(F) \
-    F(sigmoid) F(tanh) F(silu) F(swish) F(gelu) F(gelu_quick) F(gelu_tanh) F(softplus) F(logsigmoid)
-#define FASTACT_GATED_BY_HAND(F) F(glu, sigmoid, v, u) F(swiglu, silu, u, v) F(geglu, gelu, u, v)
-
 #ifdef __AVX512F__
 
 #include <immintrin.h>
@@ -308,76 +302,84 @@ ALWAYS floats gelu_derivative_far(floats x)
     return rising_to_one(x, scale(plus(q, d_low), n));
 }
 
-ALWAYS floats once(floats x)
+/* 1 / (high + low) as r (1 + error), r good to 2^-26 */
+ALWAYS floats reciprocal(floats high, floats low, floats *error)
 {
-    __asm__("" : "+v"(x)); /* or else GCC loads x again for each of its uses */
-    return x;
+    floats r = _mm512_rcp14_ps(high);
+    r = times_plus(r, minus_times(low, r, minus_times(high, r, all(1))), r);
+    *error = minus_times(low, r, minus_times(high, r, all(1)));
+    return r;
 }
 
-/* Both loops over pairs of vectors; STEP(LOAD, STORE) is what is done for one. They say that they did it. */
-#define FASTACT_LOAD(k, p) once(_mm512_loadu_ps(p))
-#define FASTACT_LOAD_REST(k, p) _mm512_maskz_loadu_ps(rest##k, p)
-#define FASTACT_STORE(k, p, x) _mm512_storeu_ps(p, x)
-#define FASTACT_STORE_REST(k, p, x) _mm512_mask_storeu_ps(p, rest##k, x)
-#define FASTACT_LOOP(STEP, ...)                                                       \
-    {                                                                                 \
-        ptrdiff_t i = 0;                                                              \
-        for (; i + 32 <= n; i += 32) {                                                \
-            STEP(FASTACT_LOAD, FASTACT_STORE, __VA_ARGS__)                            \
-        }                                                                             \
-        if (i < n) {                                                                  \
-            const unsigned rest = (1u << (n - i)) - 1;                                \
-            const __mmask16 rest0 = (__mmask16)rest, rest1 = (__mmask16)(rest >> 16); \
-            STEP(FASTACT_LOAD_REST, FASTACT_STORE_REST, __VA_ARGS__)                  \
-        }                                                                             \
-        return 1;                                                                     \
-    }
-
-/* y0 and y1: NEAR(m, NAME(x)) of both, or FAR(m, NAME(x)) */
-#define FASTACT_VALUES(y, NAME, x, NEAR, FAR, m)                                               \
-    floats y##0 = NEAR(m##0, NAME##_near(x##0)), y##1 = NEAR(m##1, NAME##_near(x##1));         \
-    {                                                                                          \
-        const __mmask16 far0 = beyond(absolute(x##0), NAME##_end);                             \
-        const __mmask16 far1 = beyond(absolute(x##1), NAME##_end);                             \
-        if (__builtin_expect(far0 | far1, 0)) {                                                \
-            if (far0)                                                                          \
-                y##0 = _mm512_mask_mov_ps(y##0, far0, FAR(m##0, NAME##_far(x##0)));            \
-            if (far1)                                                                          \
-                y##1 = _mm512_mask_mov_ps(y##1, far1, FAR(m##1, NAME##_far(x##1)));            \
-        }                                                                                      \
-    }
-ALWAYS floats second(floats m, floats y) { return y; }
-/* A gate that is shut lets nothing through, were it infinite. */
-ALWAYS floats times_gate(floats m, floats y)
+/* The square of that. */
+ALWAYS floats square_of(floats r, floats error)
 {
-    const __mmask16 shut = _mm512_cmp_ps_mask(y, all(0), _CMP_EQ_OQ);
-    return times(_mm512_mask_mov_ps(m, shut, tamed(m)), y);
+    floats y = times(r, r);
+    return plus(y, times_plus(plus(y, y), error, times_minus(r, r, y)));
 }
 
-#define FASTACT_LOADED(LOAD, x, p) floats x##0 = LOAD(0, p + i), x##1 = LOAD(1, p + i + 16);
-#define FASTACT_STORED(STORE, p, x) STORE(0, p + i, x##0); STORE(1, p + i + 16, x##1);
-#define FASTACT_FUNCTION_STEP(LOAD, STORE, NAME)       \
-    FASTACT_LOADED(LOAD, u, a)                         \
-    FASTACT_VALUES(f, NAME, u, second, second, u)      \
-    FASTACT_STORED(STORE, y, f)
-#define FASTACT_PRODUCT_STEP(LOAD, STORE, NAME, x, m, FAR) \
-    FASTACT_LOADED(LOAD, u, a)                             \
-    FASTACT_LOADED(LOAD, v, b)                             \
-    FASTACT_VALUES(f, NAME, x, times, FAR, m)              \
-    FASTACT_STORED(STORE, y, f)
-#define FASTACT_GRADIENTS_STEP(LOAD, STORE, NAME, x, m)                     \
-    FASTACT_LOADED(LOAD, w, a)                                              \
-    FASTACT_LOADED(LOAD, u, b)                                              \
-    FASTACT_LOADED(LOAD, v, c)                                              \
-    floats both0 = times(w0, m##0), both1 = times(w1, m##1);                \
-    FASTACT_VALUES(f, NAME, x, times, times_gate, w)                        \
-    FASTACT_VALUES(d, NAME##_derivative, x, times, times_gate, both)        \
-    FASTACT_STORED(STORE, FASTACT_GRADIENT_OF_##m, f)                       \
-    FASTACT_STORED(STORE, FASTACT_GRADIENT_OF_##x, d)
-#define FASTACT_GRADIENT_OF_u y
-#define FASTACT_GRADIENT_OF_v z
+/* 1 + a as high + low */
+ALWAYS floats one_plus(floats a, floats *low)
+{
+    floats d = plus(all(1), a);
+    *low = minus(_mm512_min_ps(all(1), a), minus(d, _mm512_max_ps(all(1), a)));
+    return d;
+}
 
-#define FASTACT_BODY(...) FASTACT_LOOP(__VA_ARGS__)
+ALWAYS floats softsign_near(floats x)
+{
+    floats a = at_most(absolute(x), 1e30f), low, d = one_plus(a, &low), error, r = reciprocal(d, low, &error), y = times(a, r);
+    return with_sign_of(times_plus(minus_times(low, y, minus_times(d, y, a)), r, y), x);
+}
+ALWAYS floats softsign_derivative_near(floats x)
+{
+    floats a = at_most(absolute(x), 1e30f), low, d = one_plus(a, &low), error, r = reciprocal(d, low, &error);
+    return square_of(r, error);
+}
+#define softsign_far softsign_near
+#define softsign_derivative_far softsign_derivative_near
+#define softsign_end INFINITY
+#define softsign_derivative_end INFINITY
+
+/* (|x| + root) / 2 as high + low, root = sqrt(x^2 + 4) too, and 1 / root to 2^-26 */
+ALWAYS floats squareplus_parts(floats x, floats *low, floats *root, floats *root_low, floats *inverse)
+{
+    floats a = absolute(x), square = times(a, a), s = plus(square, all(4)), share = minus(s, square), y = _mm512_rsqrt14_ps(s), half, h;
+    floats s_low = plus(plus(minus(square, minus(s, share)), minus(all(4), share)), times_minus(a, a, square));
+    *root = times(s, y);
+    half = times(all(0.5f), y);
+    *root = times_plus(minus_times(*root, *root, s), half, *root);
+    *root_low = times(plus(minus_times(*root, *root, s), s_low), half);
+    *inverse = times_plus(minus_times(*root, y, all(1)), y, y);
+    h = plus(a, *root);
+    *low = times(all(0.5f), plus(minus(a, minus(h, *root)), *root_low));
+    return times(all(0.5f), h);
+}
+
+/* For x < 0 it is 1 / that of -x. */
+ALWAYS floats squareplus_near(floats x)
+{
+    floats low, root, root_low, inverse, high = squareplus_parts(x, &low, &root, &root_low, &inverse), error, r = reciprocal(high, low, &error);
+    return _mm512_mask_add_ps(times_plus(r, error, r), positive(x), high, low);
+}
+ALWAYS floats squareplus_far(floats x) { return rising_to(x, _mm512_div_ps(all(-1), absolute(x))); }
+/* y / root */
+ALWAYS floats squareplus_derivative_near(floats x)
+{
+    const __mmask16 up = positive(x);
+    floats low, root, root_low, inverse, high = squareplus_parts(x, &low, &root, &root_low, &inverse), error, r = reciprocal(high, low, &error), q;
+    high = _mm512_mask_mov_ps(r, up, high);
+    low = _mm512_mask_mov_ps(times(r, error), up, low);
+    q = times(high, inverse);
+    return times_plus(minus_times(q, root_low, plus(minus_times(q, root, high), low)), inverse, q);
+}
+ALWAYS floats squareplus_derivative_far(floats x)
+{
+    floats error, r = reciprocal(at_most(absolute(x), 1e30f), all(0), &error);
+    return _mm512_mask_mov_ps(square_of(r, error), positive(x), _mm512_mask_mov_ps(all(1), _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x));
+}
+#define squareplus_end 1e12f
+#define squareplus_derivative_end 1e12f
 
 /* b log(1 + exp(-x)) + c log(1 + exp(x)), and its derivative; b = t w counts for class 1, c = 1 - t for class 0 */
 ALWAYS floats cross_entropy_of(floats x, floats t, floats w, floats *slope)
@@ -395,43 +397,7 @@ ALWAYS floats cross_entropy_of(floats x, floats t, floats w, floats *slope)
     *slope = with_sign_of(times_minus(wrong, minus(all(1), s), times(right, s)), x);
     return times_plus(plus(wrong, right), l, main);
 }
-#define FASTACT_LOSS_BODY                                                                                       \
-    {                                                                                                           \
-        const floats f = all((float)factor);                                                                    \
-        for (ptrdiff_t i = 0; i < n; i += 16) {                                                                 \
-            const __mmask16 in = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);                       \
-            floats slope, y = cross_entropy_of(_mm512_maskz_loadu_ps(in, x + i), _mm512_maskz_loadu_ps(in, t + i), \
-                                               _mm512_maskz_loadu_ps(in, w + i), &slope);                       \
-            _mm512_mask_storeu_ps(value + i, in, y);                                                            \
-            if (grad)                                                                                           \
-                _mm512_mask_storeu_ps(grad + i, in, times(slope, f));                                           \
-        }                                                                                                       \
-        return 1;                                                                                               \
-    }
-
-#else
-
-#define FASTACT_BODY(...) { return 0; }
-#define FASTACT_LOSS_BODY { return 0; }
 
 #endif
-
-#define FASTACT_LOOPS(NAME)                                                                                           \
-    static inline int NAME##_forward_by_hand(const float *a, const float *b, float *y, ptrdiff_t n)                   \
-        FASTACT_BODY(FASTACT_FUNCTION_STEP, NAME)                                                                     \
-    static inline int NAME##_derivative_by_hand(const float *a, const float *b, float *y, ptrdiff_t n)                \
-        FASTACT_BODY(FASTACT_FUNCTION_STEP, NAME##_derivative)                                                        \
-    static inline int NAME##_backward_by_hand(const float *a, const float *b, float *y, ptrdiff_t n)                  \
-        FASTACT_BODY(FASTACT_PRODUCT_STEP, NAME##_derivative, v, u, times)
-#define FASTACT_GATED_LOOPS(NAME, FUNCTION, GATE, FACTOR)                                                             \
-    static inline int NAME##_forward_by_hand(const float *a, const float *b, float *y, ptrdiff_t n)                   \
-        FASTACT_BODY(FASTACT_PRODUCT_STEP, FUNCTION, GATE, FACTOR, times_gate)                                                    \
-    static inline int NAME##_backward_by_hand(const float *a, const float *b, const float *c, float *y, float *z, ptrdiff_t n) \
-        FASTACT_BODY(FASTACT_GRADIENTS_STEP, FUNCTION, GATE, FACTOR)
-static inline int sigmoid_cross_entropy_by_hand(const float *x, const float *t, const float *w, float *value, float *grad, ptrdiff_t n,
-                                                double factor)
-    FASTACT_LOSS_BODY
-FASTACT_BY_HAND(FASTACT_LOOPS)
-FASTACT_GATED_BY_HAND(FASTACT_GATED_LOOPS)
 
 #endif

@@ -1,0 +1,125 @@
+/* Loops over the formulas of avx512.h. Where there is no AVX-512 they do nothing and say so: the caller has its own. */
+#ifndef FASTACT_AVX512_LOOPS_H
+#define FASTACT_AVX512_LOOPS_H
+
+#include "avx512.h"
+
+/* F(NAME) for those functions; parameters have their default values. The gated ones: of which function, which input goes into
+   it, and which one is its factor. */
+#define FASTACT_BY_HAND(F) \
+    F(sigmoid) F(tanh) F(silu) F(swish) F(gelu) F(gelu_quick) F(gelu_tanh) F(softplus) F(logsigmoid) F(softsign) F(squareplus)
+#define FASTACT_GATED_BY_HAND(F) F(glu, sigmoid, v, u) F(swiglu, silu, u, v) F(geglu, gelu, u, v)
+
+#ifdef __AVX512F__
+
+ALWAYS floats once(floats x)
+{
+    __asm__("" : "+v"(x)); /* or else GCC loads x again for each of its uses */
+    return x;
+}
+
+/* Both loops over pairs of vectors; STEP(LOAD, STORE) is what is done for one. They say that they did it. */
+#define FASTACT_LOAD(k, p) once(_mm512_loadu_ps(p))
+#define FASTACT_LOAD_REST(k, p) _mm512_maskz_loadu_ps(rest##k, p)
+#define FASTACT_STORE(k, p, x) _mm512_storeu_ps(p, x)
+#define FASTACT_STORE_REST(k, p, x) _mm512_mask_storeu_ps(p, rest##k, x)
+#define FASTACT_LOOP(STEP, ...)                                                       \
+    {                                                                                 \
+        ptrdiff_t i = 0;                                                              \
+        for (; i + 32 <= n; i += 32) {                                                \
+            STEP(FASTACT_LOAD, FASTACT_STORE, __VA_ARGS__)                            \
+        }                                                                             \
+        if (i < n) {                                                                  \
+            const unsigned rest = (1u << (n - i)) - 1;                                \
+            const __mmask16 rest0 = (__mmask16)rest, rest1 = (__mmask16)(rest >> 16); \
+            STEP(FASTACT_LOAD_REST, FASTACT_STORE_REST, __VA_ARGS__)                  \
+        }                                                                             \
+        return 1;                                                                     \
+    }
+
+/* y0 and y1: NEAR(m, NAME(x)) of both, or FAR(m, NAME(x)) */
+#define FASTACT_VALUES(y, NAME, x, NEAR, FAR, m)                                               \
+    floats y##0 = NEAR(m##0, NAME##_near(x##0)), y##1 = NEAR(m##1, NAME##_near(x##1));         \
+    {                                                                                          \
+        const __mmask16 far0 = beyond(absolute(x##0), NAME##_end);                             \
+        const __mmask16 far1 = beyond(absolute(x##1), NAME##_end);                             \
+        if (__builtin_expect(far0 | far1, 0)) {                                                \
+            if (far0)                                                                          \
+                y##0 = _mm512_mask_mov_ps(y##0, far0, FAR(m##0, NAME##_far(x##0)));            \
+            if (far1)                                                                          \
+                y##1 = _mm512_mask_mov_ps(y##1, far1, FAR(m##1, NAME##_far(x##1)));            \
+        }                                                                                      \
+    }
+ALWAYS floats second(floats m, floats y) { return y; }
+/* A gate that is shut lets nothing through, were it infinite. */
+ALWAYS floats times_gate(floats m, floats y)
+{
+    const __mmask16 shut = _mm512_cmp_ps_mask(y, all(0), _CMP_EQ_OQ);
+    return times(_mm512_mask_mov_ps(m, shut, tamed(m)), y);
+}
+
+#define FASTACT_LOADED(LOAD, x, p) floats x##0 = LOAD(0, p + i), x##1 = LOAD(1, p + i + 16);
+#define FASTACT_STORED(STORE, p, x) STORE(0, p + i, x##0); STORE(1, p + i + 16, x##1);
+#define FASTACT_FUNCTION_STEP(LOAD, STORE, NAME)       \
+    FASTACT_LOADED(LOAD, u, a)                         \
+    FASTACT_VALUES(f, NAME, u, second, second, u)      \
+    FASTACT_STORED(STORE, y, f)
+#define FASTACT_PRODUCT_STEP(LOAD, STORE, NAME, x, m, FAR) \
+    FASTACT_LOADED(LOAD, u, a)                             \
+    FASTACT_LOADED(LOAD, v, b)                             \
+    FASTACT_VALUES(f, NAME, x, times, FAR, m)              \
+    FASTACT_STORED(STORE, y, f)
+#define FASTACT_GRADIENTS_STEP(LOAD, STORE, NAME, x, m)                     \
+    FASTACT_LOADED(LOAD, w, a)                                              \
+    FASTACT_LOADED(LOAD, u, b)                                              \
+    FASTACT_LOADED(LOAD, v, c)                                              \
+    floats both0 = times(w0, m##0), both1 = times(w1, m##1);                \
+    FASTACT_VALUES(f, NAME, x, times, times_gate, w)                        \
+    FASTACT_VALUES(d, NAME##_derivative, x, times, times_gate, both)        \
+    FASTACT_STORED(STORE, FASTACT_GRADIENT_OF_##m, f)                       \
+    FASTACT_STORED(STORE, FASTACT_GRADIENT_OF_##x, d)
+#define FASTACT_GRADIENT_OF_u y
+#define FASTACT_GRADIENT_OF_v z
+
+#define FASTACT_BODY(...) FASTACT_LOOP(__VA_ARGS__)
+
+#define FASTACT_LOSS_BODY                                                                                       \
+    {                                                                                                           \
+        const floats f = all((float)factor);                                                                    \
+        for (ptrdiff_t i = 0; i < n; i += 16) {                                                                 \
+            const __mmask16 in = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);                       \
+            floats slope, y = cross_entropy_of(_mm512_maskz_loadu_ps(in, x + i), _mm512_maskz_loadu_ps(in, t + i), \
+                                               _mm512_maskz_loadu_ps(in, w + i), &slope);                       \
+            _mm512_mask_storeu_ps(value + i, in, y);                                                            \
+            if (grad)                                                                                           \
+                _mm512_mask_storeu_ps(grad + i, in, times(slope, f));                                           \
+        }                                                                                                       \
+        return 1;                                                                                               \
+    }
+
+#else
+
+#define FASTACT_BODY(...) { return 0; }
+#define FASTACT_LOSS_BODY { return 0; }
+
+#endif
+
+#define FASTACT_LOOPS(NAME)                                                                                           \
+    static inline int NAME##_forward_by_hand(const float *a, const float *b, float *y, ptrdiff_t n)                   \
+        FASTACT_BODY(FASTACT_FUNCTION_STEP, NAME)                                                                     \
+    static inline int NAME##_derivative_by_hand(const float *a, const float *b, float *y, ptrdiff_t n)                \
+        FASTACT_BODY(FASTACT_FUNCTION_STEP, NAME##_derivative)                                                        \
+    static inline int NAME##_backward_by_hand(const float *a, const float *b, float *y, ptrdiff_t n)                  \
+        FASTACT_BODY(FASTACT_PRODUCT_STEP, NAME##_derivative, v, u, times)
+#define FASTACT_GATED_LOOPS(NAME, FUNCTION, GATE, FACTOR)                                                             \
+    static inline int NAME##_forward_by_hand(const float *a, const float *b, float *y, ptrdiff_t n)                   \
+        FASTACT_BODY(FASTACT_PRODUCT_STEP, FUNCTION, GATE, FACTOR, times_gate)                                                    \
+    static inline int NAME##_backward_by_hand(const float *a, const float *b, const float *c, float *y, float *z, ptrdiff_t n) \
+        FASTACT_BODY(FASTACT_GRADIENTS_STEP, FUNCTION, GATE, FACTOR)
+static inline int sigmoid_cross_entropy_by_hand(const float *x, const float *t, const float *w, float *value, float *grad, ptrdiff_t n,
+                                                double factor)
+    FASTACT_LOSS_BODY
+FASTACT_BY_HAND(FASTACT_LOOPS)
+FASTACT_GATED_BY_HAND(FASTACT_GATED_LOOPS)
+
+#endif
