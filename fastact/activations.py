@@ -132,9 +132,8 @@ class _Function(Elementwise):
 
     def _general(self, *args, **kwargs):
         """Anything that NumPy understands, through the ufunc."""
-        if not kwargs and len(args) == len(self.inputs) and type(args[-1]) is np.ndarray and args[-1].dtype.char in "fd":
-            if None not in self._defaults:
-                return self.ufunc(*args, *self._defaults)
+        if self._is_plain(args, kwargs):
+            return self.ufunc(*args, *self._defaults, **kwargs)
         operands = list(args[: len(self.inputs)])
         if len(operands) < len(self.inputs):
             raise TypeError(f"{self.__name__}() needs {' and '.join(self.inputs)}")
@@ -176,6 +175,19 @@ class _Function(Elementwise):
         with np.errstate(all="ignore"):  # a cast to a narrower type may overflow, as it should
             return self.ufunc(*operands, **kwargs)
 
+    def _is_plain(self, args, kwargs):
+        """Whether there are only arrays of a type that the ufunc takes as they are."""
+        if len(args) != len(self.inputs) or None in self._defaults or type(args[-1]) is not np.ndarray:
+            return False
+        dtype = args[-1].dtype
+        if dtype.char not in "fd":
+            return False
+        if not kwargs:
+            return True
+        out = kwargs.get("out")
+        return len(kwargs) == 1 and type(out) is np.ndarray and out.dtype is dtype and all(
+            type(x) is np.ndarray and x.dtype is dtype for x in args)  # fmt: skip
+
     @property
     def ufunc(self):
         """The np.ufunc of the backend that runs."""
@@ -193,6 +205,8 @@ class _Function(Elementwise):
             backward=self.kind.startswith("backward") and self.outputs == 1,
             cost=NANOSECONDS[self.row.cheap],
             integers=self.row.integers if self.kind == "forward" else None,
+            known=None if self.row.custom else (self.row.name, self.kind),
+            defaults=self._defaults,
         )
 
     def formula(self, T):
@@ -278,7 +292,7 @@ class _PreluBackward:
             return self._grad_input(grad_output, x, weight, out=out, **kwargs)  # which says what is missing
         if any_on_gpu((grad_output, x)):
             return gpu.prelu_backward(self._grad_input, grad_output, x, weight, out, **kwargs)
-        if not kwargs and backends.active == "cython":
+        if not kwargs:
             gradients = self._in_one_pass(grad_output, x, weight, out)
             if gradients is not None:
                 return gradients
@@ -312,7 +326,10 @@ class _PreluBackward:
             copies = max(1, SHORT // channels)  # so that the innermost loop is a long one
             weight = np.tile(weight, copies)
         learn_bfloat16()
-        done = backends.dispatch.prelu_backward(self._grad_input, grad_output, x, weight, inner, out)
+        if backends.active == "cython":
+            done = backends.dispatch.prelu_backward(self._grad_input, grad_output, x, weight, inner, out)
+        else:
+            done = backends.numba_kernels("passes").prelu_backward(self._grad_input._numba, grad_output, x, weight, inner, out)
         if done is None:
             return None
         grad_input, sums = done

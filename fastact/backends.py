@@ -145,6 +145,36 @@ active = ""
 _start()
 
 
+# --- bfloat16 ---------------------------------------------------------------------------------------------------------
+
+_bfloat16 = None
+_registers = []
+
+
+def learn_bfloat16() -> None:
+    """Give the ufuncs their loops for bfloat16 once ml_dtypes has been imported, by whoever made an array of it."""
+    global _bfloat16
+    if _bfloat16 is None and "ml_dtypes" in sys.modules:
+        _bfloat16 = np.dtype(sys.modules["ml_dtypes"].bfloat16)
+        for register in _registers:
+            register(_bfloat16)
+
+
+def _teach_bfloat16(register):
+    """Have a module learn of it, now if it is known, or else as soon as it is."""
+    _registers.append(register)
+    if _bfloat16 is not None:
+        register(_bfloat16)
+
+
+if dispatch is not None:
+    _teach_bfloat16(dispatch.register_bfloat16)
+    _teach_bfloat16(operands.register_bfloat16)
+
+
+# --- Modules of kernels ------------------------------------------------------------------------------------------------
+
+
 @functools.cache
 def numba_kernels(subject="cpu"):
     """The module of Numba's kernels for a subject, made when it is first needed."""
@@ -153,6 +183,7 @@ def numba_kernels(subject="cpu"):
     if subject == "cpu":
         numba_cpu.bind(last_level_cache)
         threads.govern("numba", numba_threads.set_limit, threaded=True)
+        _teach_bfloat16(numba_cpu.register_bfloat16)
         return numba_cpu
     numba_kernels()
     return importlib.import_module(f"._kernels.numba_{subject}", __package__)
@@ -167,7 +198,7 @@ def compiled_kernels(subject):
     if hasattr(module, "bind"):
         module.bind(kernels)
     if hasattr(module, "register_bfloat16"):
-        _registers.append(module.register_bfloat16)
+        _teach_bfloat16(module.register_bfloat16)
     return module
 
 
@@ -204,34 +235,6 @@ def warmup(*functions, dtypes=("float32", "float64")) -> None:
             raise TypeError(f"{function!r} is not a function of {__package__}")
         if active == "numba":
             function.compile(dtypes)
-
-
-# --- bfloat16 ---------------------------------------------------------------------------------------------------------
-
-_bfloat16_known: set[str] = set()
-_registers = [] if dispatch is None else [dispatch.register_bfloat16, operands.register_bfloat16]
-"""The compiled modules' ways to learn of it, by order of import, which is before anyone uses them."""
-
-
-def learn_bfloat16() -> None:
-    """Give the ufuncs their loops for bfloat16 once ml_dtypes has been imported, by whoever made an array of it."""
-    if "ml_dtypes" in sys.modules:
-        for name, registers in (("cython", _register_compiled), ("numba", _register_numba)):
-            if name not in _bfloat16_known and registers(np.dtype(sys.modules["ml_dtypes"].bfloat16)):
-                _bfloat16_known.add(name)
-
-
-def _register_compiled(dtype):
-    for register in _registers:
-        register(dtype)
-    return True
-
-
-def _register_numba(dtype):
-    if not numba_kernels.cache_info().currsize:
-        return False
-    numba_kernels().register_bfloat16(dtype)
-    return True
 
 
 # --- What runs --------------------------------------------------------------------------------------------------------

@@ -202,10 +202,7 @@ def maxout(x, axis=-1, *, out=None):
     shape = x.shape[:axis] + x.shape[axis + 1 :]
     plain = _fits(out, shape, x.dtype) and out.flags.c_contiguous and not np.may_share_memory(out, x)
     y = out if plain else np.empty(shape, x.dtype)
-    if backends.active == "cython":
-        dispatch.maxout(np.ascontiguousarray(x), axis, y)
-    else:
-        np.max(x, axis, out=y)
+    _maxout(np.ascontiguousarray(x), axis, y)
     if out is None:
         return y[()]
     if not plain:
@@ -249,17 +246,16 @@ def _maxout_backward(grad_output, x, axis=-1, *, out=None):
     plain = _fits(out, x.shape, dtype) and out.flags.c_contiguous and not np.may_share_memory(out, grad) and (
         out is x or not np.may_share_memory(out, x))  # fmt: skip
     y = out if plain else np.empty_like(x)
-    if backends.active == "cython":
-        dispatch.maxout(x, axis, grad, y)
-    else:
-        winner, grad = np.expand_dims(x.argmax(axis), axis), np.expand_dims(grad, axis)
-        best = np.take_along_axis(x, winner, axis)
-        y[...] = 0
-        np.put_along_axis(y, winner, np.where(best == best, grad, best), axis)
+    _maxout(x, axis, grad, y)
     if out is None or plain:
         return y
     np.copyto(out, y, casting="same_kind")
     return out
+
+
+def _maxout(*arguments):
+    """The pass of the backend that runs."""
+    return (dispatch if backends.active == "cython" else backends.numba_kernels("passes")).maxout(*arguments)
 
 
 _maxout_backward.__name__ = "backward"

@@ -418,6 +418,10 @@ def _call(which, x, grad, axis, where, temperature, out, stream=None):
         if function.with_mask:
             operands.append(_mask(where, x))
         operands.append(temperature)
+    if out is None:
+        return gufunc(*operands, axis=axis)
+    if getattr(out, "dtype", None) is x.dtype:
+        return gufunc(*operands, axis=axis, out=out)
     with np.errstate(all="ignore"):  # a cast to a narrower out may overflow, as it should
         return gufunc(*operands, axis=axis, out=out)
 

@@ -19,6 +19,7 @@ ABSENT = {"activation": "custom"}
 TEST = "test_vendored.py"
 # How files refer to others of this package, beside Python's own imports.
 BY_SUBJECT = re.compile(r"(compiled|numba)_kernels\(\"(\w+)\"\)")
+HEADERS = re.compile(r"\"(\w+\.h)\"")
 CIMPORTS = re.compile(r"^\s*from \.(\w+) cimport|^cdef extern from \"(\w+\.h)\"|^#include \"(\w+\.h)\"", re.M)
 COMPANIONS = {"rrelu": ("leaky_relu",)}
 """What functions make of others."""
@@ -107,12 +108,13 @@ def _closure(files, cython, numba):
         file = waiting.pop()
         if file in found or not file.exists():
             continue
-        if file.parent == KERNELS and not (numba if file.name.startswith("numba_") else cython or file.suffix == ".py"):
+        if not numba and file.name.startswith("numba_") or not cython and file.suffix in (".pyx", ".pxd"):
             continue
         found.append(file)
         text = file.read_text()
         if file.suffix == ".py":
             waiting += _imported(file, text)
+            waiting += [KERNELS / name for name in HEADERS.findall(text)]
             waiting += [KERNELS / (f"numba_{s}.py" if kind == "numba" else f"{s}.pyx") for kind, s in BY_SUBJECT.findall(text)]
         else:
             waiting += [KERNELS / other for match in CIMPORTS.findall(text) for name in match if name

@@ -246,6 +246,22 @@ class TestWithoutCompiledKernels:
         assert result.stdout.split() == ["numba", "0.5"], result.stderr
 
 
+@COMPILED
+def test_either_backend_may_meet_bfloat16_first():
+    pytest.importorskip("ml_dtypes")
+    program = """if True:
+        import ml_dtypes, numpy as np, fastact as fa
+        x = np.ones(3, ml_dtypes.bfloat16)
+        with fa.use_backend("{}"):
+            fa.gelu(x)
+        for name in ("cython", "numba"):
+            with fa.use_backend(name):
+                print(fa.gelu(x).dtype, fa.gelu.ufunc(x).dtype, fa.softmax(x).dtype)
+        """
+    for first in ("numba", "cython"):
+        assert set(child("-c", program.format(first)).stdout.split()) == {"bfloat16"}
+
+
 def test_threads_share_the_same_bits(set_num_threads, rng):
     x = rng.normal(size=1_000_003).astype("f")
     with fa.use_backend("numba"):

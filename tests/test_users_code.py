@@ -56,7 +56,8 @@ class TestInsideCompiledCode:
         with fa.use_backend("numba"):
             for v in SAMPLE:
                 assert both(v) == (fa.silu(v), fa.silu.derivative(v))
-                assert both(np.float32(v))[0] == fa.silu(np.float32(v))
+                # Loops over float32 may be others than those of one number, to the same accuracy.
+                np.testing.assert_array_max_ulp(np.float32(both(np.float32(v))[0]), fa.silu(np.float32(v)), 3)
 
     def test_parameters_by_position_by_name_and_by_default(self):
         assert slopes(-2.0) == (-0.02, -1.0, -0.5, -1.0)

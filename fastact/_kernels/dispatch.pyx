@@ -380,7 +380,8 @@ def register_bfloat16(dtype):
     for function, loop, inputs, nin, outputs, _, _ in every_elementwise:
         for k in range(nin + outputs):
             types[k] = np.NPY_FLOAT if inputs <= k < nin else number
-        REGISTER_LOOP(function.ufunc, number, ufunc_loop, types, <void*><size_t>loop)
+        # Not the attribute, which a subclass turns into another backend's.
+        REGISTER_LOOP((<Elementwise>function).ufunc, number, ufunc_loop, types, <void*><size_t>loop)
     bfloat16_number = number
 
 

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numba import carray, types
 
-from . import numba_scalar
+from . import numba_avx512, numba_scalar
 from .numba_intrinsics import (
     C_CLEAR_STATUS,
     array_loop,
@@ -38,6 +38,7 @@ from .ufuncs import make_ufunc, register_loop
 BLOCK = 512  # elements of a stack buffer
 MAX_INPUTS, MAX_PARAMETERS, MAX_OUTPUTS = 3, 2, 2
 OPERANDS = MAX_INPUTS + MAX_PARAMETERS + MAX_OUTPUTS
+BUFFER = 8 * BLOCK  # bytes on the stack
 HALVES, BUFFERS, POINTERS, JOB = 2 * BLOCK, OPERANDS * BLOCK * 8, OPERANDS * 8, 4 * 8  # bytes on the stack
 
 # How numbers are stored. Integers of one size are all the same to the few functions that keep them.
@@ -346,8 +347,11 @@ def _element(formula, inputs, parameters, backward):
     }[inputs, parameters])  # fmt: skip
 
 
-def chunk_kernel(element, T, parameters, outputs):
-    """The loop of an element over contiguous arrays, parameters being single numbers or arrays; a C function."""
+def chunk_kernel(element, T, parameters, outputs, by_hand=None, defaults=()):
+    """The loop of an element over contiguous arrays, parameters being single numbers or arrays; a C function.
+
+    With ``by_hand`` that loop runs instead where the parameters are those.
+    """
     varying = parameters > 0
     pair = outputs > 1
 
@@ -369,26 +373,58 @@ def chunk_kernel(element, T, parameters, outputs):
     def array(address, n):
         return carray(at(address), (n,), T)
 
-    @numba.cfunc(types.void(*[types.intp] * 9))
-    def chunk(a, b, c, p, q, y, z, n, single):
+    @compiled
+    def run(a, b, c, p, q, y, z, n, single):
         kernel(array(a, n), array(b, n), array(c, n), array(p, n), array(q, n), array(y, n), array(z, n), single)
 
-    return chunk
+    size = np.dtype(T).itemsize
+
+    @compiled
+    def run_pair(a, b, c, p, q, y, z, n, single):
+        """Results may go where two of the inputs are, and LLVM may read these again after the first result was written."""
+        first, second = stack(BUFFER), stack(BUFFER)
+        for done in range(0, n, BLOCK):
+            count, offset = min(BLOCK, n - done), done * size
+            run(a + offset, b + offset, c + offset, p, q, first, second, count, single)
+            array(y + offset, count)[:] = array(first, count)
+            array(z + offset, count)[:] = array(second, count)
+
+    usual = run_pair if pair else run
+    if by_hand is None:
+        chunk = usual
+    elif not defaults:
+        chunk = compiled(lambda a, b, c, p, q, y, z, n, single: by_hand(a, b, c, y, z, n))
+    else:
+        (default,) = defaults
+
+        @compiled
+        def chunk(a, b, c, p, q, y, z, n, single):
+            if single and load(T, p) == default:
+                by_hand(a, b, c, y, z, n)
+            else:
+                usual(a, b, c, p, q, y, z, n, single)
+
+    return numba.cfunc(types.void(*[types.intp] * 9))(
+        lambda a, b, c, p, q, y, z, n, single: chunk(a, b, c, p, q, y, z, n, single)
+    )
 
 
 @functools.cache
-def _kernel(formula, T, inputs, parameters, outputs, backward):
-    return chunk_kernel(_element(formula(T), inputs, parameters, backward), T, parameters, outputs)
+def _kernel(formula, T, inputs, parameters, outputs, backward, name, defaults):
+    by_hand = numba_avx512.loop(*name) if name and T is np.float32 else None
+    return chunk_kernel(_element(formula(T), inputs, parameters, backward), T, parameters, outputs, by_hand, defaults)
 
 
 class Ufunc:
     """What makes a ufunc of a formula: ``formula(T)`` is its compiled function of the inputs and the parameters.
 
     With ``backward`` the ufunc takes a gradient first and multiplies by it, the formula having the other input. ``integers`` "keep" or "clamp" gives loops
-    for them, for which ``formula`` is asked with integer types. ``cost`` is nanoseconds an element.
+    for them, for which ``formula`` is asked with integer types. ``cost`` is nanoseconds an element. ``known`` is the name and the kind
+    that numba_avx512.py may know it by, for parameters that are the ``defaults``.
     """
 
-    def __init__(self, name, doc, formula, *, inputs=1, parameters=0, outputs=1, backward=False, cost, integers=None):
+    def __init__(self, name, doc, formula, *, inputs=1, parameters=0, outputs=1, backward=False, cost, integers=None, known=None,
+                 defaults=()):  # fmt: skip
         self.codes = lambda dtype: [dtype.num] * inputs + [_parameter_type(dtype).num] * parameters + [dtype.num] * outputs
         self.loops = {}
 
@@ -396,7 +432,7 @@ class Ufunc:
             """The address of a loop's words, which are kept for good."""
             if (storage, formula) not in self.loops:
                 words, T = np.zeros(8, np.int64), COMPUTED[storage]
-                lazy = Lazy(words, KERNEL, lambda: _kernel(formula, T, inputs, parameters, outputs, backward))
+                lazy = Lazy(words, KERNEL, lambda: _kernel(formula, T, inputs, parameters, outputs, backward, known, defaults))
                 picoseconds = cost * (2000 if storage == DOUBLE else 1000)
                 for offset, value in ((INPUTS, inputs), (PARAMETERS, parameters), (OUTPUTS, outputs), (STORAGE, storage),
                                       (COST, picoseconds), (NUMBER, lazy.number), (STREAMING_FROM, streaming_from)):  # fmt: skip

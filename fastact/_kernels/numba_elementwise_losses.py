@@ -13,7 +13,8 @@ import numpy as np
 from numba import carray, types
 
 from .numba_intrinsics import add_lanes, array_loop, as_kernel, at, compiled, load, stack, store
-from .numba_row_losses import loss_formulas, run_pieces
+from .numba_jobs import computed_in, contiguous, run_pieces, words
+from .numba_row_losses import loss_formulas
 from .numba_rows import toolbox
 
 BLOCK = 512
@@ -21,9 +22,10 @@ UNIT = 32 * BLOCK  # elements of a partial sum, or more of them, so that their o
 SUMS = 256
 BUFFER_BYTES, LANES_BYTES = 8 * BLOCK, 8 * 2 * 16
 
-# A job: addresses, 0 for what there is not; whether a source is one number; and numbers.
-X, TARGET, THIRD, WEIGHT, VALUE, GRAD, THIRD_GRAD, SINGLE, COUNT, JOB_UNIT, TOTALS, FACTOR, NUMBERS = range(0, 104, 8)
-SOURCES, RESULTS = 4, 3
+# A job: addresses, 0 for what there is not; whether a source is one number; the address of the factor and the numbers.
+X, TARGET, THIRD, WEIGHT, VALUE, GRAD, THIRD_GRAD, SINGLE, JOB_UNIT, TOTALS, NUMBERS = range(0, 88, 8)
+SOURCES = 4
+NO_NUMBERS = (0.0, 0.0, 0.0)
 
 
 def _element(formula, third, numbers):
@@ -77,14 +79,14 @@ def piece(name, T, third, numbers, gradients):
 
     @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
     def run(job, first, count):
-        singles, values, totals = stack(SINGLES_BYTES), stack(BUFFER_BYTES), stack(LANES_BYTES)
+        singles, block, totals = stack(SINGLES_BYTES), stack(BUFFER_BYTES), stack(LANES_BYTES)
         unit = load(np.int64, job + JOB_UNIT)
         for k in range(SOURCES):
             if load(np.int64, job + SINGLE) >> k & 1:
                 array(singles + BUFFER_BYTES * k, BLOCK)[:] = load(T, load(np.int64, job + 8 * k))
-        p, q, r = (T(load(np.float64, job + NUMBERS)), T(load(np.float64, job + NUMBERS + 8)),
-                   T(load(np.float64, job + NUMBERS + 16)))  # fmt: skip
-        factor = T(load(np.float64, job + FACTOR))
+        values = load(np.int64, job + NUMBERS)
+        factor, p, q, r = (T(load(np.float64, values)), T(load(np.float64, values + 8)), T(load(np.float64, values + 16)),
+                           T(load(np.float64, values + 24)))  # fmt: skip
         start = first
         while start < first + count:
             clear(totals)
@@ -96,7 +98,7 @@ def piece(name, T, third, numbers, gradients):
                 third_source, weight = block_of(job, THIRD, start, singles), block_of(job, WEIGHT, start, singles)
                 value, grad = block_of(job, VALUE, start, 0), block_of(job, GRAD, start, 0)
                 third_grad = block_of(job, THIRD_GRAD, start, 0)
-                value = value if value else values
+                value = value if value else block
                 losses(array(x, n), array(target, n), array(third_source, n), array(value, n), array(grad, n),
                        array(third_grad, n), p, q, r, factor)  # fmt: skip
                 if weight:
@@ -108,9 +110,9 @@ def piece(name, T, third, numbers, gradients):
                 padded = (n + lanes - 1) // lanes * lanes
                 summed = value
                 if padded > n:
-                    summed = values
-                    array(values, n)[:] = array(value, n)
-                    array(values + size * n, padded - n)[:] = T(0)
+                    summed = block
+                    array(block, n)[:] = array(value, n)
+                    array(block + size * n, padded - n)[:] = T(0)
                 add_lanes(T, summed, padded, totals)
                 start += n
             total, rest = add_up(totals)
@@ -138,38 +140,26 @@ class ElementwiseLoss:
     def total(self, sources, results, numbers, mean):
         """The sum or the mean of the losses of all elements, as elementwise_losses.pyx has it."""
         x = sources[0]
-        if x.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
-            raise TypeError(f"there are no kernels for an input of {x.dtype}")
+        T = computed_in(x.dtype)
         if x.size == 0:
             return 0.0
-        T = np.float64 if x.dtype == np.float64 else np.float32
-        job, singles = np.zeros((NUMBERS + 24) // 8, np.int64), 0
-        kept = []
-        with np.errstate(all="ignore"):
-            for k, source in enumerate(sources):
-                if source is not None:
-                    kept.append(np.ascontiguousarray(source, T))
-                    job[k] = kept[-1].ctypes.data
-                    singles |= (source.ndim == 0 and (k > 0 or x.size == 1)) << k
+        arrays = [None if source is None else contiguous(source, T) for source in sources]
+        singles = sum((source is not None and source.ndim == 0 and (k > 0 or x.size == 1)) << k for k, source in enumerate(sources))
         written = [None if result is None else result if result.dtype == T and result.flags.c_contiguous
                    else np.empty(result.shape, T) for result in results]  # fmt: skip
-        for k, result in enumerate(written):
-            job[SOURCES + k] = 0 if result is None else result.ctypes.data
         unit = max(UNIT, (-(-x.size // SUMS) + BLOCK - 1) // BLOCK * BLOCK)
-        totals = np.zeros((-(-x.size // unit), 2))
-        job[SINGLE // 8], job[COUNT // 8], job[JOB_UNIT // 8], job[TOTALS // 8] = singles, x.size, unit, totals.ctypes.data
-        job.view(np.float64)[FACTOR // 8] = 1.0 / x.size if mean else 1.0
-        job.view(np.float64)[NUMBERS // 8 :][: len(numbers)] = numbers
+        totals = np.empty((-(-x.size // unit), 2))
+        values = np.array((1.0 / x.size if mean else 1.0, *numbers, *NO_NUMBERS[len(numbers) :]))
+        job = words(*arrays, *written, singles, unit, totals, values)
         gradients = 2 if results[2] is not None else 1 if results[1] is not None else 0
         work = piece(self.name, T, self.third, self.numbers, gradients)
-        picoseconds = int(x.size * self.cost * (2000 if T is np.float64 else 1000))
-        run_pieces(work.address, job.ctypes.data, x.size, unit, picoseconds)
-        with np.errstate(all="ignore"):
-            for result, array in zip(results, written):
-                if array is not result:
+        run_pieces(work, job, x.size, unit, x.size * self.cost * (2000 if T is np.float64 else 1000))
+        for result, array in zip(results, written):
+            if array is not result:
+                with np.errstate(all="ignore"):
                     result[...] = array
-            total, rest = _sum(totals)
-            value = total + rest if rest == rest else total
+        total, rest = _sum(totals)
+        value = total + rest if rest == rest else total
         return value / x.size if mean else value
 
 

@@ -344,3 +344,43 @@ def add_lanes(typing, kind, source, count, totals):
         return context.get_dummy_value()
 
     return types.void(kind, types.intp, types.intp, types.intp), generate
+
+
+@intrinsic
+def add_up_lanes(typing, kind, totals):
+    """The sum of the lanes that add_lanes left, halves first, and what rounding took from it; an infinite sum has no rest."""
+    lanes = 512 // kind.dtype.bitwidth
+    compensated = kind.dtype == types.float64
+
+    def halves(builder, vector):
+        half = vector.type.count // 2
+        return [builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), half), list(range(first, first + half))))
+                for first in (0, half)]  # fmt: skip
+
+    def generate(context, builder, signature, args):
+        doubles = ir.VectorType(ir.DoubleType(), lanes)
+
+        def loaded(address):
+            value = builder.load(pointer(builder, address, doubles))
+            value.align = 8
+            return value
+
+        total, low = loaded(args[1]), loaded(builder.add(args[1], WORD(8 * lanes)))
+        while total.type.count > 1:
+            a, b = halves(builder, total)
+            total = builder.fadd(a, b)
+            if compensated:
+                share = builder.fsub(total, a)
+                lost = builder.fadd(builder.fsub(a, builder.fsub(total, share)), builder.fsub(b, share))
+                low_a, low_b = halves(builder, low)
+                low = builder.fadd(builder.fadd(low_a, low_b), lost)
+        total, low = (builder.extract_element(vector, ir.Constant(ir.IntType(32), 0)) for vector in (total, low))
+        rest = ir.Constant(ir.DoubleType(), 0.0)
+        if compensated:
+            whole = builder.fadd(total, low)
+            finite = builder.fcmp_ordered("ord", whole, whole)
+            rest = builder.select(finite, builder.fsub(low, builder.fsub(whole, total)), rest)
+            total = builder.select(finite, whole, total)
+        return context.make_tuple(builder, signature.return_type, (total, rest))
+
+    return types.UniTuple(types.float64, 2)(kind, totals), generate

@@ -13,13 +13,13 @@ import numpy as np
 from numba import types
 
 from . import numba_loss_formulas
-from .numba_intrinsics import OPTIONS, add_lanes, array_loop, as_kernel, compiled, load, machine, stack, store
+from .numba_intrinsics import add_lanes, array_loop, as_kernel, compiled, load, machine, stack, store
+from .numba_jobs import computed_in, contiguous, run_pieces, words
 from .numba_rows import LANES_BYTES, TERMS, TERMS_BYTES, log1p, toolbox
-from .numba_threads import share, team
 
-# A job for the team: addresses (0 for what there is not), steps in bytes, and numbers.
-X, GRAD, LABELS, SHARES, SPREAD, SPREAD_ROW, VALUES, N, IGNORE = range(0, 72, 8)
-KEEP, SPREAD_SUM, Z_LOSS, GAMMA, FACTOR = range(72, 112, 8)
+# A job for the team: addresses (0 for what there is not), steps in bytes, and where the numbers are.
+X, GRAD, LABELS, SHARES, SPREAD, SPREAD_ROW, VALUES, N, IGNORE, NUMBERS = range(0, 80, 8)
+KEEP, SPREAD_SUM, Z_LOSS, GAMMA, FACTOR = range(0, 40, 8)
 loss_formulas = functools.cache(lambda T: numba_loss_formulas.formulas(T, machine(T)))
 PICOSECONDS = 500
 """What an element costs."""
@@ -107,22 +107,22 @@ def cross_entropy(T):
     def piece(job, first, count):
         n, labels = load(np.int64, job + N), load(np.int64, job + LABELS)
         shares, spread = load(np.int64, job + SHARES), load(np.int64, job + SPREAD)
-        grad = load(np.int64, job + GRAD)
+        grad, numbers = load(np.int64, job + GRAD), load(np.int64, job + NUMBERS)
         for r in range(first, first + count):
             x, to = load(np.int64, job + X) + r * n * size, grad + r * n * size if grad else 0
             target = spread + r * load(np.int64, job + SPREAD_ROW)
-            spread_sum, share, label, value = load(np.float64, job + SPREAD_SUM), 0.0, -1, 0.0
+            spread_sum, share, label, value = load(np.float64, numbers + SPREAD_SUM), 0.0, -1, 0.0
             if labels:
                 label = load(np.int64, labels + 8 * r)
-                share = load(np.float64, shares + 8 * label) if shares and label >= 0 else load(np.float64, job + KEEP)
+                share = load(np.float64, shares + 8 * label) if shares and label >= 0 else load(np.float64, numbers + KEEP)
             else:
                 spread_sum, low = sum_kept(target, target, n, zero)
             if labels and label == load(np.int64, job + IGNORE):
                 if grad:
                     row(to, n)[:] = zero
             else:
-                value = loss(x, to, n, label, share, target, spread_sum, load(np.float64, job + Z_LOSS),
-                             load(np.float64, job + GAMMA), load(np.float64, job + FACTOR))  # fmt: skip
+                value = loss(x, to, n, label, share, target, spread_sum, load(np.float64, numbers + Z_LOSS),
+                             load(np.float64, numbers + GAMMA), load(np.float64, numbers + FACTOR))  # fmt: skip
             store(np.float64, load(np.int64, job + VALUES) + 8 * r, value)
 
     return piece
@@ -145,7 +145,8 @@ def comparison(loss, T):
     @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
     def piece(job, first, count):
         values, slopes, totals = stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES)
-        n, grad, factor = load(np.int64, job + N), load(np.int64, job + GRAD), T(load(np.float64, job + FACTOR))
+        n, grad = load(np.int64, job + N), load(np.int64, job + GRAD)
+        factor = T(load(np.float64, load(np.int64, job + NUMBERS) + FACTOR))
         for r in range(first, first + count):
             x, target = load(np.int64, job + X) + r * n * size, load(np.int64, job + SPREAD) + r * n * size
             clear(totals)
@@ -163,28 +164,14 @@ def comparison(loss, T):
     return piece
 
 
-@functools.cache
-def _runner():
-    @numba.njit(types.void(*[types.intp] * 5), nogil=True, error_model=OPTIONS["error_model"])
-    def run(work, job, total, chunk, picoseconds):
-        share(work, job, total, chunk, team(picoseconds))
-
-    return run
-
-
-def run_pieces(work, job, total, chunk, picoseconds):
-    """work(job, first, count) for chunks of 0...total, by as many threads as work of that length gets."""
-    _runner()(work, job, total, chunk, picoseconds)
-
-
 def evaluate(loss, x, target, grad, values, factor, **terms):
     """As row_losses.pyx has it: factor times the sum of the losses of rows, along the last axis of x."""
     n = x.shape[-1]
     if x.size == 0:
         return 0.0
     rows = x.size // n
-    T = np.float64 if x.dtype == np.float64 else np.float32
-    x = np.ascontiguousarray(x, T)
+    T = computed_in(x.dtype)
+    x = contiguous(x, T)
     written = grad if grad is None or grad.dtype == T and grad.flags.c_contiguous else np.empty(x.shape, T)
     losses = np.empty(rows)
     labels = None if target.ndim == x.ndim else np.ascontiguousarray(target).astype(np.int64, copy=False).ravel()
@@ -224,21 +211,18 @@ def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spre
             spread = T(keep) * spread + T(floor)
         if spread_weight is not None:
             spread = spread * spread_weight
-    job = np.zeros(16, np.int64)
-    for offset, array in ((X, x), (GRAD, grad), (LABELS, labels), (SHARES, shares), (SPREAD, spread), (VALUES, losses)):
-        job[offset // 8] = 0 if array is None else array.ctypes.data
-    job[N // 8], job[IGNORE // 8] = n, ignore_index
-    job[SPREAD_ROW // 8] = n * x.itemsize if labels is None else 0
-    numbers = job.view(np.float64)
-    for offset, value in ((KEEP, keep), (SPREAD_SUM, spread_sum), (Z_LOSS, z_loss), (GAMMA, gamma), (FACTOR, factor)):
-        numbers[offset // 8] = value
+    numbers = np.array((keep, spread_sum, z_loss, gamma, factor))
+    step = n * x.itemsize if labels is None else 0
+    job = words(x, grad, labels, shares, spread, step, losses, n, ignore_index, numbers)
     work = cross_entropy(T) if loss == "softmax_cross_entropy" else comparison(loss, T)
-    run_pieces(work.address, job.ctypes.data, len(losses), max(1, len(losses) // 64), x.size * PICOSECONDS * x.itemsize // 4)
+    run_pieces(work, job, len(losses), max(1, len(losses) // 64), x.size * PICOSECONDS * x.itemsize // 4)
 
 
 def total_weight(target, classes, ignore_index, weight):
     """The sum of the weights of the rows that count, 1 each if weight is None; IndexError for a class that does not exist."""
     target = target.ravel()
+    if weight is None and target.size and not 0 <= ignore_index < classes and 0 <= target.min() and target.max() < classes:
+        return float(target.size)
     counts = target != ignore_index
     bad = counts & ((target < 0) | (target >= classes))
     if bad.any():

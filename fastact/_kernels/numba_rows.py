@@ -16,7 +16,7 @@ import numba
 import numpy as np
 from numba import carray, types
 
-from .numba_intrinsics import add_lanes, array_loop, as_kernel, at, compiled, load, machine, stack, store
+from .numba_intrinsics import add_lanes, add_up_lanes, array_loop, as_kernel, at, compiled, load, machine, stack, store
 from .numba_scalar import LOG1P, formulas
 
 # A task: addresses, steps in bytes from row to row, and the temperature, negative where the input is to be negated.
@@ -139,23 +139,7 @@ def toolbox(T):
     @compiled
     def add_up(totals):
         """The sum of the lanes, and what rounding took from it."""
-        total = carray(at(totals), (2 * lanes,), np.float64)
-        half = lanes
-        while half > 1:
-            half //= 2
-            for j in range(half):
-                a, b = total[j], total[j + half]
-                s = a + b
-                if not single:
-                    share = s - a
-                    total[lanes + j] += total[lanes + j + half] + ((a - (s - share)) + (b - share))
-                total[j] = s
-        if single:
-            return total[0], 0.0
-        s = total[0] + total[lanes]
-        if s != s:  # an infinite sum has no rest
-            return total[0], 0.0
-        return s, total[lanes] - (s - total[0])
+        return add_up_lanes(T, totals)
 
     @compiled
     def clear(totals):

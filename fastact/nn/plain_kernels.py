@@ -150,7 +150,7 @@ def add_patches(windows, x, H, W, C, K, L, OH, OW, stride, top, left):
 
 def pool(x, y, winner, H, W, C, K, OH, OW, stride):
     if winner is None:
-        y[...] = sum(shifted(x, k, l, (OH, OW), stride) for k, l in np.ndindex(K, K)) * y.dtype.type(1 / K**2)
+        y[...] = sum(shifted(x, *place, (OH, OW), stride) for place in np.ndindex(K, K)) * y.dtype.type(1 / K**2)
         return
     y[...] = shifted(x, 0, 0, (OH, OW), stride)
     winner[...] = 0

@@ -1,0 +1,548 @@
+"""The functions of avx512.h once more, for Numba: generated sixteen floats at a time, from the same tables.
+
+How they work, and how exact they are, is said there; here are the same formulas under the same names, and the results have
+the same bits. A vector's element
+is what NAME_near gives, and NAME_far where its absolute value is beyond ENDS[NAME], or NaN.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .numba_intrinsics import array_loop, as_kernel, has, load, pointer, stack, store
+
+LANES, STEP = 16, 32
+FLOAT, INT = ir.FloatType(), ir.IntType(32)
+FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
+SIGN = 0x80000000
+MAGIC = 1.5 * 2.0**23
+
+
+@functools.cache
+def table(name):
+    """The rows of one of the tables in tables.h."""
+    text = (Path(__file__).parent / "tables.h").read_text()
+    (rows,) = re.findall(rf"\b{name}_table.*? = {{(.*?)}};", text, re.S)
+    return tuple(tuple(float(number.rstrip("f")) for number in row.split(", ")) for row in re.findall(r"{(.*?)}", rows))
+
+
+# --- Vectors ----------------------------------------------------------------------------------------------------------
+
+
+def single(x):
+    """A number as LLVM takes a float's constant."""
+    return float(np.float32(x))
+
+
+class Floats:
+    """A vector in the code that a builder makes; numbers beside it stand for vectors."""
+
+    def __init__(self, builder, value):
+        self.builder, self.value = builder, value
+
+    def of(self, other):
+        """The LLVM value of another vector or number."""
+        return other.value if isinstance(other, Floats) else ir.Constant(FLOATS, [single(other)] * LANES)
+
+    def made(self, value):
+        return Floats(self.builder, value)
+
+    def __add__(self, other):
+        return self.made(self.builder.fadd(self.value, self.of(other)))
+
+    def __sub__(self, other):
+        return self.made(self.builder.fsub(self.value, self.of(other)))
+
+    def __rsub__(self, other):
+        return self.made(self.builder.fsub(self.of(other), self.value))
+
+    def __mul__(self, other):
+        return self.made(self.builder.fmul(self.value, self.of(other)))
+
+    def __neg__(self):
+        return self.made(self.builder.fneg(self.value))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def compared(self, relation, other):
+        return self.builder.fcmp_unordered(relation, self.value, self.of(other))
+
+    def call(self, name, result, *arguments):
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        return self.made(self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments))
+
+    def bits(self):
+        return self.builder.bitcast(self.value, INTS)
+
+
+def chosen(mask, a, b):
+    """a where the mask is set, else b, one of which must be a vector."""
+    vector = a if isinstance(a, Floats) else b
+    return vector.made(vector.builder.select(mask, vector.of(a), vector.of(b)))
+
+
+def times_plus(a, b, c):
+    vector = next(v for v in (a, b, c) if isinstance(v, Floats))
+    return vector.call("llvm.fma.v16f32", FLOATS, vector.of(a), vector.of(b), vector.of(c))
+
+
+def times_minus(a, b, c):
+    return times_plus(a, b, -c)
+
+
+def minus_times(a, b, c):
+    return times_plus(-a, b, c)
+
+
+def scale(x, n):
+    """x 2^floor(n), also subnormal"""
+    everywhere, nearest = ir.Constant(ir.IntType(16), -1), ir.Constant(INT, 4)
+    return x.call("llvm.x86.avx512.mask.scalef.ps.512", FLOATS, x.value, n.value, x.value, everywhere, nearest)
+
+
+def absolute(x):
+    return x.call("llvm.fabs.v16f32", FLOATS, x.value)
+
+
+def with_sign_of(x, sign):
+    builder = x.builder
+    mask = builder.and_(sign.bits(), ir.Constant(INTS, [SIGN] * LANES))
+    return x.made(builder.bitcast(builder.xor(x.bits(), mask), FLOATS))
+
+
+def at_most(x, limit):
+    return _bounded(x, limit, "<")
+
+
+def at_least(x, limit):
+    return _bounded(x, limit, ">")
+
+
+def _bounded(x, limit, relation):
+    """The limit where it is so related to x; NaN stays."""
+    return chosen(x.builder.fcmp_ordered(relation, x.of(limit), x.value), limit, x)
+
+
+# --- Functions of a >= 0 on intervals: main + h rest ------------------------------------------------------------------
+
+
+def multiple(a, per_unit):
+    return times_plus(a, per_unit, MAGIC).bits()
+
+
+def looked_up(x, row, place):
+    """The number of a table's row at each place, whose last bits count."""
+    halves = [ir.Constant(FLOATS, [single(number) for number in row[k : k + LANES]]) for k in range(0, len(row), LANES)]
+    if len(halves) == 1:
+        return x.call("llvm.x86.avx512.permvar.sf.512", FLOATS, halves[0], place)
+    return x.call("llvm.x86.avx512.vpermi2var.ps.512", FLOATS, halves[0], place, halves[1])
+
+
+def piece(name, place, a, low=None):
+    centre, main, *rows = table(name)
+    h = a - looked_up(a, centre, place)
+    h = h if low is None else h + low
+    rest = looked_up(a, rows[-1], place)
+    for row in rows[-2::-1]:
+        rest = times_plus(h, rest, looked_up(a, row, place))
+    return SimpleNamespace(h=h, main=looked_up(a, main, place), rest=rest)
+
+
+def on_intervals(name, per_unit):
+    return lambda a, low=None: piece(name, multiple(a, per_unit), a, low)
+
+
+logistic, log_logistic, bell, silu_slope = (on_intervals(name, 1 / 0.7) for name in ("logistic", "log_logistic", "bell", "silu_slope"))
+normal_tail, gelu_slope = (on_intervals(name, 1 / 0.16) for name in ("normal_tail", "gelu_slope"))
+LOGISTIC_END, NORMAL_END = 10.8, 5.0
+
+
+def sum_of(p):
+    return times_plus(p.h, p.rest, p.main)
+
+
+def product_of(factor, p):
+    return times_plus(factor, p.main, factor * p.h * p.rest)
+
+
+def rising_to_one(x, y):
+    return chosen(x.compared(">=", 0), 1 - y, y)
+
+
+def rising_to(x, y):
+    return at_least(x, -0.0) - y
+
+
+# --- Exponentials -----------------------------------------------------------------------------------------------------
+
+
+def exp_of(z, low):
+    """exp(z + low) = 2^n (1 + p): p and n"""
+    n = times_plus(z, 1.44269504, MAGIC) - MAGIC
+    r = times_plus(n, -0.693145751953125, z)
+    r = times_plus(n, -1.428606820309417e-06, r) + low
+    q = times_plus(r, 0.00139412307, 0.00836937129)
+    for c in (0.041666396, 0.166665152, 0.5):
+        q = times_plus(r, q, c)
+    return times_plus(r * r, q, r), n
+
+
+def decayed(a, low, factor, second):
+    """e (factor - second e), e = exp(-(a + low))"""
+    p, n = exp_of(-at_most(a, 200), 0 - low if isinstance(low, Floats) else -low)
+    whole = 1 + p
+    rest = p - (whole - 1)
+    rest = minus_times(second * whole, scale(whole, n), factor * rest)
+    return scale(times_plus(factor, whole, rest), n)
+
+
+def decayed_slope(a, low, g, g_low):
+    """e (1 - g - (1 - 2 g) e) for g + g_low > 1"""
+    p, n = exp_of(-at_most(a, 200), 0 - low if isinstance(low, Floats) else -low)
+    whole = 1 + p
+    factor = 1 - g
+    rest = 1 - (factor + g) - g_low
+    rest = times_plus(factor, p - (whole - 1), whole * rest)
+    rest = minus_times((factor - g) * whole, scale(whole, n), rest)
+    return scale(times_plus(factor, whole, rest), n)
+
+
+def tamed(x):
+    return at_least(at_most(x, 1e30), -1e30)
+
+
+def slope_far(z, low):
+    a = at_most(absolute(z), 200)
+    low = with_sign_of(low, z) if isinstance(low, Floats) else low
+    return rising_to_one(z, decayed_slope(a, low, a, low))
+
+
+# --- The functions ----------------------------------------------------------------------------------------------------
+
+QUICK_END, TANH_END = LOGISTIC_END / 1.71, 3.98
+ENDS = {
+    "sigmoid": LOGISTIC_END, "sigmoid_derivative": LOGISTIC_END, "tanh": math.inf, "tanh_derivative": LOGISTIC_END / 2,
+    "softplus": LOGISTIC_END, "logsigmoid": LOGISTIC_END, "logsigmoid_derivative": LOGISTIC_END,
+    "silu": LOGISTIC_END, "silu_derivative": LOGISTIC_END, "gelu": NORMAL_END, "gelu_derivative": NORMAL_END,
+    "gelu_quick": QUICK_END, "gelu_quick_derivative": QUICK_END, "gelu_tanh": TANH_END, "gelu_tanh_derivative": TANH_END,
+}  # fmt: skip
+"""Up to where each NAME_near below is right; from there on NAME_far is."""
+ALIASES = {"softplus_derivative": "sigmoid", "swish": "silu", "swish_derivative": "silu_derivative"}
+GATED = {"glu": ("sigmoid", 1), "swiglu": ("silu", 0), "geglu": ("gelu", 0)}
+"""Of which function, and which of the inputs goes into it."""
+
+
+def sigmoid_near(x):
+    return rising_to_one(x, sum_of(logistic(absolute(x))))
+
+
+def sigmoid_far(x):
+    return rising_to_one(x, decayed(absolute(x), 0.0, 1.0, 1.0))
+
+
+def sigmoid_derivative_near(x):
+    return sum_of(bell(absolute(x)))
+
+
+def sigmoid_derivative_far(x):
+    return decayed(absolute(x), 0.0, 1.0, 2.0)
+
+
+def tanh_near(x):
+    a = at_most(absolute(x), 9.1)
+    place = x.builder.lshr((a + 0.625).bits(), ir.Constant(INTS, [21] * LANES))
+    return with_sign_of(sum_of(piece("tanh", place, a)), x)
+
+
+def tanh_derivative_near(x):
+    return 4 * sigmoid_derivative_near(x + x)
+
+
+def tanh_derivative_far(x):
+    return decayed(absolute(x + x), 0.0, 4.0, 8.0)
+
+
+def softplus_near(x):
+    p, m = log_logistic(absolute(x)), at_least(x, 0)
+    total = m + p.main
+    share = total - m
+    return total + times_plus(p.h, p.rest, (m - (total - share)) + (p.main - share))
+
+
+def softplus_far(x):
+    return at_least(x, 0) + decayed(absolute(x), 0.0, 1.0, 0.5)
+
+
+def logsigmoid_near(x):
+    return 0 - softplus_near(0 - x)
+
+
+def logsigmoid_far(x):
+    return at_most(x, -0.0) - decayed(absolute(x), 0.0, 1.0, 0.5)
+
+
+def logsigmoid_derivative_near(x):
+    return sigmoid_near(0 - x)
+
+
+def logsigmoid_derivative_far(x):
+    return sigmoid_far(0 - x)
+
+
+def silu_near(x):
+    return rising_to(x, product_of(absolute(x), logistic(absolute(x))))
+
+
+def silu_far(x):
+    return rising_to(x, decayed(absolute(x), 0.0, tamed(absolute(x)), tamed(absolute(x))))
+
+
+def silu_derivative_near(x):
+    return rising_to_one(x, sum_of(silu_slope(absolute(x))))
+
+
+def silu_derivative_far(x):
+    return slope_far(x, 0.0)
+
+
+def quick_argument(x):
+    """1.702 x as high + low"""
+    x = at_least(at_most(x, 150), -150)
+    z = 1.702 * x
+    return z, times_plus(-2.19345093e-08, x, times_minus(1.702, x, z))
+
+
+def tanh_argument(x):
+    """2 sqrt(2 / pi) (x + 0.044715 x^3) as high + low, and its term in x"""
+    c, d = 1.59576917, 0.0713548139
+    x = at_least(at_most(x, 30), -30)
+    square = x * x
+    square_low = times_minus(x, x, square)
+    cube = d * square
+    total = c + cube
+    share = total - c
+    square_low = times_plus(d, square_low, times_plus(2.39883240e-09, square, times_minus(d, square, cube)))
+    square_low = square_low + -4.53406804e-08 + ((c - (total - share)) + (cube - share))
+    z = x * total
+    return z, times_plus(x, square_low, times_minus(x, total, z)), c * x
+
+
+def gated_near(x, z, low):
+    return rising_to(x, product_of(absolute(x), logistic(absolute(z), with_sign_of(low, z))))
+
+
+def gated_far(x, z, low):
+    return rising_to(x, decayed(absolute(z), with_sign_of(low, z), tamed(absolute(x)), tamed(absolute(x))))
+
+
+def gelu_quick_near(x):
+    return gated_near(x, *quick_argument(x))
+
+
+def gelu_quick_far(x):
+    return gated_far(x, *quick_argument(x))
+
+
+def gelu_quick_derivative_near(x):
+    z, low = quick_argument(x)
+    return rising_to_one(x, sum_of(silu_slope(absolute(z), with_sign_of(low, z))))
+
+
+def gelu_quick_derivative_far(x):
+    return slope_far(*quick_argument(x))
+
+
+def gelu_tanh_near(x):
+    return gated_near(x, *tanh_argument(x)[:2])
+
+
+def gelu_tanh_far(x):
+    return gated_far(x, *tanh_argument(x)[:2])
+
+
+def slope_factor(x, z, low, linear):
+    """|x z'(x)| as high + low"""
+    linear_low = times_plus(-4.53406804e-08, x, times_minus(1.59576917, x, linear))
+    part, twice = z - (linear + linear), z + z
+    g = twice + part
+    low = times_plus(2, low, low) - (linear_low + linear_low)
+    return absolute(g), with_sign_of((part - (g - twice)) + low, z)
+
+
+def gelu_tanh_derivative_near(x):
+    z, low, linear = tanh_argument(x)
+    g, g_low = slope_factor(x, z, low, linear)
+    a, low = absolute(z), with_sign_of(low, z)
+    s, b = logistic(a, low), bell(a, low)
+    y = g * b.main
+    rest = minus_times(g, b.main, y) + minus_times(g * b.h, b.rest, s.h * s.rest)
+    return rising_to_one(x, (s.main - y) + minus_times(g_low, sum_of(b), rest))
+
+
+def gelu_tanh_derivative_far(x):
+    x = at_least(at_most(x, 30), -30)
+    z, low, linear = tanh_argument(x)
+    g, g_low = slope_factor(x, z, low, linear)
+    return rising_to_one(x, decayed_slope(absolute(z), with_sign_of(low, z), g, g_low))
+
+
+def scaled_normal_tail(a):
+    """Phi(-a) exp(a^2 / 2) as high + low, and exp(-a^2 / 2) = 2^n (e + e_low): high, low, n, e, e_low"""
+    magic = 1.5 * 2.0**19
+    square = a * a
+    t = times_plus(square, -0.72134752, magic)
+    place, n = t.bits(), t - magic
+    r = times_plus(n, float.fromhex("0x1.62e43p0"), square) + times_plus(n, float.fromhex("-0x1.05c61p-28"), times_minus(a, a, square))
+    p = r * times_plus(r, times_plus(r, -1 / 48, 0.125), -0.5)
+    powers, lows = table("powers_of_two")
+    e = looked_up(a, powers, place)
+    g = piece("scaled_normal_tail", multiple(a, 1 / 0.65), a)
+    return g.main, g.h * g.rest, n, e, times_plus(e, p, looked_up(a, lows, place))
+
+
+def gelu_near(x):
+    return rising_to(x, product_of(absolute(x), normal_tail(absolute(x))))
+
+
+def gelu_far(x):
+    a = at_most(absolute(x), 14.5)
+    g, g_low, n, e, e_low = scaled_normal_tail(a)
+    q = g * e
+    q_low = times_plus(e_low, g + g_low, times_plus(g_low, e, times_minus(g, e, q)))
+    return at_least(x, -0.0) - scale(times_plus(a, q, a * q_low), n)
+
+
+def gelu_derivative_near(x):
+    return rising_to_one(x, sum_of(gelu_slope(absolute(x))))
+
+
+def gelu_derivative_far(x):
+    a = at_most(absolute(x), 14.99)
+    g, g_low, n, e, e_low = scaled_normal_tail(a)
+    b = a * 0.398942292
+    b_low = times_plus(a, -1.13351701e-08, times_minus(a, 0.398942292, b))
+    d = g - b
+    d_low = (g - (d + b)) + (g_low - b_low)
+    q = d * e
+    d_low = times_plus(d + d_low, e_low, times_plus(d_low, e, times_minus(d, e, q)))
+    return rising_to_one(x, scale(q + d_low, n))
+
+
+# --- Loops ------------------------------------------------------------------------------------------------------------
+
+
+def times_gate(m, y):
+    """A gate that is shut lets nothing through, were it infinite."""
+    shut = y.builder.fcmp_ordered("==", y.value, y.of(0))
+    return chosen(shut, tamed(m), m) * y
+
+
+def values(name, vectors, near_times, far_times):
+    """near_times(k, y) of what the function gives for each vector, but far_times where it is far."""
+    name = ALIASES.get(name, name)
+    builder = vectors[0].builder
+    results = [near_times(k, globals()[f"{name}_near"](x)) for k, x in enumerate(vectors)]
+    if ENDS[name] == math.inf:
+        return results
+    far = globals()[f"{name}_far"]
+    masks = [absolute(x).compared(">", ENDS[name]) for x in vectors]
+    memory = [cgutils.alloca_once_value(builder, result.value) for result in results]
+    for slot in memory:
+        slot.align = 64
+    some = functools.reduce(builder.or_, (builder.bitcast(mask, ir.IntType(LANES)) for mask in masks))
+    with builder.if_then(builder.icmp_unsigned("!=", some, ir.Constant(some.type, 0)), likely=False):
+        for k, (x, mask, result, slot) in enumerate(zip(vectors, masks, results, memory)):
+            builder.store(chosen(mask, far_times(k, far(x)), result).value, slot)
+    return [x.made(builder.load(slot)) for x, slot in zip(vectors, memory)]
+
+
+@functools.cache
+def step(name, kind):
+    """What is done for STEP elements at the addresses a, b, c, y and z."""
+
+    def generate(context, builder, signature, args):
+        def loaded(address):
+            vectors = []
+            for k in range(0, STEP, LANES):
+                value = builder.load(pointer(builder, builder.add(address, address.type(4 * k)), FLOATS))
+                value.align = 4
+                vectors.append(Floats(builder, value))
+            return vectors
+
+        def stored(address, vectors):
+            for k, vector in enumerate(vectors):
+                builder.store(vector.value, pointer(builder, builder.add(address, address.type(4 * LANES * k)), FLOATS), align=4)
+
+        a, b, c, y, z = args
+        alone = lambda k, value: value  # noqa: E731
+        if name not in GATED:
+            if kind == "backward":
+                grad, x = loaded(a), loaded(b)
+                stored(y, values(f"{name}_derivative", x, lambda k, v: grad[k] * v, lambda k, v: grad[k] * v))
+            else:
+                stored(y, values(name if kind == "forward" else f"{name}_derivative", loaded(a), alone, alone))
+            return context.get_dummy_value()
+        gate, which = GATED[name]
+        if kind == "forward":
+            inputs = loaded(a), loaded(b)
+            x, m = inputs[which], inputs[1 - which]
+            stored(y, values(gate, x, lambda k, v: m[k] * v, lambda k, v: times_gate(m[k], v)))
+            return context.get_dummy_value()
+        grad, inputs = loaded(a), (loaded(b), loaded(c))
+        x, m = inputs[which], inputs[1 - which]
+        both = [g * other for g, other in zip(grad, m)]
+        for_m = values(gate, x, lambda k, v: grad[k] * v, lambda k, v: times_gate(grad[k], v))
+        for_x = values(f"{gate}_derivative", x, lambda k, v: both[k] * v, lambda k, v: times_gate(both[k], v))
+        stored((y, z)[1 - which], for_m)
+        stored((y, z)[which], for_x)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def made(typing, a, b, c, y, z):
+        return types.void(*[types.intp] * 5), generate
+
+    return made
+
+
+def loop(name, kind):
+    """A loop over contiguous memory, for parameters that have their default values; None if there is none, or no AVX-512."""
+    if name not in {*GATED, *ENDS, *ALIASES} or kind not in ("forward", "derivative", "backward") or not has("avx512f"):
+        return None
+    of_step = step(name, kind)
+    inputs = {"forward": 1, "derivative": 1, "backward": 2}[kind] + (name in GATED)
+    outputs = 2 if name in GATED and kind == "backward" else 1
+    size = 4 * STEP
+
+    @array_loop
+    def run(a, b, c, y, z, n):
+        as_kernel()
+        whole = n // STEP * STEP
+        for i in range(0, whole, STEP):
+            of_step(a + 4 * i, b + 4 * i, c + 4 * i, y + 4 * i, z + 4 * i)
+        if whole < n:
+            rest_a, rest_b, rest_c, rest_y, rest_z = stack(size), stack(size), stack(size), stack(size), stack(size)
+            for i in range(STEP):
+                inside = whole + i < n
+                store(np.float32, rest_a + 4 * i, load(np.float32, a + 4 * (whole + i)) if inside else np.float32(0))
+                if inputs > 1:
+                    store(np.float32, rest_b + 4 * i, load(np.float32, b + 4 * (whole + i)) if inside else np.float32(0))
+                if inputs > 2:
+                    store(np.float32, rest_c + 4 * i, load(np.float32, c + 4 * (whole + i)) if inside else np.float32(0))
+            of_step(rest_a, rest_b, rest_c, rest_y, rest_z)
+            for i in range(whole, n):
+                store(np.float32, y + 4 * i, load(np.float32, rest_y + 4 * (i - whole)))
+                if outputs > 1:
+                    store(np.float32, z + 4 * i, load(np.float32, rest_z + 4 * (i - whole)))
+
+    return run
+

@@ -1,0 +1,232 @@
+"""What no ufunc does in one pass over an array, compiled by Numba: prelu with the gradient of its weight, and maxout.
+
+As dispatch.pyx has them for compiled kernels.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numba
+import numpy as np
+from numba import carray, types
+
+from . import numba_cpu
+from .numba_cpu import BFLOAT, BLOCK, BUFFER, COMPUTED, DOUBLE, FLOAT, HALF, KERNEL, gather, scatter, width
+from .numba_intrinsics import array_loop, as_kernel, at, call, compiled, load, routine, stack, store
+from .numba_jobs import run_pieces, words
+
+RUN, FEWEST_ROWS = 65536, 64  # as in dispatch.pyx
+LANES = 8 * BLOCK
+
+
+@functools.cache
+def loop(make, T):
+    """The address of one of the loops below for a type."""
+    function = make(T)
+    loops.append(function)
+    return function.address
+
+
+loops = []
+
+
+def storage_of(dtype):
+    """How numbers of a dtype are stored, None if there are no kernels for them."""
+    return {"e": HALF, "f": FLOAT, "d": DOUBLE}.get(dtype.char, BFLOAT if dtype == numba_cpu.bfloat16 else None)
+
+
+def arrays_of(T):
+    integers = np.int64 if T is np.float64 else np.int32
+    return (compiled(lambda address, n: carray(at(address), (n,), T)),
+            compiled(lambda address, n: carray(at(address), (n,), integers)),
+            compiled(lambda address, n: carray(at(address), (n,), np.float64)))  # fmt: skip
+
+
+# --- prelu with the gradient of its weight ----------------------------------------------------------------------------
+
+
+def prelu_terms(T):
+    numbers, _, doubles = arrays_of(T)
+
+    @array_loop
+    def add(grad, x, sums):
+        as_kernel()
+        for i in range(len(x)):
+            sums[i] += 0.0 if x[i] > 0 else np.float64(grad[i]) * x[i]
+
+    @numba.cfunc(types.void(*[types.intp] * 4))
+    def terms(grad, x, sums, n):
+        add(numbers(grad, n), numbers(x, n), doubles(sums, n))
+
+    return terms
+
+
+CHUNK, TERMS, STORAGE, GRAD, INPUT, GRAD_X, WEIGHT, WEIGHTS, LENGTH, TOTAL, RUNS, SUMS = range(0, 96, 8)
+
+
+@routine
+def prelu_part(job, first, count, weight, single, sums):
+    """Elements that follow each other: their gradients, and their terms added to BLOCK sums, or to as many."""
+    storage = load(np.int64, job + STORAGE)
+    computed = DOUBLE if storage == DOUBLE else FLOAT
+    size, wide = width(storage), width(computed)
+    grads, inputs, results = stack(BUFFER), stack(BUFFER), stack(BUFFER)
+    for done in range(0, count, BLOCK):
+        block, offset = min(count - done, BLOCK), (first + done) * size
+        grad = gather(storage, load(np.int64, job + GRAD) + offset, size, block, grads)
+        x = gather(storage, load(np.int64, job + INPUT) + offset, size, block, inputs)
+        call(load(np.int64, job + TERMS), (grad, x, sums if single else sums + 8 * done, block))
+        w = load(np.int64, job + WEIGHT) + (weight if single else weight + done) * wide
+        target = load(np.int64, job + GRAD_X) + offset
+        y = target if storage == computed else results
+        call(load(np.int64, job + CHUNK), (grad, x, 0, w, 0, y, 0, block, single))
+        if storage != computed:
+            scatter(storage, y, target, size, block, 0)
+
+
+@numba.cfunc(types.void(types.intp, types.intp, types.intp))
+def prelu_piece(job, start, count):
+    lanes = stack(LANES)
+    length, runs, total, sums = (load(np.int64, job + LENGTH), load(np.int64, job + RUNS), load(np.int64, job + TOTAL),
+                                 load(np.int64, job + SUMS))  # fmt: skip
+    most = 1
+    while most < BLOCK and most < length:
+        most *= 2
+    for unit in range(start, start + count):
+        if runs > 0:
+            lane = carray(at(lanes), (most,), np.float64)
+            lane[:] = 0.0
+            row = unit // runs
+            first = (unit - row * runs) * RUN
+            prelu_part(job, row * length + first, min(RUN, length - first), row % load(np.int64, job + WEIGHTS), 1, lanes)
+            used = most
+            while used > 1:
+                used //= 2
+                for k in range(used):
+                    lane[k] += lane[k + used]
+            store(np.float64, sums + 8 * unit, lane[0])
+        else:
+            columns = sums + 8 * unit * length
+            carray(at(columns), (length,), np.float64)[:] = 0.0
+            for row in range(unit * -runs, (unit + 1) * -runs):
+                if row * length < total:
+                    prelu_part(job, row * length, min(length, total - row * length), 0, 0, columns)
+
+
+def prelu_backward(ufunc, grad, x, weight, inner, out):
+    """As dispatch.pyx has it, for prelu's backward ufunc."""
+    storage = storage_of(x.dtype)
+    arrays = [grad, x] if out is None else [grad, x, out]
+    if storage is None or x.size == 0 or not all(
+        type(a) is np.ndarray and a.dtype == x.dtype and a.shape == x.shape and a.flags.c_contiguous and a.flags.aligned
+        for a in arrays
+    ):
+        return None
+    if out is None:
+        out = np.empty_like(x)
+    elif not out.flags.writeable or np.may_share_memory(out, x) or np.may_share_memory(out, grad):
+        return None
+    if len(weight) == 1 or inner > 1:
+        length = x.size if len(weight) == 1 else inner
+        runs = -(-length // RUN)
+        shape = x.size // length, runs
+    else:
+        length = len(weight)
+        runs = -max(RUN // length, FEWEST_ROWS)
+        shape = -(-x.size // (length * -runs)), length
+    sums = np.empty(shape)
+    (lazy,) = (lazy for (stored, _), lazy in ufunc.loops.items() if stored == storage)
+    lazy.compile()
+    job = words(int(lazy.words[KERNEL // 8]), loop(prelu_terms, COMPUTED[storage]), storage, grad, x, out, weight, len(weight), length,
+                x.size, runs, sums)  # fmt: skip
+    run_pieces(prelu_piece, job, shape[0] * runs if runs > 0 else shape[0], 1, 500 * x.size)
+    return out, sums
+
+
+# --- Maxout -----------------------------------------------------------------------------------------------------------
+
+
+def maxout_fold(T):
+    """Piece k into the best ones so far and the numbers of these; the first NaN stays."""
+    numbers, integers, _ = arrays_of(T)
+
+    @array_loop
+    def fold(x, best, winner, k):
+        as_kernel()
+        for i in range(len(x)):
+            wins = (x[i] > best[i]) | ((x[i] != x[i]) & (best[i] == best[i]))
+            best[i] = x[i] if wins else best[i]
+            winner[i] = k if wins else winner[i]
+
+    @numba.cfunc(types.void(*[types.intp] * 5))
+    def folded(x, best, winner, k, n):
+        fold(numbers(x, n), numbers(best, n), integers(winner, n), k)
+
+    return folded
+
+
+def maxout_route(T):
+    """What piece k gets of the gradient."""
+    numbers, integers, _ = arrays_of(T)
+    zero = T(0)
+
+    @array_loop
+    def route(grad, best, winner, k, to):
+        as_kernel()
+        for i in range(len(to)):
+            won = grad[i] if best[i] == best[i] else best[i]
+            to[i] = won if winner[i] == k else zero
+
+    @numba.cfunc(types.void(*[types.intp] * 6))
+    def routed(grad, best, winner, k, to, n):
+        route(numbers(grad, n), numbers(best, n), integers(winner, n), k, numbers(to, n))
+
+    return routed
+
+
+FOLD, ROUTE, MAXOUT_STORAGE, PIECES, INNER, MAXOUT_INPUT, OUTPUT, MAXOUT_GRAD = range(0, 64, 8)
+
+
+@numba.cfunc(types.void(types.intp, types.intp, types.intp))
+def maxout_piece(job, start, count):
+    """Outputs start ... start + count, in blocks that are a run of x or have a stride of their own."""
+    best, winner, read, routed, grads = stack(BUFFER), stack(BUFFER), stack(BUFFER), stack(BUFFER), stack(BUFFER)
+    storage, pieces, inner = load(np.int64, job + MAXOUT_STORAGE), load(np.int64, job + PIECES), load(np.int64, job + INNER)
+    x, y, grad_x = load(np.int64, job + MAXOUT_INPUT), load(np.int64, job + OUTPUT), load(np.int64, job + MAXOUT_GRAD)
+    size = width(storage)
+    wide = width(DOUBLE if storage == DOUBLE else FLOAT)
+    while count > 0:
+        row = start // inner
+        step = pieces * size if inner == 1 else size
+        block = min(count, BLOCK) if inner == 1 else min(min(count, BLOCK), (row + 1) * inner - start)
+        first = (row * (pieces - 1) * inner + start) * size
+        for k in range(pieces):
+            element = gather(storage, x + first + k * inner * size, step, block, read)
+            if k == 0:
+                carray(at(best), (block * wide,), np.int8)[:] = carray(at(element), (block * wide,), np.int8)
+                carray(at(winner), (block * wide,), np.int8)[:] = 0
+            else:
+                call(load(np.int64, job + FOLD), (element, best, winner, k, block))
+        if grad_x == 0:
+            scatter(storage, best, y + start * size, size, block, 0)
+        else:
+            grad = gather(storage, y + start * size, size, block, grads)
+            for k in range(pieces):
+                call(load(np.int64, job + ROUTE), (grad, best, winner, k, routed, block))
+                scatter(storage, routed, grad_x + first + k * inner * size, step, block, 0)
+        start += block
+        count -= block
+
+
+def maxout(x, axis, y, grad=None):
+    """As dispatch.pyx has it: the largest along an axis, which y lacks, into y; or the gradient y into grad, which is like x."""
+    storage = storage_of(x.dtype)
+    if storage is None:
+        return False
+    T, inner = COMPUTED[storage], int(np.prod(x.shape[axis + 1 :], dtype=int))
+    job = words(loop(maxout_fold, T), loop(maxout_route, T), storage, x.shape[axis], inner, x, y, grad)
+    if y.size:
+        cost = 300 if grad is None else 600
+        run_pieces(maxout_piece, job, y.size, min(max(y.size // 8, 1024), 16384) & ~63, cost * y.size * x.shape[axis])
+    return True
