@@ -5,6 +5,7 @@ Nothing of Numba or CUDA is imported until such an array comes.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import sys
@@ -96,6 +97,10 @@ class Interface:
         """Where work on the array belongs: the handle of the library's current stream."""
         return array.__cuda_array_interface__.get("stream") or LEGACY_DEFAULT_STREAM
 
+    def allocating_on(self, stream, like):
+        """A context in which new arrays belong to a stream, whose work on them ends before their memory is used again."""
+        return contextlib.nullcontext()  # Numba frees memory when all streams have come so far
+
     def empty(self, like, shape, dtype):
         """A new array beside ``like``, in the same order if it is of the same shape."""
         from numba import cuda
@@ -115,6 +120,9 @@ class CuPy(Interface):
 
     def stream(self, array):
         return sys.modules["cupy"].cuda.get_current_stream(array.device.id).ptr or LEGACY_DEFAULT_STREAM
+
+    def allocating_on(self, stream, like):
+        return sys.modules["cupy"].cuda.ExternalStream(stream, like.device.id)
 
     def empty(self, like, shape, dtype):
         cupy = sys.modules["cupy"]
@@ -138,6 +146,10 @@ class PyTorch(Interface):
     def stream(self, array):
         return sys.modules["torch"].cuda.current_stream(array.device).cuda_stream or LEGACY_DEFAULT_STREAM
 
+    def allocating_on(self, stream, like):
+        cuda = sys.modules["torch"].cuda
+        return cuda.stream(cuda.ExternalStream(stream, device=like.device))
+
     def empty(self, like, shape, dtype):
         torch = sys.modules["torch"]
         dtype = getattr(torch, dtype)
@@ -145,7 +157,14 @@ class PyTorch(Interface):
             torch.empty(shape, dtype=dtype, device=like.device)
 
 
-LIBRARIES = {"torch": PyTorch(), "cupy": CuPy()}
+class JAX(Interface):
+    """Arrays of JAX, which nothing but JAX may make or write to."""
+
+    def operand(self, array):
+        raise TypeError("arrays of JAX cannot be written to by others: cupy.from_dlpack(array) takes one without copying it")
+
+
+LIBRARIES = {"torch": PyTorch(), "cupy": CuPy(), "jax": JAX(), "jaxlib": JAX()}
 """By the package that defines the type of an array."""
 ANY_OTHER = Interface()
 PLAIN = (np.ndarray, int, float, bool, list, tuple, type(None), np.generic)
@@ -222,6 +241,7 @@ class Call:
             if operand.device != self.device:
                 raise ValueError(f"{key} is on GPU {operand.device}, the others are on GPU {self.device}")
         self._stream = self.library.stream(self.like) if stream is None else stream_handle(stream)
+        self._elsewhere = stream is not None
 
     def real(self, *keys):
         """The dtype that those operands share, which is one of the four."""
@@ -235,7 +255,8 @@ class Call:
         return dtype
 
     def new(self, shape, dtype):
-        return self.library.operand(self.library.empty(self.like, shape, dtype))
+        with self.library.allocating_on(self._stream, self.like) if self._elsewhere else contextlib.nullcontext():
+            return self.library.operand(self.library.empty(self.like, shape, dtype))
 
     def scratch(self, shape, dtype):
         """Memory for this call, in the order of a plain array."""

@@ -3,6 +3,8 @@
 What they compute is compared with what the same function gives for NumPy's arrays, whose promises other tests hold.
 """
 
+import contextlib
+
 import numpy as np
 import pytest
 from cases import DTYPES, FROM_OUTPUT, NAMES, defaults, parameter_cases
@@ -238,7 +240,33 @@ class TestMistakes:
             fa.gelu(FakeArray(np.ones(3, np.float32)))
 
 
+    def test_jax_keeps_its_arrays_to_itself(self, emulator):
+        array = type("Array", (FakeArray,), {"__module__": "jaxlib._jax"})(np.ones(3, np.float32))
+        with pytest.raises(TypeError, match="cupy.from_dlpack"):
+            fa.gelu(array)
+
+    def test_two_libraries(self, emulator):
+        other = type("Other", (FakeArray,), {"__module__": "other_library"})(np.ones(3, np.float32))
+        with pytest.raises(TypeError, match="takes arrays of one library, not of fake_gpu and other_library"):
+            fa.gelu.backward(emulator.array(np.ones(3, np.float32)), other)
+
+
 class TestStreams:
+    def test_new_arrays_belong_to_the_stream(self, emulator, monkeypatch):
+        seen = []
+
+        @contextlib.contextmanager
+        def allocating_on(stream, like):
+            seen.append(stream)
+            yield
+
+        monkeypatch.setattr(emulator.library, "allocating_on", allocating_on)
+        x = emulator.array(np.ones((2, 3), np.float32))
+        fa.gelu(x)
+        assert not seen
+        fa.gelu(x, stream=7)
+        assert seen == [7]
+
     def test_of_the_caller(self, emulator, monkeypatch):
         seen = []
         launch = emulator.emulator.launch
