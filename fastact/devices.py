@@ -198,11 +198,14 @@ def launcher():
     if importlib.util.find_spec("numba_cuda") is None:
         raise ImportError(f"functions of arrays on a GPU need numba-cuda: {EXTRA}")
     try:
-        from ._kernels.cuda_launch import Launcher
+        from numba import cuda
 
-        return Launcher()
+        from ._kernels.cuda_launch import Launcher
     except ImportError as error:
         raise ImportError(f"functions of arrays on a GPU need numba-cuda and what it needs ({error}): {EXTRA}") from error
+    if not cuda.is_available():
+        raise RuntimeError(f"arrays on a GPU need a GPU: {cuda.cuda_error() or 'CUDA finds none'}")
+    return Launcher()
 
 
 def about():
@@ -225,6 +228,7 @@ class Call:
     """One call with arrays of one library on one GPU: its operands, its results, and the launches that it needs."""
 
     def __init__(self, name, arrays, stream=None):
+        launcher()  # which says what is missing
         found = {key: library_of(array) for key, array in arrays.items()}
         for key, library in found.items():
             if library is None:

@@ -239,6 +239,12 @@ class TestMistakes:
         with pytest.raises(ImportError, match=r"fastact\[cuda\]"):
             fa.gelu(FakeArray(np.ones(3, np.float32)))
 
+    @pytest.mark.skipif(why_no_gpu() != "needs a GPU", reason="needs numba-cuda and no GPU")
+    def test_without_a_gpu_an_error_says_so(self):
+        devices.launcher.cache_clear()
+        with pytest.raises(RuntimeError, match="arrays on a GPU need a GPU"):
+            fa.gelu(FakeArray(np.ones(3, np.float32)))
+
 
     def test_jax_keeps_its_arrays_to_itself(self, emulator):
         array = type("Array", (FakeArray,), {"__module__": "jaxlib._jax"})(np.ones(3, np.float32))
