@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 def _use_installed_files():
     """In a clone, ``python -m fastact`` finds the clone's folder, where nothing is compiled: go on in the installed one.
 
-    If there is none, nothing has been compiled, and backends.py sees to what there is.
+    If there is none, or this is no clone, nothing has been compiled, and backends.py sees to what there is.
     """
     import sys
     from importlib.machinery import PathFinder
@@ -16,8 +16,8 @@ def _use_installed_files():
 
     here = Path(__file__).resolve().parent
     installed = PathFinder.find_spec(__name__, [entry for entry in sys.path if Path(entry).resolve() != here.parent])
-    if installed is not None:
-        __path__[:] = installed.submodule_search_locations  # noqa: F405
+    if installed is not None and (here.parent / "pyproject.toml").exists():
+        __path__[:] = installed.submodule_search_locations
         del sys.modules[f"{__name__}._kernels"]
 
 
@@ -26,11 +26,11 @@ try:
 except ImportError:
     _use_installed_files()
 
-from .activations import *  # noqa: E402, F403
+from .activations import *  # noqa: F403
 from .activations import Activation, list_activations
 from .backends import get_backend, set_backend, show_config, use_backend, warmup
-from .elementwise_losses import *  # noqa: E402, F403
-from .gated import *  # noqa: E402, F403
+from .elementwise_losses import *  # noqa: F403
+from .gated import *  # noqa: F403
 from .gradients import GradientCheck, GradientError, check_grad
 from .linear import linear_softmax_cross_entropy
 from .losses import list_losses
@@ -40,9 +40,9 @@ from .rowwise import gumbel_softmax, log_softmax, logsumexp, softmax, softmin, s
 from .threads import get_num_threads, set_num_threads
 
 __all__ = [
-    *activations.__all__,  # noqa: F405
-    *elementwise_losses.__all__,  # noqa: F405
-    *gated.__all__,  # noqa: F405
+    *activations.__all__,
+    *elementwise_losses.__all__,
+    *gated.__all__,
     "Activation",
     "GradientCheck",
     "GradientError",
