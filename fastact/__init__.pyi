@@ -1,6 +1,5 @@
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from collections.abc import Callable
 from typing import Any, Literal, TypedDict, overload
 
 import numpy as np
