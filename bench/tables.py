@@ -1,7 +1,7 @@
 """The tables of ``fastact/_kernels/tables.h``: ``python -m bench.tables`` writes them.
 
 A function f(a), a >= 0, is a polynomial c0 + c1 h + c2 h^2 + ... of h = a - centre on each of 16 or 32 intervals: around
-successive multiples of a width or, where f flattens, quarters of the binades of a + offset. Every centre is chosen so that f
+successive multiples of a width or, where f flattens, quarters or eighths of the binades of a + offset. Every centre is chosen so that f
 is very nearly a float there: c0 then is exact, and all other terms are small beside it. Errors of derivatives are counted in
 units of their largest term.
 """
@@ -17,18 +17,19 @@ TARGET = Path(__file__).parent.parent / "fastact" / "_kernels" / "tables.h"
 TRIES = 4000  # floats that are tried as a centre
 
 
-def multiples(width, first=0, count=16):
-    """(low, high) of what rounds to first, first + 1 ... widths, at the place that the last bits of that number give."""
+def multiples(width, count=16):
+    """(low, high) of what rounds to 0, 1 ... widths."""
     width, half = mp.mpf(width), mp.mpf("0.5")
-    return [(max(k - half, mp.mpf(0)) * width, (k + half) * width) for k in np.roll(range(first, first + count), first).tolist()]
+    return [(max(k - half, mp.mpf(0)) * width, (k + half) * width) for k in range(count)]
 
 
-def quarters(offset, end, count=16):
-    """(low, high) at the place that two bits of the exponent and two of the mantissa of a + offset give."""
+def parts_of_binades(offset, end, count):
+    """(low, high) at the place that two bits of the exponent and the highest of the mantissa of a + offset give."""
     spans = [None] * count
-    place = np.float32(offset).view(np.uint32) >> 21
+    shift = 25 - count.bit_length() + 1
+    place = np.float32(offset).view(np.uint32) >> shift
     while True:
-        low, high = (mp.mpf(float(np.uint32(bits << 21).view(np.float32))) - offset for bits in (place, place + 1))
+        low, high = (mp.mpf(float(np.uint32(bits << shift).view(np.float32))) - offset for bits in (place, place + 1))
         if low > end:
             return spans
         spans[place % count] = max(low, mp.mpf(0)), min(high, mp.mpf(end))
@@ -95,15 +96,6 @@ def normal_tail(a):
     return mp.erfc(a / mp.sqrt(2)) / 2
 
 
-def gelu_slope(a):
-    """gelu'(-a)"""
-    return normal_tail(a) - a * mp.npdf(a)
-
-
-def unit_of_gelu_slope(a, _):
-    return 1 / max(normal_tail(a), a * mp.npdf(a))
-
-
 def scaled_normal_tail(a):
     """Phi(-a) exp(a^2 / 2)"""
     return normal_tail(a) * mp.exp(a * a / 2)
@@ -117,14 +109,12 @@ def powers_of_two():
 
 
 TABLES = {
-    "tanh": (mp.tanh, quarters(0.625, 9.2), 6, relative, True),
+    "tanh": (mp.tanh, parts_of_binades(0.625, 9.2, 16), 6, relative, True),
     "logistic": (logistic, multiples("0.7"), 6),
     "log_logistic": (log_logistic, multiples("0.7"), 6),
     "bell": (bell, multiples("0.7"), 7),
     "silu_slope": (silu_slope, multiples("0.7"), 7, unit_of_silu_slope),
-    "normal_tail": (normal_tail, multiples("0.16", count=32), 8),
-    "gelu_slope": (gelu_slope, multiples("0.16", count=32), 8, unit_of_gelu_slope),
-    "scaled_normal_tail": (scaled_normal_tail, multiples("0.65", 8), 5),
+    "scaled_normal_tail": (scaled_normal_tail, parts_of_binades(1.0, 14.99, 32), 5),
 }
 
 

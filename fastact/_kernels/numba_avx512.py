@@ -163,8 +163,7 @@ def on_intervals(name, per_unit):
 
 
 logistic, log_logistic, bell, silu_slope = (on_intervals(name, 1 / 0.7) for name in ("logistic", "log_logistic", "bell", "silu_slope"))
-normal_tail, gelu_slope = (on_intervals(name, 1 / 0.16) for name in ("normal_tail", "gelu_slope"))
-LOGISTIC_END, NORMAL_END = 10.8, 5.0
+LOGISTIC_END = 10.8
 
 
 def sum_of(p):
@@ -233,7 +232,7 @@ QUICK_END, TANH_END = LOGISTIC_END / 1.71, 3.98
 ENDS = {
     "sigmoid": LOGISTIC_END, "sigmoid_derivative": LOGISTIC_END, "tanh": math.inf, "tanh_derivative": LOGISTIC_END / 2,
     "softplus": LOGISTIC_END, "logsigmoid": LOGISTIC_END, "logsigmoid_derivative": LOGISTIC_END,
-    "silu": LOGISTIC_END, "silu_derivative": LOGISTIC_END, "gelu": NORMAL_END, "gelu_derivative": NORMAL_END,
+    "silu": LOGISTIC_END, "silu_derivative": LOGISTIC_END, "gelu": math.inf, "gelu_derivative": math.inf,
     "gelu_quick": QUICK_END, "gelu_quick_derivative": QUICK_END, "gelu_tanh": TANH_END, "gelu_tanh_derivative": TANH_END,
 }  # fmt: skip
 """Up to where each NAME_near below is right; from there on NAME_far is."""
@@ -406,16 +405,12 @@ def scaled_normal_tail(a):
     p = r * times_plus(r, times_plus(r, -1 / 48, 0.125), -0.5)
     powers, lows = table("powers_of_two")
     e = looked_up(a, powers, place)
-    g = piece("scaled_normal_tail", multiple(a, 1 / 0.65), a)
+    g = piece("scaled_normal_tail", a.builder.lshr((a + 1.0).bits(), ir.Constant(INTS, [20] * LANES)), a)
     return g.main, g.h * g.rest, n, e, times_plus(e, p, looked_up(a, lows, place))
 
 
 def gelu_near(x):
-    return rising_to(x, product_of(absolute(x), normal_tail(absolute(x))))
-
-
-def gelu_far(x):
-    a = at_most(absolute(x), 14.5)
+    a = at_most(absolute(x), 14.99)
     g, g_low, n, e, e_low = scaled_normal_tail(a)
     q = g * e
     q_low = times_plus(e_low, g + g_low, times_plus(g_low, e, times_minus(g, e, q)))
@@ -423,10 +418,6 @@ def gelu_far(x):
 
 
 def gelu_derivative_near(x):
-    return rising_to_one(x, sum_of(gelu_slope(absolute(x))))
-
-
-def gelu_derivative_far(x):
     a = at_most(absolute(x), 14.99)
     g, g_low, n, e, e_low = scaled_normal_tail(a)
     b = a * 0.398942292
