@@ -228,11 +228,11 @@ def slope_far(z, low):
 
 # --- The functions ----------------------------------------------------------------------------------------------------
 
-QUICK_END, TANH_END = LOGISTIC_END / 1.71, 3.98
+QUICK_END, TANH_END, GATE_END = LOGISTIC_END / 1.71, 3.98, 14.0
 ENDS = {
     "sigmoid": LOGISTIC_END, "sigmoid_derivative": LOGISTIC_END, "tanh": math.inf, "tanh_derivative": LOGISTIC_END / 2,
     "softplus": LOGISTIC_END, "logsigmoid": LOGISTIC_END, "logsigmoid_derivative": LOGISTIC_END,
-    "silu": LOGISTIC_END, "silu_derivative": LOGISTIC_END, "gelu": math.inf, "gelu_derivative": math.inf,
+    "silu": LOGISTIC_END, "silu_derivative": LOGISTIC_END, "gelu": GATE_END, "gelu_derivative": GATE_END,
     "gelu_quick": QUICK_END, "gelu_quick_derivative": QUICK_END, "gelu_tanh": TANH_END, "gelu_tanh_derivative": TANH_END,
 }  # fmt: skip
 """Up to where each NAME_near below is right; from there on NAME_far is."""
@@ -427,6 +427,9 @@ def gelu_derivative_near(x):
     q = d * e
     d_low = times_plus(d + d_low, e_low, times_plus(d_low, e, times_minus(d, e, q)))
     return rising_to_one(x, scale(q + d_low, n))
+
+
+gelu_far, gelu_derivative_far = gelu_near, gelu_derivative_near
 
 
 # --- Loops ------------------------------------------------------------------------------------------------------------
