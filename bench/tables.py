@@ -1,9 +1,9 @@
 """The tables of ``fastact/_kernels/tables.h``: ``python -m bench.tables`` writes them.
 
 A function f(a), a >= 0, is a polynomial c0 + c1 h + c2 h^2 + ... of h = a - centre on each of 16 or 32 intervals: around
-successive multiples of a width or, where f flattens, quarters or eighths of the binades of a + offset. Every centre is chosen so that f
-is very nearly a float there: c0 then is exact, and all other terms are small beside it. Errors of derivatives are counted in
-units of their largest term.
+successive multiples of a width; where f flattens, quarters of the binades of a + offset; where f falls ever faster,
+what a square rounds to. Every centre is chosen so that f is very nearly a float there: c0 then is exact, and all other terms
+are small beside it. Errors of derivatives are counted in units of their largest term.
 """
 
 from pathlib import Path
@@ -17,23 +17,35 @@ TARGET = Path(__file__).parent.parent / "fastact" / "_kernels" / "tables.h"
 TRIES = 4000  # floats that are tried as a centre
 
 
-def multiples(width, count=16):
-    """(low, high) of what rounds to 0, 1 ... widths."""
+def multiples(width, count=16, first=0):
+    """(low, high) at the place of a multiple of a width, of what rounds to it; from the first multiple on."""
     width, half = mp.mpf(width), mp.mpf("0.5")
-    return [(max(k - half, mp.mpf(0)) * width, (k + half) * width) for k in range(count)]
+    spans = [(max(k - half, mp.mpf(0)) * width, (k + half) * width) for k in range(first, first + count)]
+    return spans[-first % count :] + spans[: -first % count]
 
 
-def parts_of_binades(offset, end, count):
-    """(low, high) at the place that two bits of the exponent and the highest of the mantissa of a + offset give."""
-    spans = [None] * count
-    shift = 25 - count.bit_length() + 1
+def quarters_of_binades(offset, end):
+    """(low, high) at the place that two bits of the exponent and two of the mantissa of a + offset give."""
+    spans = [None] * 16
+    shift = 21
     place = np.float32(offset).view(np.uint32) >> shift
     while True:
         low, high = (mp.mpf(float(np.uint32(bits << shift).view(np.float32))) - offset for bits in (place, place + 1))
         if low > end:
             return spans
-        spans[place % count] = max(low, mp.mpf(0)), min(high, mp.mpf(end))
+        spans[place % 16] = max(low, mp.mpf(0)), min(high, mp.mpf(end))
         place += 1
+
+
+def roundings_of_square(factor, offset, count=32):
+    """(low, high) at the place that (factor a + offset)^2 rounds to, for count places from where a is 0."""
+    factor, offset, half = mp.mpf(factor), mp.mpf(offset), mp.mpf("0.5")
+    spans = [None] * count
+    first = int(mp.nint(offset**2))
+    for k in range(first, first + count):
+        low, high = ((mp.sqrt(edge) - offset) / factor for edge in (k - half, k + half))
+        spans[k % count] = max(low, mp.mpf(0)), high
+    return spans
 
 
 def centre(function, low, high):
@@ -51,19 +63,21 @@ def centre(function, low, high):
     return best[1:]
 
 
-def table(function, intervals, degree, scale=relative, odd=False):
-    """Columns centre, c0, c1 ... c_degree; of an odd function the first interval starts with c0 = 0, c1 = 1, c2 = 0."""
+def table(function, intervals, degree, scale=relative, start=None, added=False):
+    """Columns centre, c0, c1 ... c_degree; ``start`` are the first of these around 0, 0 in the table if the kernel adds them."""
     columns, errors = [], []
     for span in intervals:
         if span is None:
             columns.append([0.0] * (degree + 2))
             continue
-        if odd and span[0] == 0:
-            c, given = mp.mpf(0), (0, 1, 0)
+        if start and span[0] == 0:
+            c, given = mp.mpf(0), start
         else:
             c, *given = centre(function, *span)
         limits = span[0] - c, span[1] - c
         coefficients, error = fit(lambda h: function(c + h), *limits, degree, np.float32, lambda h, y: scale(c + h, y), given)
+        if added and c == 0:
+            coefficients[: len(start)] = [0.0] * len(start)
         columns.append([float(c), *coefficients])
         errors.append(error)
     return np.float32(columns), max(errors)
@@ -82,18 +96,51 @@ def bell(a):
     return logistic(a) * logistic(-a)
 
 
-def silu_slope(a):
-    """silu'(-a)"""
-    return logistic(a) - a * bell(a)
-
-
-def unit_of_silu_slope(a, _):
-    return 1 / max(logistic(a), a * bell(a))
-
-
 def normal_tail(a):
     """Phi(-a)"""
     return mp.erfc(a / mp.sqrt(2)) / 2
+
+
+def quick_argument(a):
+    return mp.mpf("1.702") * a, mp.mpf("1.702")
+
+
+def tanh_argument(a):
+    c, d = 2 * mp.sqrt(2 / mp.pi), mp.mpf("0.044715")
+    return c * (a + d * a**3), c * (1 + 3 * d * a**2)
+
+
+def tail(argument):
+    """a s(-z(a)): less the function for -a."""
+    return lambda a: a * logistic(argument(a)[0])
+
+
+def slope(argument):
+    """The function's derivative for -a."""
+    def function(a):
+        z, dz = argument(a)
+        return logistic(z) - a * dz * bell(z)
+    return function
+
+
+def unit_of_slope(argument):
+    def unit(a, _):
+        z, dz = argument(a)
+        return 1 / max(logistic(z), a * dz * bell(z))
+    return unit
+
+
+def gelu_tail(a):
+    return a * normal_tail(a)
+
+
+def gelu_slope(a):
+    """gelu'(-a)"""
+    return normal_tail(a) - a * mp.npdf(a)
+
+
+def unit_of_gelu_slope(a, _):
+    return 1 / max(normal_tail(a), a * mp.npdf(a))
 
 
 def scaled_normal_tail(a):
@@ -108,13 +155,25 @@ def powers_of_two():
     return [high, [np.float32(float(v - mp.mpf(float(h)))) for v, h in zip(exact, high)]]
 
 
+def identity(a):
+    return a, 1
+
+
+HALF = (0, mp.mpf("0.5"))
+GELU, GELU_TANH = roundings_of_square("0.5", 2), roundings_of_square("0.63", "1.875")
 TABLES = {
-    "tanh": (mp.tanh, parts_of_binades(0.625, 9.2, 16), 6, relative, True),
+    "tanh": (mp.tanh, quarters_of_binades(0.625, 9.2), 6, relative, (0, 1, 0)),
     "logistic": (logistic, multiples("0.7"), 6),
     "log_logistic": (log_logistic, multiples("0.7"), 6),
     "bell": (bell, multiples("0.7"), 7),
-    "silu_slope": (silu_slope, multiples("0.7"), 7, unit_of_silu_slope),
-    "scaled_normal_tail": (scaled_normal_tail, parts_of_binades(1.0, 14.99, 32), 5),
+    "silu_slope": (slope(identity), multiples("0.7"), 7, unit_of_slope(identity)),
+    "gelu_tail": (gelu_tail, GELU, 7, relative, HALF, True),
+    "gelu_slope": (gelu_slope, GELU, 7, unit_of_gelu_slope),
+    "gelu_tanh_tail": (tail(tanh_argument), GELU_TANH, 7, relative, HALF, True),
+    "gelu_tanh_slope": (slope(tanh_argument), GELU_TANH, 7, unit_of_slope(tanh_argument)),
+    "gelu_quick_tail": (tail(quick_argument), multiples("0.35", 32), 6, relative, HALF, True),
+    "gelu_quick_slope": (slope(quick_argument), multiples("0.35", 32), 6, unit_of_slope(quick_argument)),
+    "scaled_normal_tail": (scaled_normal_tail, multiples("0.5", 16, 15), 4),
 }
 
 

@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
-from . import backends, gpu
+from . import backends
 from .backends import kernels, learn_bfloat16
-from .devices import any_on_gpu
+from .devices import any_on_gpu, gpu_functions
 from .table import ACTIVATIONS, HALF_ULP, Row
 
 if backends.dispatch is not None:
@@ -164,7 +164,7 @@ class _Function(Elementwise):
             if name != "out" and name not in UFUNC_KEYWORDS and not (on_gpu and name == "stream"):
                 raise TypeError(f"{self.__name__}() got an unexpected keyword argument {name!r}")
         if on_gpu:
-            return gpu.elementwise(self, operands, **kwargs)
+            return gpu_functions().elementwise(self, operands, **kwargs)
         learn_bfloat16()
         if self.row.parameters and kwargs.get("dtype") is not None:
             dtype = np.dtype(kwargs.pop("dtype"))
@@ -291,7 +291,7 @@ class _PreluBackward:
         if x is None or weight is None:
             return self._grad_input(grad_output, x, weight, out=out, **kwargs)  # which says what is missing
         if any_on_gpu((grad_output, x)):
-            return gpu.prelu_backward(self._grad_input, grad_output, x, weight, out, **kwargs)
+            return gpu_functions().prelu_backward(self._grad_input, grad_output, x, weight, out, **kwargs)
         if not kwargs:
             gradients = self._in_one_pass(grad_output, x, weight, out)
             if gradients is not None:

@@ -183,6 +183,13 @@ def any_on_gpu(arrays):
     return any(library_of(array) is not None for array in arrays)
 
 
+def gpu_functions():
+    """The functions of arrays on a GPU, imported with the first of these: few users have any."""
+    from . import gpu
+
+    return gpu
+
+
 def no_stream(stream):
     """Raise TypeError where NumPy's arrays come with a stream."""
     if stream is not None:

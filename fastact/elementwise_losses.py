@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-from . import backends, gpu
-from .devices import any_on_gpu, no_stream
+from . import backends
+from .devices import any_on_gpu, gpu_functions, no_stream
 from .losses import as_input, check_reduction, output_like, plain, register, rounded, same_elements
 from .table import ELEMENTWISE_LOSSES, LossRow
 
@@ -207,7 +207,7 @@ def _run(row, loops, given, with_grad):
     if row.parameters:
         which, numbers = NUMBERS[row.name](**{name: given[name] for name, _ in row.parameters})
     if any_on_gpu((given[row.inputs[0]], given["target"])):
-        return gpu.elementwise_loss(row, row.kernels[which], numbers, given, with_grad)
+        return gpu_functions().elementwise_loss(row, row.kernels[which], numbers, given, with_grad)
     no_stream(given["stream"])
     x = as_input(given[row.inputs[0]])
     if np.ndim(given["target"]) > 0 and np.shape(given["target"]) != x.shape:

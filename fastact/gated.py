@@ -7,10 +7,10 @@ import operator
 
 import numpy as np
 
-from . import backends, gpu
+from . import backends
 from .activations import UFUNC_KEYWORDS, _Function, callable_like_builtin
 from .backends import dispatch, learn_bfloat16
-from .devices import any_on_gpu
+from .devices import any_on_gpu, gpu_functions
 from .table import GATED, HALF_ULP, GatedRow
 
 __all__ = [*(row.name for row in GATED), "maxout"]
@@ -131,7 +131,7 @@ class _GatedFunction(_Function):
         if out is None and not kwargs and type(x) is np.ndarray and getattr(grad[0], "dtype", None) == x.dtype and x.dtype.kind == "f":
             out = np.empty_like(x)
         if out is None and on_gpu:
-            out = gpu.empty_like(x)
+            out = gpu_functions().empty_like(x)
         if out is None:
             return np.concatenate(super()._general(*grad, first, second, **kwargs), axis=axis)
         if not isinstance(out, np.ndarray) and not on_gpu:

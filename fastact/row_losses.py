@@ -7,8 +7,8 @@ import operator
 
 import numpy as np
 
-from . import backends, gpu
-from .devices import any_on_gpu, no_stream
+from . import backends
+from .devices import any_on_gpu, gpu_functions, no_stream
 from .losses import as_input, check_reduction, gradient_of, output_like, plain, register, rounded, same_elements
 
 __all__ = ["categorical_cross_entropy", "kl_div", "nll_loss", "softmax_cross_entropy", "softmax_focal"]
@@ -96,8 +96,8 @@ def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=
     """
     if any_on_gpu((logits, target)):
         check_options(reduction, label_smoothing, z_loss)
-        return gpu.cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction,
-                                 stream=stream)  # fmt: skip
+        return gpu_functions().cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction,
+                                             stream=stream)  # fmt: skip
     no_stream(stream)
     return _evaluate("softmax_cross_entropy", as_input(logits), None, target, axis, reduction, weight=weight,
                      ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss)
@@ -127,14 +127,11 @@ def _value_and_grad(logits, target, *, axis=-1, weight=None, ignore_index=-100, 
     """
     if any_on_gpu((logits, target)):
         check_options(reduction, label_smoothing, z_loss)
-        return gpu.cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction, grad_out, True,
-                                 stream)  # fmt: skip
+        return gpu_functions().cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction,
+                                             grad_out, True, stream)  # fmt: skip
     no_stream(stream)
-    logits = as_input(logits)
-    grad = output_like(logits, grad_out, "grad_out")
-    value = _evaluate("softmax_cross_entropy", logits, grad, target, axis, reduction, weight=weight,
-                      ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss)
-    return value, grad
+    return _with_gradient("softmax_cross_entropy", logits, grad_out, target, axis, reduction, weight=weight,
+                          ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss)
 
 
 @register
@@ -183,11 +180,8 @@ def _focal_value_and_grad(logits, target, *, axis=-1, alpha=None, gamma=2.0, wei
     grad_out : ndarray, optional
         Receives the gradient: of the shape and dtype of ``logits``, which it may be.
     """
-    logits = as_input(logits)
-    grad = output_like(logits, grad_out, "grad_out")
-    value = _evaluate("softmax_cross_entropy", logits, grad, target, axis, reduction, CLASSES, weight=weight,
-                      ignore_index=ignore_index, alpha=1.0 if alpha is None else alpha, gamma=gamma)
-    return value, grad
+    return _with_gradient("softmax_cross_entropy", logits, grad_out, target, axis, reduction, CLASSES, weight=weight,
+                          ignore_index=ignore_index, alpha=1.0 if alpha is None else alpha, gamma=gamma)
 
 
 @register
@@ -225,11 +219,8 @@ def _nll_value_and_grad(log_probs, target, *, axis=-1, weight=None, ignore_index
     grad_out : ndarray, optional
         Receives the gradient: of the shape and dtype of ``log_probs``, which it may be.
     """
-    log_probs = as_input(log_probs)
-    grad = output_like(log_probs, grad_out, "grad_out")
-    value = _evaluate("nll_loss", log_probs, grad, target, axis, reduction, CLASSES, weight=weight,
-                      ignore_index=ignore_index)  # fmt: skip
-    return value, grad
+    return _with_gradient("nll_loss", log_probs, grad_out, target, axis, reduction, CLASSES, weight=weight,
+                          ignore_index=ignore_index)  # fmt: skip
 
 
 @register
@@ -275,11 +266,8 @@ def _categorical_value_and_grad(probs, target, *, axis=-1, weight=None, ignore_i
     grad_out : ndarray, optional
         Receives the gradient: of the shape and dtype of ``probs``, which it may be.
     """
-    probs = as_input(probs)
-    grad = output_like(probs, grad_out, "grad_out")
-    value = _evaluate("categorical_cross_entropy", probs, grad, target, axis, reduction, weight=weight,
-                      ignore_index=ignore_index)  # fmt: skip
-    return value, grad
+    return _with_gradient("categorical_cross_entropy", probs, grad_out, target, axis, reduction, weight=weight,
+                          ignore_index=ignore_index)  # fmt: skip
 
 
 @register
@@ -328,9 +316,7 @@ def _kl_div_value_and_grad(log_probs, probs, *, log_target=False, axis=-1, reduc
     grad_out : ndarray, optional
         Receives the gradient: of the shape and dtype of ``log_probs``, which it may be.
     """
-    log_probs = as_input(log_probs)
-    grad = output_like(log_probs, grad_out, "grad_out")
-    return _evaluate(KL_DIV[bool(log_target)], log_probs, grad, probs, axis, reduction, PROBABILITIES), grad
+    return _with_gradient(KL_DIV[bool(log_target)], log_probs, grad_out, probs, axis, reduction, PROBABILITIES)
 
 
 # What the losses share ------------------------------------------------------------------------------------------------
@@ -422,6 +408,13 @@ def _evaluate(loss, x, grad, target, axis, reduction, takes=EITHER, **options):
     x, grad, target, kind = classes_last(x, grad, target, axis, takes)
     factor, terms = cross_entropy_terms(target, kind, x.shape[-1], computed_in(x.dtype), reduction, **options)
     return run(loss, x, grad, target, factor, reduction, **terms)
+
+
+def _with_gradient(loss, x, grad_out, *arguments, **options):
+    """The value, and the gradient in grad_out unless that is None."""
+    x = as_input(x)
+    grad = output_like(x, grad_out, "grad_out")
+    return _evaluate(loss, x, grad, *arguments, **options), grad
 
 
 def run(loss, x, grad, target, factor, reduction, **terms):

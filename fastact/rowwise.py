@@ -8,9 +8,9 @@ import operator
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from . import backends, gpu
+from . import backends
 from .backends import kernels, learn_bfloat16
-from .devices import any_on_gpu, no_stream
+from .devices import any_on_gpu, gpu_functions, no_stream
 
 __all__ = ["gumbel_softmax", "log_softmax", "logsumexp", "softmax", "softmin", "sparsemax"]
 
@@ -159,7 +159,7 @@ def logsumexp(x, axis=-1, keepdims=False, *, where=None, temperature=1.0, out=No
     1000.6931471805599
     """
     if any_on_gpu((x,)):
-        return gpu.rows("logsumexp", x, None, axis, where, _positive(temperature, "temperature"), out, stream, keepdims)
+        return gpu_functions().rows("logsumexp", x, None, axis, where, _positive(temperature, "temperature"), out, stream, keepdims)
     if keepdims and out is not None:
         _call(_LOGSUMEXP, x, None, axis, where, temperature, np.squeeze(out, axis), stream)
         return out
@@ -392,7 +392,7 @@ _method_of(softmax, "jacobian", _softmax_jacobian)
 def _call(which, x, grad, axis, where, temperature, out, stream=None):
     """The fast lane if all is plain, else the gufunc."""
     if type(x) is not np.ndarray and any_on_gpu((x, grad)):
-        return gpu.rows(which.arguments[0], x, grad, operator.index(axis), where, _positive(temperature, "temperature"), out,
+        return gpu_functions().rows(which.arguments[0], x, grad, operator.index(axis), where, _positive(temperature, "temperature"), out,
                         stream)  # fmt: skip
     no_stream(stream)
     function = which.numba if backends.active == "numba" else which.compiled

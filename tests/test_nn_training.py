@@ -25,6 +25,10 @@ def classifier(seed=0, dtype=np.float32):
     return nn.Sequential(layers, seed=seed, dtype=dtype)
 
 
+def dense(activation):
+    return [nn.Dense(256, 512), nn.Activation(activation), nn.Dense(512, 256), nn.Activation(activation), nn.Dense(256, 10)]
+
+
 def trainer_for(model, loss="softmax_cross_entropy", **options):
     return nn.Trainer(model, loss, options.pop("optimizer", nn.Adam(0.01)), **options)
 
@@ -316,15 +320,17 @@ def test_a_stopped_run_closes_its_bar(data, capsys):
 
 
 @pytest.mark.skipif(fa.backends.dispatch is None, reason="NumPy's kernels, for where nothing is compiled, make temporaries")
-@pytest.mark.parametrize("layers, shape", [
-    ([nn.Conv2D(3, 16), nn.BatchNorm(), nn.Activation("relu"), nn.MaxPool2D(), nn.Flatten(), nn.Dropout(0.5), nn.Dense(3136, 3)], (30, 30, 3)),
-    ([nn.LSTM(32, 64, return_sequences=True), nn.LayerNorm(), nn.GRU(64, 64), nn.Dense(64, 3)], (40, 32)),
-    ([nn.SimpleRNN(32, 64, return_sequences=True), nn.Attention(64, 4), nn.Flatten(), nn.Maxout(2560, 64), nn.PReLU(), nn.Dense(64, 3)], (40, 32)),
-], ids=["images", "sequences", "attention"])  # fmt: skip
-def test_a_step_allocates_next_to_nothing(layers, shape, rng):
+@pytest.mark.parametrize("layers, shape, batch", [
+    (dense("relu"), (256,), 4096),
+    (dense("gelu"), (256,), 4096),
+    ([nn.Conv2D(3, 16), nn.BatchNorm(), nn.Activation("relu"), nn.MaxPool2D(), nn.Flatten(), nn.Dropout(0.5), nn.Dense(3136, 3)], (30, 30, 3), 64),
+    ([nn.LSTM(32, 64, return_sequences=True), nn.LayerNorm(), nn.GRU(64, 64), nn.Dense(64, 3)], (40, 32), 64),
+    ([nn.SimpleRNN(32, 64, return_sequences=True), nn.Attention(64, 4), nn.Flatten(), nn.Maxout(2560, 64), nn.PReLU(), nn.Dense(64, 3)], (40, 32), 64),
+], ids=["relu", "gelu", "images", "sequences", "attention"])  # fmt: skip
+def test_a_step_allocates_next_to_nothing(layers, shape, batch, rng):
     """The arrays that pass through have megabytes; all are in buffers that the first batch made."""
     model, peaks = nn.Sequential(layers, input_shape=shape), []
-    x, y = rng.standard_normal((256, *shape), np.float32), rng.integers(0, 3, 256)
+    x, y = rng.standard_normal((4 * batch, *shape), np.float32), rng.integers(0, 3, 4 * batch)
 
     class Watch(nn.Callback):
         def on_batch_end(self, trainer):
@@ -334,7 +340,7 @@ def test_a_step_allocates_next_to_nothing(layers, shape, rng):
 
     tracemalloc.start()
     try:
-        fit(trainer_for(model, clip_norm=1.0), x, y, 1, 64, callbacks=[Watch()])
+        fit(trainer_for(model, clip_norm=1.0), x, y, 1, batch, callbacks=[Watch()])
     finally:
         tracemalloc.stop()
     assert len(peaks) == 4 and max(peaks) < 300_000

@@ -1,9 +1,9 @@
 /* The functions that are used most, sixteen floats at a time.
 
    Elsewhere, and for double, the compiler vectorises the loops over scalar.pxd's formulas. It knows no tables in registers:
-   here a function of |x| is a polynomial on one of 16 intervals (bench/tables.py), some eight multiplications where exp and a
-   division take twenty. A vector with an element past the intervals, or with NaN, is computed by a second, slower formula too,
-   and each element takes the one for its own place: results do not depend on neighbours. */
+   here a function of |x| is a polynomial on one of 16 or 32 intervals (bench/tables.py), some eight multiplications where exp
+   and a division take twenty: NAME_near. A vector with an element NAME_past the intervals, or with NaN, is computed by a second,
+   slower formula too, NAME_far, and each element takes the one for its own place: results do not depend on neighbours. */
 #ifndef FASTACT_AVX512_H
 #define FASTACT_AVX512_H
 
@@ -29,7 +29,8 @@ ALWAYS floats scale(floats x, floats n) { return _mm512_scalef_ps(x, n); }      
 ALWAYS floats absolute(floats x) { return _mm512_abs_ps(x); }
 ALWAYS floats with_sign_of(floats x, floats sign) { return _mm512_xor_ps(x, _mm512_and_ps(sign, all(-0.0f))); }
 ALWAYS __mmask16 positive(floats x) { return _mm512_knot(_mm512_movepi32_mask(_mm512_castps_si512(x))); }
-ALWAYS __mmask16 beyond(floats a, float limit) { return _mm512_cmp_ps_mask(a, all(limit), _CMP_NLE_UQ); } /* or NaN */
+ALWAYS __mmask16 above(floats x, float limit) { return _mm512_cmp_ps_mask(x, all(limit), _CMP_NLE_UQ); } /* or NaN */
+ALWAYS __mmask16 below(floats x, float limit) { return _mm512_cmp_ps_mask(x, all(limit), _CMP_NGE_UQ); } /* or NaN */
 /* The constant comes first, so that NaN, if the second is one, is what comes out. */
 ALWAYS floats at_most(floats x, float limit) { return _mm512_min_ps(all(limit), x); }
 ALWAYS floats at_least(floats x, float limit) { return _mm512_max_ps(all(limit), x); }
@@ -45,14 +46,19 @@ ALWAYS __m512i multiple(floats a, float per_unit)
     return _mm512_castps_si512(times_plus(a, all(per_unit), all(0x1.8p23f)));
 }
 
-ALWAYS piece piece_at(__m512i place, const float *table, int columns, int rows, floats a, const floats *low)
+/* The same of (factor a + offset)^2. */
+ALWAYS __m512i rounded_square(floats a, float factor, float offset)
+{
+    const floats s = times_plus(a, all(factor), all(offset));
+    return _mm512_castps_si512(times_plus(s, s, all(0x1.8p23f)));
+}
+
+ALWAYS piece piece_at(__m512i place, const float *table, int columns, int rows, floats a)
 {
 #define ROW(k, half) _mm512_load_ps(table + columns * (k) + 16 * half)
 #define FROM_TABLE(k) \
     (columns == 16 ? _mm512_permutexvar_ps(place, ROW(k, 0)) : _mm512_permutex2var_ps(ROW(k, 0), place, ROW(k, 1)))
     piece p = {minus(a, FROM_TABLE(0)), FROM_TABLE(1), FROM_TABLE(rows - 1)};
-    if (low)
-        p.h = plus(p.h, *low);
     for (int k = rows - 2; k > 1; k--)
         p.rest = times_plus(p.h, p.rest, FROM_TABLE(k));
     return p;
@@ -60,17 +66,33 @@ ALWAYS piece piece_at(__m512i place, const float *table, int columns, int rows, 
 #undef ROW
 }
 #define LENGTH(array) (int)(sizeof(array) / sizeof((array)[0]))
-#define PIECE(PLACE, NAME, A, LOW) piece_at(PLACE, NAME##_table[0], LENGTH(NAME##_table[0]), LENGTH(NAME##_table), A, LOW)
+#define PIECE(PLACE, NAME, A) piece_at(PLACE, NAME##_table[0], LENGTH(NAME##_table[0]), LENGTH(NAME##_table), A)
 
-/* Functions of a + low >= 0. */
-#define LOGISTIC_PIECE(NAME) ALWAYS piece NAME(floats a, const floats *low) { return PIECE(multiple(a, 1 / 0.7f), NAME, a, low); }
-LOGISTIC_PIECE(logistic)     /* s(-a) */
-LOGISTIC_PIECE(log_logistic) /* log(1 + exp(-a)) */
-LOGISTIC_PIECE(bell)         /* s(a) s(-a) */
-LOGISTIC_PIECE(silu_slope)   /* silu'(-a) */
+#define ON_INTERVALS(NAME, PLACE) ALWAYS piece NAME(floats a) { return PIECE(PLACE, NAME, a); }
+ON_INTERVALS(logistic, multiple(a, 1 / 0.7f))     /* s(-a) */
+ON_INTERVALS(log_logistic, multiple(a, 1 / 0.7f)) /* log(1 + exp(-a)) */
+ON_INTERVALS(bell, multiple(a, 1 / 0.7f))         /* s(a) s(-a) */
+ON_INTERVALS(silu_slope, multiple(a, 1 / 0.7f))   /* silu'(-a) */
 #define LOGISTIC_END 10.8f
+/* NAME_tail: -NAME(-a); NAME_slope: NAME'(-a). Both are nothing beside x or 1 where the intervals end. */
+ON_INTERVALS(gelu_tail, rounded_square(a, 0.5f, 2))
+ON_INTERVALS(gelu_slope, rounded_square(a, 0.5f, 2))
+#define GELU_END 7.9f
+ON_INTERVALS(gelu_tanh_tail, rounded_square(a, 0.63f, 1.875f))
+ON_INTERVALS(gelu_tanh_slope, rounded_square(a, 0.63f, 1.875f))
+#define GELU_TANH_END 6.48f
+ON_INTERVALS(gelu_quick_tail, multiple(a, 1 / 0.35f))
+ON_INTERVALS(gelu_quick_slope, multiple(a, 1 / 0.35f))
+#define GELU_QUICK_END 11.0f
+ON_INTERVALS(scaled_normal_tail, multiple(a, 2)) /* Phi(-a) exp(a^2 / 2) for a > 7 */
 
 ALWAYS floats sum_of(piece p) { return times_plus(p.h, p.rest, p.main); }
+/* In the first interval, where main is 0, a / 2 instead: one rounding less where the function is nearly that. */
+ALWAYS floats tail_of(piece p, floats a)
+{
+    p.main = _mm512_mask_mul_ps(p.main, _mm512_cmp_ps_mask(p.main, all(0), _CMP_EQ_OQ), a, all(0.5f));
+    return sum_of(p);
+}
 ALWAYS floats product_of(floats factor, piece p)
 {
     return times_plus(factor, p.main, times(times(factor, p.h), p.rest));
@@ -98,168 +120,169 @@ ALWAYS floats exp_of(floats z, floats low, floats *n, floats *p_low)
     return p;
 }
 
-/* e (factor - second e), e = exp(-(a + low)): what functions of e are where e^3 no longer counts. */
-ALWAYS floats decayed(floats a, floats low, floats factor, floats second)
+/* e (factor + factor_low - second e), e = exp(-(a + low)): what functions of e are where e^3 no longer counts. */
+ALWAYS floats decayed_product(floats a, floats low, floats factor, floats factor_low, floats second)
 {
     floats n, p_low, p = exp_of(minus(all(0), at_most(a, 200)), minus(all(0), low), &n, &p_low), whole = plus(all(1), p);
-    floats rest = plus(minus(p, minus(whole, all(1))), p_low);
-    rest = minus_times(times(second, whole), scale(whole, n), times(factor, rest));
+    floats rest = times_plus(factor, plus(minus(p, minus(whole, all(1))), p_low), times(whole, factor_low));
+    rest = minus_times(times(second, whole), scale(whole, n), rest);
     return scale(times_plus(factor, whole, rest), n);
 }
+ALWAYS floats decayed(floats a, floats factor, floats second) { return decayed_product(a, all(0), factor, all(0), second); }
 
 /* e (1 - g - (1 - 2 g) e) for g + g_low > 1 */
 ALWAYS floats decayed_slope(floats a, floats low, floats g, floats g_low)
 {
-    floats n, p_low, p = exp_of(minus(all(0), at_most(a, 200)), minus(all(0), low), &n, &p_low), whole = plus(all(1), p);
-    floats factor = minus(all(1), g), rest = minus(minus(all(1), plus(factor, g)), g_low);
-    rest = times_plus(factor, plus(minus(p, minus(whole, all(1))), p_low), times(whole, rest));
-    rest = minus_times(times(minus(factor, g), whole), scale(whole, n), rest);
-    return scale(times_plus(factor, whole, rest), n);
+    floats factor = minus(all(1), g), factor_low = minus(minus(all(1), plus(factor, g)), g_low);
+    return decayed_product(a, low, factor, factor_low, minus(factor, g));
 }
 /* Without infinities, but NaN. */
 ALWAYS floats tamed(floats x) { return at_least(at_most(x, 1e30f), -1e30f); }
 
-ALWAYS floats sigmoid_near(floats x) { return rising_to_one(x, sum_of(logistic(absolute(x), NULL))); }
-ALWAYS floats sigmoid_far(floats x) { return rising_to_one(x, decayed(absolute(x), all(0), all(1), all(1))); }
-ALWAYS floats sigmoid_derivative_near(floats x) { return sum_of(bell(absolute(x), NULL)); }
-ALWAYS floats sigmoid_derivative_far(floats x) { return decayed(absolute(x), all(0), all(1), all(2)); }
-#define sigmoid_end LOGISTIC_END
-#define sigmoid_derivative_end LOGISTIC_END
+ALWAYS floats sigmoid_near(floats x) { return rising_to_one(x, sum_of(logistic(absolute(x)))); }
+ALWAYS floats sigmoid_far(floats x) { return rising_to_one(x, decayed(absolute(x), all(1), all(1))); }
+ALWAYS floats sigmoid_derivative_near(floats x) { return sum_of(bell(absolute(x))); }
+ALWAYS floats sigmoid_derivative_far(floats x) { return decayed(absolute(x), all(1), all(2)); }
+#define sigmoid_past(x) above(absolute(x), LOGISTIC_END)
+#define sigmoid_derivative_past(x) above(absolute(x), LOGISTIC_END)
 
 ALWAYS floats tanh_near(floats x)
 {
     floats a = at_most(absolute(x), 9.1f);
-    return with_sign_of(sum_of(PIECE(_mm512_srli_epi32(_mm512_castps_si512(plus(a, all(0.625f))), 21), tanh, a, NULL)), x);
+    return with_sign_of(sum_of(PIECE(_mm512_srli_epi32(_mm512_castps_si512(plus(a, all(0.625f))), 21), tanh, a)), x);
 }
 #define tanh_far tanh_near
-#define tanh_end INFINITY
+#define tanh_past(x) 0
 ALWAYS floats tanh_derivative_near(floats x) { return times(all(4), sigmoid_derivative_near(plus(x, x))); }
-ALWAYS floats tanh_derivative_far(floats x) { return decayed(absolute(plus(x, x)), all(0), all(4), all(8)); }
-#define tanh_derivative_end (LOGISTIC_END / 2)
+ALWAYS floats tanh_derivative_far(floats x) { return decayed(absolute(plus(x, x)), all(4), all(8)); }
+#define tanh_derivative_past(x) above(absolute(x), LOGISTIC_END / 2)
 
 /* max(x, 0) + log(1 + exp(-|x|)), nearly to the last bit */
 ALWAYS floats softplus_near(floats x)
 {
-    piece p = log_logistic(absolute(x), NULL);
+    piece p = log_logistic(absolute(x));
     floats m = at_least(x, 0), sum = plus(m, p.main), share = minus(sum, m);
     return plus(sum, times_plus(p.h, p.rest, plus(minus(m, minus(sum, share)), minus(p.main, share))));
 }
-ALWAYS floats softplus_far(floats x) { return plus(at_least(x, 0), decayed(absolute(x), all(0), all(1), all(0.5f))); }
+ALWAYS floats softplus_far(floats x) { return plus(at_least(x, 0), decayed(absolute(x), all(1), all(0.5f))); }
 #define softplus_derivative_near sigmoid_near
 #define softplus_derivative_far sigmoid_far
-#define softplus_end LOGISTIC_END
-#define softplus_derivative_end LOGISTIC_END
+#define softplus_past(x) above(absolute(x), LOGISTIC_END)
+#define softplus_derivative_past(x) above(absolute(x), LOGISTIC_END)
 
 ALWAYS floats logsigmoid_near(floats x) { return minus(all(0), softplus_near(minus(all(0), x))); }
-ALWAYS floats logsigmoid_far(floats x) { return minus(at_most(x, -0.0f), decayed(absolute(x), all(0), all(1), all(0.5f))); }
+ALWAYS floats logsigmoid_far(floats x) { return minus(at_most(x, -0.0f), decayed(absolute(x), all(1), all(0.5f))); }
 ALWAYS floats logsigmoid_derivative_near(floats x) { return sigmoid_near(minus(all(0), x)); }
 ALWAYS floats logsigmoid_derivative_far(floats x) { return sigmoid_far(minus(all(0), x)); }
-#define logsigmoid_end LOGISTIC_END
-#define logsigmoid_derivative_end LOGISTIC_END
+#define logsigmoid_past(x) above(absolute(x), LOGISTIC_END)
+#define logsigmoid_derivative_past(x) above(absolute(x), LOGISTIC_END)
 
-ALWAYS floats silu_near(floats x) { return rising_to(x, product_of(absolute(x), logistic(absolute(x), NULL))); }
-ALWAYS floats silu_far(floats x) { return rising_to(x, decayed(absolute(x), all(0), tamed(absolute(x)), tamed(absolute(x)))); }
-ALWAYS floats silu_derivative_near(floats x) { return rising_to_one(x, sum_of(silu_slope(absolute(x), NULL))); }
-ALWAYS floats slope_far(floats z, floats low)
+ALWAYS floats silu_near(floats x) { return rising_to(x, product_of(absolute(x), logistic(absolute(x)))); }
+ALWAYS floats silu_far(floats x) { return rising_to(x, decayed(absolute(x), tamed(absolute(x)), tamed(absolute(x)))); }
+ALWAYS floats silu_derivative_near(floats x) { return rising_to_one(x, sum_of(silu_slope(absolute(x)))); }
+ALWAYS floats silu_derivative_far(floats x)
 {
-    floats a = at_most(absolute(z), 200);
-    low = with_sign_of(low, z);
-    return rising_to_one(z, decayed_slope(a, low, a, low));
+    floats a = at_most(absolute(x), 200);
+    return rising_to_one(x, decayed_slope(a, all(0), a, all(0)));
 }
-ALWAYS floats silu_derivative_far(floats x) { return slope_far(x, all(0)); }
-#define silu_end LOGISTIC_END
-#define silu_derivative_end LOGISTIC_END
+#define silu_past(x) above(absolute(x), LOGISTIC_END)
+#define silu_derivative_past(x) above(absolute(x), LOGISTIC_END)
 #define swish_near silu_near
 #define swish_far silu_far
 #define swish_derivative_near silu_derivative_near
 #define swish_derivative_far silu_derivative_far
-#define swish_end LOGISTIC_END
-#define swish_derivative_end LOGISTIC_END
+#define swish_past(x) above(absolute(x), LOGISTIC_END)
+#define swish_derivative_past(x) above(absolute(x), LOGISTIC_END)
 
-/* 1.702 x as high + low */
-ALWAYS floats quick_argument(floats x, floats *low)
+ALWAYS floats gelu_quick_near(floats x)
 {
-    floats z = times(all(1.702f), x = at_least(at_most(x, 150), -150));
-    *low = times_plus(all(1.702f), x, minus(all(0), z));
-    *low = times_plus(all(-2.19345093e-08f), x, *low);
-    return z;
+    floats a = at_most(absolute(x), GELU_QUICK_END);
+    return rising_to(x, tail_of(gelu_quick_tail(a), a));
+}
+ALWAYS floats gelu_quick_derivative_near(floats x)
+{
+    return rising_to_one(x, sum_of(gelu_quick_slope(at_most(absolute(x), GELU_QUICK_END))));
+}
+ALWAYS floats gelu_tanh_near(floats x)
+{
+    floats a = at_most(absolute(x), GELU_TANH_END);
+    return rising_to(x, tail_of(gelu_tanh_tail(a), a));
+}
+ALWAYS floats gelu_tanh_derivative_near(floats x)
+{
+    return rising_to_one(x, sum_of(gelu_tanh_slope(at_most(absolute(x), GELU_TANH_END))));
+}
+ALWAYS floats gelu_near(floats x)
+{
+    floats a = at_most(absolute(x), GELU_END);
+    return rising_to(x, tail_of(gelu_tail(a), a));
+}
+ALWAYS floats gelu_derivative_near(floats x) { return rising_to_one(x, sum_of(gelu_slope(at_most(absolute(x), GELU_END)))); }
+#define gelu_quick_past(x) below(x, -GELU_QUICK_END)
+#define gelu_tanh_past(x) below(x, -GELU_TANH_END)
+#define gelu_past(x) below(x, -GELU_END)
+#define gelu_quick_derivative_past gelu_quick_past
+#define gelu_tanh_derivative_past gelu_tanh_past
+#define gelu_derivative_past gelu_past
+
+/* -a s(-(z + low)) */
+ALWAYS floats gated_far(floats a, floats z, floats low)
+{
+    return minus(all(-0.0f), decayed_product(z, low, tamed(a), all(0), tamed(a)));
 }
 
-/* 2 sqrt(2 / pi) (x + 0.044715 x^3) as high + low; linear is its term in x */
-ALWAYS floats tanh_argument(floats x, floats *low, floats *linear)
+/* 1.702 a as high + low */
+ALWAYS floats quick_argument(floats a, floats *low)
 {
-    const floats c = all(1.59576917f), d = all(0.0713548139f);
+    floats z = times(all(1.702f), a = at_most(a, 150));
+    *low = times_plus(all(-2.19345093e-08f), a, times_minus(all(1.702f), a, z));
+    return z;
+}
+ALWAYS floats gelu_quick_far(floats x) { floats a = absolute(x), low, z = quick_argument(a, &low); return gated_far(a, z, low); }
+ALWAYS floats gelu_quick_derivative_far(floats x)
+{
+    floats low, z = quick_argument(absolute(x), &low);
+    return decayed_slope(z, low, z, low);
+}
+
+#define TWO_ROOT_TWO_OVER_PI 1.59576917f
+#define TWO_ROOT_TWO_OVER_PI_LOW -4.53406804e-08f
+/* 2 sqrt(2 / pi) (a + 0.044715 a^3) as high + low; linear is its term in a */
+ALWAYS floats tanh_argument(floats a, floats *low, floats *linear)
+{
+    const floats c = all(TWO_ROOT_TWO_OVER_PI), d = all(0.0713548139f);
     floats square, square_low, cube, sum, share, z;
-    x = at_least(at_most(x, 30), -30);
-    square = times(x, x);
-    square_low = times_minus(x, x, square);
+    square = times(a, a);
+    square_low = times_minus(a, a, square);
     cube = times(d, square);
     sum = plus(c, cube);
     share = minus(sum, c);
     square_low = times_plus(d, square_low, times_plus(all(2.39883240e-09f), square, times_minus(d, square, cube)));
-    square_low = plus(plus(square_low, all(-4.53406804e-08f)), plus(minus(c, minus(sum, share)), minus(cube, share)));
-    z = times(x, sum);
-    *low = times_plus(x, square_low, times_minus(x, sum, z));
-    *linear = times(c, x);
+    square_low = plus(plus(square_low, all(TWO_ROOT_TWO_OVER_PI_LOW)), plus(minus(c, minus(sum, share)), minus(cube, share)));
+    z = times(a, sum);
+    *low = times_plus(a, square_low, times_minus(a, sum, z));
+    *linear = times(c, a);
     return z;
 }
-
-ALWAYS floats gated_near(floats x, floats z, floats low)
+ALWAYS floats gelu_tanh_far(floats x)
 {
-    low = with_sign_of(low, z);
-    return rising_to(x, product_of(absolute(x), logistic(absolute(z), &low)));
+    floats a = at_most(absolute(x), 30), low, linear, z = tanh_argument(a, &low, &linear);
+    return gated_far(a, z, low);
 }
-ALWAYS floats gated_far(floats x, floats z, floats low)
-{
-    return rising_to(x, decayed(absolute(z), with_sign_of(low, z), tamed(absolute(x)), tamed(absolute(x))));
-}
-ALWAYS floats gelu_quick_near(floats x) { floats low, z = quick_argument(x, &low); return gated_near(x, z, low); }
-ALWAYS floats gelu_quick_far(floats x) { floats low, z = quick_argument(x, &low); return gated_far(x, z, low); }
-#define gelu_quick_end (LOGISTIC_END / 1.71f)
-ALWAYS floats gelu_quick_derivative_near(floats x)
-{
-    floats low, z = quick_argument(x, &low);
-    low = with_sign_of(low, z);
-    return rising_to_one(x, sum_of(silu_slope(absolute(z), &low)));
-}
-ALWAYS floats gelu_quick_derivative_far(floats x) { floats low, z = quick_argument(x, &low); return slope_far(z, low); }
-#define gelu_quick_derivative_end gelu_quick_end
-
-ALWAYS floats gelu_tanh_near(floats x) { floats low, linear, z = tanh_argument(x, &low, &linear); return gated_near(x, z, low); }
-ALWAYS floats gelu_tanh_far(floats x) { floats low, linear, z = tanh_argument(x, &low, &linear); return gated_far(x, z, low); }
-#define gelu_tanh_end 3.98f
-/* With g = |x z'(x)|: s(-|z|) - g s(z) s(-z) */
-ALWAYS floats slope_factor(floats x, floats z, floats low, floats linear, floats *g_low)
-{
-    floats linear_low = times_plus(all(-4.53406804e-08f), x, times_minus(all(1.59576917f), x, linear));
-    floats part = minus(z, plus(linear, linear)), twice = plus(z, z), g = plus(twice, part);
-    low = minus(times_plus(all(2), low, low), plus(linear_low, linear_low));
-    *g_low = with_sign_of(plus(minus(part, minus(g, twice)), low), z);
-    return absolute(g);
-}
-ALWAYS floats gelu_tanh_derivative_near(floats x)
-{
-    floats low, linear, z = tanh_argument(x, &low, &linear), a = absolute(z), y, rest, g_low, g = slope_factor(x, z, low, linear, &g_low);
-    piece s, b;
-    low = with_sign_of(low, z);
-    s = logistic(a, &low);
-    b = bell(a, &low);
-    y = times(g, b.main);
-    rest = plus(minus_times(g, b.main, y), minus_times(times(g, b.h), b.rest, times(s.h, s.rest)));
-    return rising_to_one(x, plus(minus(s.main, y), minus_times(g_low, sum_of(b), rest)));
-}
+/* The factor of s(z) s(-z) is g = a z'(a) = 3 z - 2 linear. */
 ALWAYS floats gelu_tanh_derivative_far(floats x)
 {
-    floats low, linear, z = tanh_argument(x = at_least(at_most(x, 30), -30), &low, &linear), g_low;
-    floats g = slope_factor(x, z, low, linear, &g_low);
-    return rising_to_one(x, decayed_slope(absolute(z), with_sign_of(low, z), g, g_low));
+    floats a = at_most(absolute(x), 30), low, linear, z = tanh_argument(a, &low, &linear);
+    floats linear_low = times_plus(all(TWO_ROOT_TWO_OVER_PI_LOW), a, times_minus(all(TWO_ROOT_TWO_OVER_PI), a, linear));
+    floats part = minus(z, plus(linear, linear)), twice = plus(z, z), g = plus(twice, part);
+    floats g_low = minus(times_plus(all(2), low, low), plus(linear_low, linear_low));
+    return decayed_slope(z, low, g, plus(minus(part, minus(g, twice)), g_low));
 }
-#define gelu_tanh_derivative_end gelu_tanh_end
 
-/* For a = min(|x|, 14.99): Phi(-a) exp(a^2 / 2) as high + low, and exp(-a^2 / 2) = 2^n (e + e_low).
+/* For 7 < a < 14.99: Phi(-a) exp(a^2 / 2) as high + low, and exp(-a^2 / 2) = 2^n (e + e_low).
 
    The exponential is a table's power of two times 1 + p, p < 0.03, so that rounding errors stay with what is small. */
-ALWAYS floats scaled_normal_tail(floats a, floats *low, floats *n, floats *e, floats *e_low)
+ALWAYS floats scaled_normal_tail_at(floats a, floats *low, floats *n, floats *e, floats *e_low)
 {
     const floats magic = all(0x1.8p19f);
     floats square = times(a, a), t = times_plus(square, all(-0.72134752f), magic), r, p;
@@ -270,33 +293,28 @@ ALWAYS floats scaled_normal_tail(floats a, floats *low, floats *n, floats *e, fl
     p = times(r, times_plus(r, times_plus(r, all(-1.0f / 48), all(0.125f)), all(-0.5f)));
     *e = _mm512_permutexvar_ps(place, _mm512_load_ps(powers_of_two_table[0]));
     *e_low = times_plus(*e, p, _mm512_permutexvar_ps(place, _mm512_load_ps(powers_of_two_table[1])));
-    g = PIECE(_mm512_srli_epi32(_mm512_castps_si512(plus(a, all(1))), 20), scaled_normal_tail, a, NULL);
+    g = scaled_normal_tail(a);
     *low = times(g.h, g.rest);
     return g.main;
 }
 
-/* max(x, 0) - a Phi(-a), a = |x| */
-ALWAYS floats gelu_near(floats x)
+/* -a Phi(-a) */
+ALWAYS floats gelu_far(floats x)
 {
-    floats a = at_most(absolute(x), 14.99f), n, e, e_low, g_low, g = scaled_normal_tail(a, &g_low, &n, &e, &e_low), q = times(g, e);
+    floats a = at_most(absolute(x), 14.99f), n, e, e_low, g_low, g = scaled_normal_tail_at(a, &g_low, &n, &e, &e_low), q = times(g, e);
     floats q_low = times_plus(e_low, plus(g, g_low), times_plus(g_low, e, times_minus(g, e, q)));
-    return minus(at_least(x, -0.0f), scale(times_plus(a, q, times(a, q_low)), n));
+    return minus(all(-0.0f), scale(times_plus(a, q, times(a, q_low)), n));
 }
 
-/* d = exp(-a^2 / 2) (Phi(-a) exp(a^2 / 2) - a / sqrt(2 pi)) for x < 0, else 1 - d */
-ALWAYS floats gelu_derivative_near(floats x)
+/* exp(-a^2 / 2) (Phi(-a) exp(a^2 / 2) - a / sqrt(2 pi)) */
+ALWAYS floats gelu_derivative_far(floats x)
 {
-    floats a = at_most(absolute(x), 14.99f), n, e, e_low, g_low, g = scaled_normal_tail(a, &g_low, &n, &e, &e_low);
+    floats a = at_most(absolute(x), 14.99f), n, e, e_low, g_low, g = scaled_normal_tail_at(a, &g_low, &n, &e, &e_low);
     floats b = times(a, all(0.398942292f)), b_low = times_plus(a, all(-1.13351701e-08f), times_minus(a, all(0.398942292f), b));
     floats d = minus(g, b), d_low = plus(minus(g, plus(d, b)), minus(g_low, b_low)), q = times(d, e);
     d_low = times_plus(plus(d, d_low), e_low, times_plus(d_low, e, times_minus(d, e, q)));
-    return rising_to_one(x, scale(plus(q, d_low), n));
+    return scale(plus(q, d_low), n);
 }
-/* A table of Phi(-a) alone, up to 5, takes 6.5 ns per 16 floats instead of 9, but 14 where most vectors have elements past it. */
-#define gelu_far gelu_near
-#define gelu_derivative_far gelu_derivative_near
-#define gelu_end 14.0f /* where gates may be shut */
-#define gelu_derivative_end 14.0f
 
 /* 1 / (high + low) as r (1 + error), r good to 2^-26 */
 ALWAYS floats reciprocal(floats high, floats low, floats *error)
@@ -334,8 +352,8 @@ ALWAYS floats softsign_derivative_near(floats x)
 }
 #define softsign_far softsign_near
 #define softsign_derivative_far softsign_derivative_near
-#define softsign_end INFINITY
-#define softsign_derivative_end INFINITY
+#define softsign_past(x) 0
+#define softsign_derivative_past(x) 0
 
 /* (|x| + root) / 2 as high + low, root = sqrt(x^2 + 4) too, and 1 / root to 2^-26 */
 ALWAYS floats squareplus_parts(floats x, floats *low, floats *root, floats *root_low, floats *inverse)
@@ -374,8 +392,8 @@ ALWAYS floats squareplus_derivative_far(floats x)
     floats error, r = reciprocal(at_most(absolute(x), 1e30f), all(0), &error);
     return _mm512_mask_mov_ps(square_of(r, error), positive(x), _mm512_mask_mov_ps(all(1), _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x));
 }
-#define squareplus_end 1e12f
-#define squareplus_derivative_end 1e12f
+#define squareplus_past(x) above(absolute(x), 1e12f)
+#define squareplus_derivative_past squareplus_past
 
 /* b log(1 + exp(-x)) + c log(1 + exp(x)), and its derivative; b = t w counts for class 1, c = 1 - t for class 0 */
 ALWAYS floats cross_entropy_of(floats x, floats t, floats w, floats *slope)
@@ -383,11 +401,11 @@ ALWAYS floats cross_entropy_of(floats x, floats t, floats w, floats *slope)
     const __mmask16 up = positive(x);
     floats a = absolute(x), b = times(t, w), c = minus(all(1), t);
     floats wrong = _mm512_mask_mov_ps(b, up, c), right = _mm512_mask_mov_ps(c, up, b);
-    floats main = times(wrong, a), l = sum_of(log_logistic(a, NULL)), s = sum_of(logistic(a, NULL));
-    const __mmask16 far = beyond(a, LOGISTIC_END);
+    floats main = times(wrong, a), l = sum_of(log_logistic(a)), s = sum_of(logistic(a));
+    const __mmask16 far = above(a, LOGISTIC_END);
     if (__builtin_expect(far, 0)) {
-        l = _mm512_mask_mov_ps(l, far, decayed(a, all(0), all(1), all(0.5f)));
-        s = _mm512_mask_mov_ps(s, far, decayed(a, all(0), all(1), all(1)));
+        l = _mm512_mask_mov_ps(l, far, decayed(a, all(1), all(0.5f)));
+        s = _mm512_mask_mov_ps(s, far, decayed(a, all(1), all(1)));
         main = _mm512_mask_mov_ps(main, _mm512_cmp_ps_mask(wrong, all(0), _CMP_EQ_OQ), times(tamed(a), wrong)); /* 0 inf is 0 */
     }
     *slope = with_sign_of(times_minus(wrong, minus(all(1), s), times(right, s)), x);

@@ -37,17 +37,17 @@ ALWAYS floats once(floats x)
         return 1;                                                                     \
     }
 
-/* y0 and y1: NEAR(m, NAME(x)) of both, or FAR(m, NAME(x)) */
-#define FASTACT_VALUES(y, NAME, x, NEAR, FAR, m)                                               \
-    floats y##0 = NEAR(m##0, NAME##_near(x##0)), y##1 = NEAR(m##1, NAME##_near(x##1));         \
+/* y0 and y1: TIMES(m, NAME(x)) of both, then for elements where NAME_near is not right. */
+#define FASTACT_NEAR(y, NAME, x, TIMES, m) \
+    floats y##0 = TIMES(m##0, NAME##_near(x##0)), y##1 = TIMES(m##1, NAME##_near(x##1));
+#define FASTACT_FAR(y, NAME, x, TIMES, m)                                                      \
     {                                                                                          \
-        const __mmask16 far0 = beyond(absolute(x##0), NAME##_end);                             \
-        const __mmask16 far1 = beyond(absolute(x##1), NAME##_end);                             \
+        const __mmask16 far0 = NAME##_past(x##0), far1 = NAME##_past(x##1);                         \
         if (__builtin_expect(far0 | far1, 0)) {                                                \
             if (far0)                                                                          \
-                y##0 = _mm512_mask_mov_ps(y##0, far0, FAR(m##0, NAME##_far(x##0)));            \
+                y##0 = _mm512_mask_mov_ps(y##0, far0, TIMES(m##0, NAME##_far(x##0)));          \
             if (far1)                                                                          \
-                y##1 = _mm512_mask_mov_ps(y##1, far1, FAR(m##1, NAME##_far(x##1)));            \
+                y##1 = _mm512_mask_mov_ps(y##1, far1, TIMES(m##1, NAME##_far(x##1)));          \
         }                                                                                      \
     }
 ALWAYS floats second(floats m, floats y) { return y; }
@@ -62,20 +62,25 @@ ALWAYS floats times_gate(floats m, floats y)
 #define FASTACT_STORED(STORE, p, x) STORE(0, p + i, x##0); STORE(1, p + i + 16, x##1);
 #define FASTACT_FUNCTION_STEP(LOAD, STORE, NAME)       \
     FASTACT_LOADED(LOAD, u, a)                         \
-    FASTACT_VALUES(f, NAME, u, second, second, u)      \
+    FASTACT_NEAR(f, NAME, u, second, u)                \
+    FASTACT_FAR(f, NAME, u, second, u)                 \
     FASTACT_STORED(STORE, y, f)
 #define FASTACT_PRODUCT_STEP(LOAD, STORE, NAME, x, m, FAR) \
     FASTACT_LOADED(LOAD, u, a)                             \
     FASTACT_LOADED(LOAD, v, b)                             \
-    FASTACT_VALUES(f, NAME, x, times, FAR, m)              \
+    FASTACT_NEAR(f, NAME, x, times, m)                     \
+    FASTACT_FAR(f, NAME, x, FAR, m)                        \
     FASTACT_STORED(STORE, y, f)
 #define FASTACT_GRADIENTS_STEP(LOAD, STORE, NAME, x, m)                     \
     FASTACT_LOADED(LOAD, w, a)                                              \
     FASTACT_LOADED(LOAD, u, b)                                              \
     FASTACT_LOADED(LOAD, v, c)                                              \
     floats both0 = times(w0, m##0), both1 = times(w1, m##1);                \
-    FASTACT_VALUES(f, NAME, x, times, times_gate, w)                        \
-    FASTACT_VALUES(d, NAME##_derivative, x, times, times_gate, both)        \
+    /* One after the other, without a branch between, so that GCC finds what they share. */ \
+    FASTACT_NEAR(f, NAME, x, times, w)                                      \
+    FASTACT_NEAR(d, NAME##_derivative, x, times, both)                      \
+    FASTACT_FAR(f, NAME, x, times_gate, w)                                  \
+    FASTACT_FAR(d, NAME##_derivative, x, times_gate, both)                  \
     FASTACT_STORED(STORE, FASTACT_GRADIENT_OF_##m, f)                       \
     FASTACT_STORED(STORE, FASTACT_GRADIENT_OF_##x, d)
 #define FASTACT_GRADIENT_OF_u y

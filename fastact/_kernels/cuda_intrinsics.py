@@ -17,13 +17,11 @@ from numba.cuda.extending import intrinsic
 
 from . import numba_loss_formulas, numba_scalar
 from .cuda_kernels import SIZES
+from .numba_intrinsics import instructions
 
 WORD, HALF_WORD, QUARTER = ir.IntType(64), ir.IntType(32), ir.IntType(16)
 GLOBAL_MEMORY = 1
 """Its address space. An address that is not said to be there could be anywhere, which is slower."""
-
-INTEGERS = {types.float32: types.int32, types.float64: types.int64}
-FLOATS = {integer: kind for kind, integer in INTEGERS.items()}
 
 
 # --- The machine of numba_scalar.py -----------------------------------------------------------------------------------
@@ -34,21 +32,7 @@ def device_function(function):
     return cuda.jit(device=True)(function)
 
 
-@intrinsic
-def fma(typing, a, b, c):
-    return a(a, a, a), lambda context, builder, signature, args: builder.fma(*args)
-
-
-@intrinsic
-def bits(typing, x):
-    target = INTEGERS[x]
-    return target(x), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_value_type(target))
-
-
-@intrinsic
-def from_bits(typing, x):
-    target = FLOATS[x]
-    return target(x), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_value_type(target))
+fma, bits, from_bits = instructions(intrinsic)
 
 
 @intrinsic

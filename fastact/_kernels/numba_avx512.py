@@ -1,8 +1,7 @@
 """The functions of avx512.h once more, for Numba: generated sixteen floats at a time, from the same tables.
 
 How they work, and how exact they are, is said there; here are the same formulas under the same names, and the results have
-the same bits. A vector's element
-is what NAME_near gives, and NAME_far where its absolute value is beyond ENDS[NAME], or NaN.
+the same bits. A vector's element is what NAME_near gives, and NAME_far where it is past ENDS[NAME], or NaN.
 """
 
 from __future__ import annotations
@@ -140,6 +139,11 @@ def multiple(a, per_unit):
     return times_plus(a, per_unit, MAGIC).bits()
 
 
+def rounded_square(a, factor, offset):
+    s = times_plus(a, factor, offset)
+    return times_plus(s, s, MAGIC).bits()
+
+
 def looked_up(x, row, place):
     """The number of a table's row at each place, whose last bits count."""
     halves = [ir.Constant(FLOATS, [single(number) for number in row[k : k + LANES]]) for k in range(0, len(row), LANES)]
@@ -148,26 +152,36 @@ def looked_up(x, row, place):
     return x.call("llvm.x86.avx512.vpermi2var.ps.512", FLOATS, halves[0], place, halves[1])
 
 
-def piece(name, place, a, low=None):
+def piece(name, place, a):
     centre, main, *rows = table(name)
     h = a - looked_up(a, centre, place)
-    h = h if low is None else h + low
     rest = looked_up(a, rows[-1], place)
     for row in rows[-2::-1]:
         rest = times_plus(h, rest, looked_up(a, row, place))
     return SimpleNamespace(h=h, main=looked_up(a, main, place), rest=rest)
 
 
-def on_intervals(name, per_unit):
-    return lambda a, low=None: piece(name, multiple(a, per_unit), a, low)
+def on_intervals(place, *arguments):
+    """Of a table's name: the function whose interval place(a, *arguments) tells."""
+    return lambda name: lambda a: piece(name, place(a, *arguments), a)
 
 
-logistic, log_logistic, bell, silu_slope = (on_intervals(name, 1 / 0.7) for name in ("logistic", "log_logistic", "bell", "silu_slope"))
-LOGISTIC_END = 10.8
+logistic, log_logistic, bell, silu_slope = map(on_intervals(multiple, 1 / 0.7), ("logistic", "log_logistic", "bell", "silu_slope"))
+gelu_tail, gelu_slope = map(on_intervals(rounded_square, 0.5, 2), ("gelu_tail", "gelu_slope"))
+gelu_tanh_tail, gelu_tanh_slope = map(on_intervals(rounded_square, 0.63, 1.875), ("gelu_tanh_tail", "gelu_tanh_slope"))
+gelu_quick_tail, gelu_quick_slope = map(on_intervals(multiple, 1 / 0.35), ("gelu_quick_tail", "gelu_quick_slope"))
+scaled_normal_tail = on_intervals(multiple, 2)("scaled_normal_tail")
+LOGISTIC_END, GELU_END, GELU_TANH_END, GELU_QUICK_END = 10.8, 7.9, 6.48, 11.0
 
 
 def sum_of(p):
     return times_plus(p.h, p.rest, p.main)
+
+
+def tail_of(p, a):
+    first = p.main.builder.fcmp_ordered("==", p.main.value, p.main.of(0))
+    p.main = chosen(first, a * 0.5, p.main)
+    return sum_of(p)
 
 
 def product_of(factor, p):
@@ -196,46 +210,39 @@ def exp_of(z, low):
     return times_plus(r * r, q, r), n
 
 
-def decayed(a, low, factor, second):
-    """e (factor - second e), e = exp(-(a + low))"""
+def decayed_product(a, low, factor, factor_low, second):
+    """e (factor + factor_low - second e), e = exp(-(a + low))"""
     p, n = exp_of(-at_most(a, 200), 0 - low if isinstance(low, Floats) else -low)
     whole = 1 + p
-    rest = p - (whole - 1)
-    rest = minus_times(second * whole, scale(whole, n), factor * rest)
+    rest = times_plus(factor, p - (whole - 1), whole * factor_low)
+    rest = minus_times(second * whole, scale(whole, n), rest)
     return scale(times_plus(factor, whole, rest), n)
+
+
+def decayed(a, factor, second):
+    return decayed_product(a, 0.0, factor, 0.0, second)
 
 
 def decayed_slope(a, low, g, g_low):
     """e (1 - g - (1 - 2 g) e) for g + g_low > 1"""
-    p, n = exp_of(-at_most(a, 200), 0 - low if isinstance(low, Floats) else -low)
-    whole = 1 + p
     factor = 1 - g
-    rest = 1 - (factor + g) - g_low
-    rest = times_plus(factor, p - (whole - 1), whole * rest)
-    rest = minus_times((factor - g) * whole, scale(whole, n), rest)
-    return scale(times_plus(factor, whole, rest), n)
+    return decayed_product(a, low, factor, 1 - (factor + g) - g_low, factor - g)
 
 
 def tamed(x):
     return at_least(at_most(x, 1e30), -1e30)
 
 
-def slope_far(z, low):
-    a = at_most(absolute(z), 200)
-    low = with_sign_of(low, z) if isinstance(low, Floats) else low
-    return rising_to_one(z, decayed_slope(a, low, a, low))
-
-
 # --- The functions ----------------------------------------------------------------------------------------------------
 
-QUICK_END, TANH_END, GATE_END = LOGISTIC_END / 1.71, 3.98, 14.0
 ENDS = {
     "sigmoid": LOGISTIC_END, "sigmoid_derivative": LOGISTIC_END, "tanh": math.inf, "tanh_derivative": LOGISTIC_END / 2,
     "softplus": LOGISTIC_END, "logsigmoid": LOGISTIC_END, "logsigmoid_derivative": LOGISTIC_END,
-    "silu": LOGISTIC_END, "silu_derivative": LOGISTIC_END, "gelu": GATE_END, "gelu_derivative": GATE_END,
-    "gelu_quick": QUICK_END, "gelu_quick_derivative": QUICK_END, "gelu_tanh": TANH_END, "gelu_tanh_derivative": TANH_END,
+    "silu": LOGISTIC_END, "silu_derivative": LOGISTIC_END, "gelu": -GELU_END, "gelu_derivative": -GELU_END,
+    "gelu_quick": -GELU_QUICK_END, "gelu_quick_derivative": -GELU_QUICK_END,
+    "gelu_tanh": -GELU_TANH_END, "gelu_tanh_derivative": -GELU_TANH_END,
 }  # fmt: skip
-"""Up to where each NAME_near below is right; from there on NAME_far is."""
+"""Up to which |x|, or if that is negative down to which x, each NAME_near below is right; from there on NAME_far is."""
 ALIASES = {"softplus_derivative": "sigmoid", "swish": "silu", "swish_derivative": "silu_derivative"}
 GATED = {"glu": ("sigmoid", 1), "swiglu": ("silu", 0), "geglu": ("gelu", 0)}
 """Of which function, and which of the inputs goes into it."""
@@ -246,7 +253,7 @@ def sigmoid_near(x):
 
 
 def sigmoid_far(x):
-    return rising_to_one(x, decayed(absolute(x), 0.0, 1.0, 1.0))
+    return rising_to_one(x, decayed(absolute(x), 1.0, 1.0))
 
 
 def sigmoid_derivative_near(x):
@@ -254,7 +261,7 @@ def sigmoid_derivative_near(x):
 
 
 def sigmoid_derivative_far(x):
-    return decayed(absolute(x), 0.0, 1.0, 2.0)
+    return decayed(absolute(x), 1.0, 2.0)
 
 
 def tanh_near(x):
@@ -268,7 +275,7 @@ def tanh_derivative_near(x):
 
 
 def tanh_derivative_far(x):
-    return decayed(absolute(x + x), 0.0, 4.0, 8.0)
+    return decayed(absolute(x + x), 4.0, 8.0)
 
 
 def softplus_near(x):
@@ -279,7 +286,7 @@ def softplus_near(x):
 
 
 def softplus_far(x):
-    return at_least(x, 0) + decayed(absolute(x), 0.0, 1.0, 0.5)
+    return at_least(x, 0) + decayed(absolute(x), 1.0, 0.5)
 
 
 def logsigmoid_near(x):
@@ -287,7 +294,7 @@ def logsigmoid_near(x):
 
 
 def logsigmoid_far(x):
-    return at_most(x, -0.0) - decayed(absolute(x), 0.0, 1.0, 0.5)
+    return at_most(x, -0.0) - decayed(absolute(x), 1.0, 0.5)
 
 
 def logsigmoid_derivative_near(x):
@@ -303,7 +310,7 @@ def silu_near(x):
 
 
 def silu_far(x):
-    return rising_to(x, decayed(absolute(x), 0.0, tamed(absolute(x)), tamed(absolute(x))))
+    return rising_to(x, decayed(absolute(x), tamed(absolute(x)), tamed(absolute(x))))
 
 
 def silu_derivative_near(x):
@@ -311,91 +318,92 @@ def silu_derivative_near(x):
 
 
 def silu_derivative_far(x):
-    return slope_far(x, 0.0)
+    a = at_most(absolute(x), 200)
+    return rising_to_one(x, decayed_slope(a, 0.0, a, 0.0))
 
 
-def quick_argument(x):
-    """1.702 x as high + low"""
-    x = at_least(at_most(x, 150), -150)
-    z = 1.702 * x
-    return z, times_plus(-2.19345093e-08, x, times_minus(1.702, x, z))
+def gelu_quick_near(x):
+    a = at_most(absolute(x), GELU_QUICK_END)
+    return rising_to(x, tail_of(gelu_quick_tail(a), a))
 
 
-def tanh_argument(x):
-    """2 sqrt(2 / pi) (x + 0.044715 x^3) as high + low, and its term in x"""
-    c, d = 1.59576917, 0.0713548139
-    x = at_least(at_most(x, 30), -30)
-    square = x * x
-    square_low = times_minus(x, x, square)
+def gelu_quick_derivative_near(x):
+    return rising_to_one(x, sum_of(gelu_quick_slope(at_most(absolute(x), GELU_QUICK_END))))
+
+
+def gelu_tanh_near(x):
+    a = at_most(absolute(x), GELU_TANH_END)
+    return rising_to(x, tail_of(gelu_tanh_tail(a), a))
+
+
+def gelu_tanh_derivative_near(x):
+    return rising_to_one(x, sum_of(gelu_tanh_slope(at_most(absolute(x), GELU_TANH_END))))
+
+
+def gelu_near(x):
+    a = at_most(absolute(x), GELU_END)
+    return rising_to(x, tail_of(gelu_tail(a), a))
+
+
+def gelu_derivative_near(x):
+    return rising_to_one(x, sum_of(gelu_slope(at_most(absolute(x), GELU_END))))
+
+
+def gated_far(a, z, low):
+    """-a s(-(z + low))"""
+    return -0.0 - decayed_product(z, low, tamed(a), 0.0, tamed(a))
+
+
+def quick_argument(a):
+    """1.702 a as high + low"""
+    a = at_most(a, 150)
+    z = 1.702 * a
+    return z, times_plus(-2.19345093e-08, a, times_minus(1.702, a, z))
+
+
+def gelu_quick_far(x):
+    a = absolute(x)
+    return gated_far(a, *quick_argument(a))
+
+
+def gelu_quick_derivative_far(x):
+    z, low = quick_argument(absolute(x))
+    return decayed_slope(z, low, z, low)
+
+
+TWO_ROOT_TWO_OVER_PI, TWO_ROOT_TWO_OVER_PI_LOW = 1.59576917, -4.53406804e-08
+
+
+def tanh_argument(a):
+    """2 sqrt(2 / pi) (a + 0.044715 a^3) as high + low, and its term in a"""
+    c, d = TWO_ROOT_TWO_OVER_PI, 0.0713548139
+    square = a * a
+    square_low = times_minus(a, a, square)
     cube = d * square
     total = c + cube
     share = total - c
     square_low = times_plus(d, square_low, times_plus(2.39883240e-09, square, times_minus(d, square, cube)))
-    square_low = square_low + -4.53406804e-08 + ((c - (total - share)) + (cube - share))
-    z = x * total
-    return z, times_plus(x, square_low, times_minus(x, total, z)), c * x
-
-
-def gated_near(x, z, low):
-    return rising_to(x, product_of(absolute(x), logistic(absolute(z), with_sign_of(low, z))))
-
-
-def gated_far(x, z, low):
-    return rising_to(x, decayed(absolute(z), with_sign_of(low, z), tamed(absolute(x)), tamed(absolute(x))))
-
-
-def gelu_quick_near(x):
-    return gated_near(x, *quick_argument(x))
-
-
-def gelu_quick_far(x):
-    return gated_far(x, *quick_argument(x))
-
-
-def gelu_quick_derivative_near(x):
-    z, low = quick_argument(x)
-    return rising_to_one(x, sum_of(silu_slope(absolute(z), with_sign_of(low, z))))
-
-
-def gelu_quick_derivative_far(x):
-    return slope_far(*quick_argument(x))
-
-
-def gelu_tanh_near(x):
-    return gated_near(x, *tanh_argument(x)[:2])
+    square_low = square_low + TWO_ROOT_TWO_OVER_PI_LOW + ((c - (total - share)) + (cube - share))
+    z = a * total
+    return z, times_plus(a, square_low, times_minus(a, total, z)), c * a
 
 
 def gelu_tanh_far(x):
-    return gated_far(x, *tanh_argument(x)[:2])
-
-
-def slope_factor(x, z, low, linear):
-    """|x z'(x)| as high + low"""
-    linear_low = times_plus(-4.53406804e-08, x, times_minus(1.59576917, x, linear))
-    part, twice = z - (linear + linear), z + z
-    g = twice + part
-    low = times_plus(2, low, low) - (linear_low + linear_low)
-    return absolute(g), with_sign_of((part - (g - twice)) + low, z)
-
-
-def gelu_tanh_derivative_near(x):
-    z, low, linear = tanh_argument(x)
-    g, g_low = slope_factor(x, z, low, linear)
-    a, low = absolute(z), with_sign_of(low, z)
-    s, b = logistic(a, low), bell(a, low)
-    y = g * b.main
-    rest = minus_times(g, b.main, y) + minus_times(g * b.h, b.rest, s.h * s.rest)
-    return rising_to_one(x, (s.main - y) + minus_times(g_low, sum_of(b), rest))
+    a = at_most(absolute(x), 30)
+    return gated_far(a, *tanh_argument(a)[:2])
 
 
 def gelu_tanh_derivative_far(x):
-    x = at_least(at_most(x, 30), -30)
-    z, low, linear = tanh_argument(x)
-    g, g_low = slope_factor(x, z, low, linear)
-    return rising_to_one(x, decayed_slope(absolute(z), with_sign_of(low, z), g, g_low))
+    a = at_most(absolute(x), 30)
+    z, low, linear = tanh_argument(a)
+    linear_low = times_plus(TWO_ROOT_TWO_OVER_PI_LOW, a, times_minus(TWO_ROOT_TWO_OVER_PI, a, linear))
+    part, twice = z - (linear + linear), z + z
+    g = twice + part
+    g_low = times_plus(2, low, low) - (linear_low + linear_low)
+    return decayed_slope(z, low, g, (part - (g - twice)) + g_low)
 
 
-def scaled_normal_tail(a):
+def scaled_normal_tail_at(a):
     """Phi(-a) exp(a^2 / 2) as high + low, and exp(-a^2 / 2) = 2^n (e + e_low): high, low, n, e, e_low"""
     magic = 1.5 * 2.0**19
     square = a * a
@@ -405,31 +413,28 @@ def scaled_normal_tail(a):
     p = r * times_plus(r, times_plus(r, -1 / 48, 0.125), -0.5)
     powers, lows = table("powers_of_two")
     e = looked_up(a, powers, place)
-    g = piece("scaled_normal_tail", a.builder.lshr((a + 1.0).bits(), ir.Constant(INTS, [20] * LANES)), a)
+    g = scaled_normal_tail(a)
     return g.main, g.h * g.rest, n, e, times_plus(e, p, looked_up(a, lows, place))
 
 
-def gelu_near(x):
+def gelu_far(x):
     a = at_most(absolute(x), 14.99)
-    g, g_low, n, e, e_low = scaled_normal_tail(a)
+    g, g_low, n, e, e_low = scaled_normal_tail_at(a)
     q = g * e
     q_low = times_plus(e_low, g + g_low, times_plus(g_low, e, times_minus(g, e, q)))
-    return at_least(x, -0.0) - scale(times_plus(a, q, a * q_low), n)
+    return -0.0 - scale(times_plus(a, q, a * q_low), n)
 
 
-def gelu_derivative_near(x):
+def gelu_derivative_far(x):
     a = at_most(absolute(x), 14.99)
-    g, g_low, n, e, e_low = scaled_normal_tail(a)
+    g, g_low, n, e, e_low = scaled_normal_tail_at(a)
     b = a * 0.398942292
     b_low = times_plus(a, -1.13351701e-08, times_minus(a, 0.398942292, b))
     d = g - b
     d_low = (g - (d + b)) + (g_low - b_low)
     q = d * e
     d_low = times_plus(d + d_low, e_low, times_plus(d_low, e, times_minus(d, e, q)))
-    return rising_to_one(x, scale(q + d_low, n))
-
-
-gelu_far, gelu_derivative_far = gelu_near, gelu_derivative_near
+    return scale(q + d_low, n)
 
 
 # --- Loops ------------------------------------------------------------------------------------------------------------
@@ -449,7 +454,8 @@ def values(name, vectors, near_times, far_times):
     if ENDS[name] == math.inf:
         return results
     far = globals()[f"{name}_far"]
-    masks = [absolute(x).compared(">", ENDS[name]) for x in vectors]
+    end = ENDS[name]
+    masks = [absolute(x).compared(">", end) if end > 0 else x.compared("<", end) for x in vectors]
     memory = [cgutils.alloca_once_value(builder, result.value) for result in results]
     for slot in memory:
         slot.align = 64

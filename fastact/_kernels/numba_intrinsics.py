@@ -42,25 +42,30 @@ def array_loop(function):
 
 # --- The machine of numba_scalar.py -----------------------------------------------------------------------------------
 
-INTEGERS = {types.float32: types.int32, types.float64: types.int64}
-FLOATS = {integer: kind for kind, integer in INTEGERS.items()}
+
+def instructions(intrinsic):
+    """fma, and the bits of a number as an integer and back; with Numba's intrinsic for the CPU or for CUDA."""
+    integers = {types.float32: types.int32, types.float64: types.int64}
+    floats = {integer: kind for kind, integer in integers.items()}
+
+    @intrinsic
+    def fma(typing, a, b, c):
+        return a(a, a, a), lambda context, builder, signature, args: builder.fma(*args)
+
+    @intrinsic
+    def bits(typing, x):
+        target = integers[x]
+        return target(x), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_value_type(target))
+
+    @intrinsic
+    def from_bits(typing, x):
+        target = floats[x]
+        return target(x), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_value_type(target))
+
+    return fma, bits, from_bits
 
 
-@intrinsic
-def fma(typing, a, b, c):
-    return a(a, a, a), lambda context, builder, signature, args: builder.fma(*args)
-
-
-@intrinsic
-def bits(typing, x):
-    target = INTEGERS[x]
-    return target(x), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_value_type(target))
-
-
-@intrinsic
-def from_bits(typing, x):
-    target = FLOATS[x]
-    return target(x), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_value_type(target))
+fma, bits, from_bits = instructions(intrinsic)
 
 
 def has(feature):

@@ -12,7 +12,7 @@
 #include <immintrin.h>
 
 #define FASTACT_TERMS_BY_HAND 1
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define ALWAYS static inline __attribute__((always_inline))
 
 /* 2^(k / 16), and what rounding took from it, as a share. */
 static const float sixteenths[16] __attribute__((aligned(64))) = {
@@ -35,20 +35,20 @@ typedef struct {
     __m512 floor;  /* below it terms are 0 */
 } origin_16;
 
-ALWAYS_INLINE __m512 reduced_16(__m512 z, __m512 n)
+ALWAYS __m512 reduced_16(__m512 z, __m512 n)
 {
     z = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145751953125f), z);
     return _mm512_fnmadd_ps(n, _mm512_set1_ps(1.428606820309417e-06f), z);
 }
 
 /* exp(r) - 1, plus low */
-ALWAYS_INLINE __m512 growth_16(__m512 r, __m512 low)
+ALWAYS __m512 growth_16(__m512 r, __m512 low)
 {
     __m512 p = _mm512_fmadd_ps(r, _mm512_set1_ps(0.16666667f), _mm512_set1_ps(0.5000162f));
     return _mm512_fmadd_ps(r, _mm512_fmadd_ps(r, p, _mm512_set1_ps(1)), low);
 }
 
-ALWAYS_INLINE origin_16 origin_of_16(__m512 m)
+ALWAYS origin_16 origin_of_16(__m512 m)
 {
     const __m512 magic = _mm512_set1_ps(0x1.8p19f), reach = _mm512_set1_ps(208), zero = _mm512_setzero_ps();
     origin_16 o;
@@ -63,7 +63,7 @@ ALWAYS_INLINE origin_16 origin_of_16(__m512 m)
 }
 
 /* Bits of power exp(-r_m), and in missing what rounding took from it, as a share: from a sixteenth power and its own share. */
-ALWAYS_INLINE __m512i power_16(__m512 power, __m512 low, __m512 rest, __m512 *missing)
+ALWAYS __m512i power_16(__m512 power, __m512 low, __m512 rest, __m512 *missing)
 {
     __m512 high = _mm512_fmadd_ps(power, rest, power), error = _mm512_fmadd_ps(power, rest, _mm512_sub_ps(power, high));
     __m512 inverse = _mm512_fnmadd_ps(high, _mm512_set1_ps(0.5f), _mm512_set1_ps(1.457f)); /* to 5 percent */
@@ -71,9 +71,17 @@ ALWAYS_INLINE __m512i power_16(__m512 power, __m512 low, __m512 rest, __m512 *mi
     return _mm512_castps_si512(high);
 }
 
-/* exp(x - m) 2^HEADROOM; 0 for x < floor. For a row, the sixteen powers are there already, less k 2^19, which is what the
-   index of the power adds when the bits of t are shifted to where the exponent is; for columns they differ. */
-ALWAYS_INLINE __m512 term_of_row_16(__m512 x, origin_16 o, int based, __m512i powers, __m512 missing)
+/* The sixteen powers for a row, less k 2^19, which is what the index of the power adds when the bits of t are shifted to where
+   the exponent is. */
+ALWAYS __m512i powers_of_row(origin_16 o, __m512 *missing)
+{
+    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_sub_epi32(power_16(_mm512_load_ps(sixteenths), _mm512_load_ps(sixteenths_low), o.rest, missing),
+                            _mm512_slli_epi32(places, 19));
+}
+
+/* exp(x - m) 2^HEADROOM; 0 for x < floor. */
+ALWAYS __m512 term_of_row_16(__m512 x, origin_16 o, int based, __m512i powers, __m512 missing)
 {
     __m512 z = based ? _mm512_sub_ps(x, o.base) : x, t = _mm512_fmadd_ps(z, _mm512_set1_ps(1.44269504f), o.shift), p;
     __m512i bits = _mm512_castps_si512(t), power = _mm512_add_epi32(_mm512_permutexvar_epi32(bits, powers), _mm512_slli_epi32(bits, 19));
@@ -81,7 +89,7 @@ ALWAYS_INLINE __m512 term_of_row_16(__m512 x, origin_16 o, int based, __m512i po
     return _mm512_maskz_fmadd_ps(_mm512_cmp_ps_mask(x, o.floor, _CMP_NLT_UQ), p, _mm512_castsi512_ps(power), _mm512_castsi512_ps(power));
 }
 
-ALWAYS_INLINE __m512 term_of_columns_16(__m512 x, origin_16 o)
+ALWAYS __m512 term_of_columns_16(__m512 x, origin_16 o)
 {
     __m512 z = _mm512_sub_ps(x, o.base), t = _mm512_fmadd_ps(z, _mm512_set1_ps(1.44269504f), o.shift), p, missing;
     __m512i bits = _mm512_castps_si512(t), power;
@@ -92,25 +100,37 @@ ALWAYS_INLINE __m512 term_of_columns_16(__m512 x, origin_16 o)
     return _mm512_maskz_fmadd_ps(_mm512_cmp_ps_mask(x, o.floor, _CMP_NLT_UQ), p, _mm512_castsi512_ps(power), _mm512_castsi512_ps(power));
 }
 
-ALWAYS_INLINE void add_to_lanes(__m512 y, __m512d *low, __m512d *high)
+ALWAYS void add_to_lanes(__m512 y, __m512d *low, __m512d *high)
 {
     *low = _mm512_add_pd(*low, _mm512_cvtps_pd(_mm512_castps512_ps256(y)));
     *high = _mm512_add_pd(*high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(y, 1)));
 }
 
+/* What the last vector of n elements has that the one before it has not, as add_lanes adds it: the first elements if there is
+   no other vector, else the last of sixteen. */
+typedef struct {
+    ptrdiff_t from;
+    __mmask16 loaded, counted;
+} last_16;
+
+ALWAYS last_16 last_of(ptrdiff_t n)
+{
+    const ptrdiff_t rest = n & 15;
+    const __mmask16 few = (__mmask16)((1u << rest) - 1);
+    const last_16 alone = {0, few, few}, overlapping = {n - 16, 0xffff, (__mmask16)~(0xffffu >> rest)};
+    return n < 16 ? alone : overlapping;
+}
+
 /* The terms of n elements of a row whose largest is m, kept in e unless that is NULL, and added to the lanes of a sum as
    add_lanes does. e may be x. ahead: the distance to what is to be in the cache next. */
-ALWAYS_INLINE void terms_from(origin_16 o, int based, const float *x, float *e, ptrdiff_t n, ptrdiff_t ahead, __m512d *low, __m512d *high)
+ALWAYS void terms_from(origin_16 o, int based, const float *x, float *e, ptrdiff_t n, ptrdiff_t ahead, __m512d *low, __m512d *high)
 {
-    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const ptrdiff_t whole = n & ~(ptrdiff_t)15, rest = n - whole;
+    const last_16 last = last_of(n);
     /* In place, what the last vector shares with the one before it is loaded first. */
-    const __mmask16 few = (__mmask16)((1u << rest) - 1), counted = whole ? (__mmask16)~(0xffffu >> rest) : few;
-    const __m512 last = !rest ? o.floor : whole ? _mm512_loadu_ps(x + n - 16) : _mm512_maskz_loadu_ps(few, x);
+    const __m512 x_last = _mm512_maskz_loadu_ps(last.loaded, x + last.from);
     __m512 missing, y, z;
-    __m512i powers = power_16(_mm512_load_ps(sixteenths), _mm512_load_ps(sixteenths_low), o.rest, &missing);
-    powers = _mm512_sub_epi32(powers, _mm512_slli_epi32(places, 19));
-    for (ptrdiff_t i = 0; i < whole; i += 16) {
+    const __m512i powers = powers_of_row(o, &missing);
+    for (ptrdiff_t i = 0; i + 16 <= n; i += 16) {
         _mm_prefetch((const char *)(x + i + ahead), _MM_HINT_T1);
         z = _mm512_loadu_ps(x + i);
         __asm__("" : "+v"(z)); /* or else GCC loads it twice */
@@ -119,17 +139,15 @@ ALWAYS_INLINE void terms_from(origin_16 o, int based, const float *x, float *e, 
             _mm512_storeu_ps(e + i, y);
         add_to_lanes(y, low, high);
     }
-    if (rest) {
-        y = term_of_row_16(last, o, based, powers, missing);
-        if (e && whole)
-            _mm512_storeu_ps(e + n - 16, y);
-        else if (e)
-            _mm512_mask_storeu_ps(e, few, y);
-        add_to_lanes(_mm512_maskz_mov_ps(counted, y), low, high);
+    if (last.counted) {
+        y = term_of_row_16(x_last, o, based, powers, missing);
+        if (e)
+            _mm512_mask_storeu_ps(e + last.from, last.loaded, y);
+        add_to_lanes(_mm512_maskz_mov_ps(last.counted, y), low, high);
     }
 }
 
-ALWAYS_INLINE void terms_in_lanes(const float *x, float *e, ptrdiff_t n, float m, ptrdiff_t ahead, __m512d *low, __m512d *high)
+ALWAYS void terms_in_lanes(const float *x, float *e, ptrdiff_t n, float m, ptrdiff_t ahead, __m512d *low, __m512d *high)
 {
     const origin_16 o = origin_of_16(_mm512_set1_ps(m));
     if (_mm512_cvtss_f32(o.base) == 0)
@@ -147,7 +165,7 @@ static inline void add_terms_16(const float *x, float *e, ptrdiff_t n, float m, 
 }
 
 /* The sum of lanes as add_up has it. */
-ALWAYS_INLINE double sum_of_lanes(__m512d low, __m512d high)
+ALWAYS double sum_of_lanes(__m512d low, __m512d high)
 {
     __m256d half;
     __m128d pair;
@@ -165,21 +183,6 @@ static inline double sum_terms_16(const float *x, float *e, ptrdiff_t n, float m
     else
         terms_in_lanes(x, NULL, n, m, ahead, &low, &high);
     return sum_of_lanes(low, high);
-}
-
-/* What the last vector of n elements has that the one before it has not, as add_lanes adds it: the first elements if there is
-   no other vector, else the last of sixteen. */
-typedef struct {
-    ptrdiff_t from;
-    __mmask16 loaded, counted;
-} last_16;
-
-ALWAYS_INLINE last_16 last_of(ptrdiff_t n)
-{
-    const ptrdiff_t rest = n & 15;
-    const __mmask16 few = (__mmask16)((1u << rest) - 1);
-    const last_16 alone = {0, few, few}, overlapping = {n - 16, 0xffff, (__mmask16)~(0xffffu >> rest)};
-    return n < 16 ? alone : overlapping;
 }
 
 /* Sums of a[i] b[i], and of those g[i] whose x[i] is not -inf. */
@@ -209,13 +212,13 @@ FASTACT_SUM_16(sum_where_finite_16, g, x, _mm512_maskz_mov_ps(_mm512_cmp_ps_mask
 static inline void log_gradient_16(const float *x, const float *g, float *y, ptrdiff_t n, float total, float factor)
 {
     const origin_16 o = origin_of_16(_mm512_setzero_ps());
-    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i powers = _mm512_sub_epi32(_mm512_castps_si512(_mm512_load_ps(sixteenths)), _mm512_slli_epi32(places, 19));
+    __m512 missing;
+    const __m512i powers = powers_of_row(o, &missing);
     for (ptrdiff_t i = 0; i < n; i += 16) {
         const __mmask16 in = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
         const __m512 z = _mm512_maskz_loadu_ps(in, x + i);
         const __mmask16 kept = _mm512_cmp_ps_mask(z, _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ);
-        __m512 e = term_of_row_16(z, o, 0, powers, _mm512_load_ps(sixteenths_low));
+        __m512 e = term_of_row_16(z, o, 0, powers, missing);
         e = _mm512_fnmadd_ps(_mm512_mul_ps(e, _mm512_set1_ps(total)), _mm512_set1_ps(0x1p-64f), _mm512_maskz_loadu_ps(in, g + i));
         _mm512_mask_storeu_ps(y + i, in, _mm512_maskz_mul_ps(kept, e, _mm512_set1_ps(factor)));
     }
