@@ -187,12 +187,14 @@ class _OfRows(TypedDict, total=False):
     weight: ArrayLike | None
     ignore_index: int
     reduction: _Reduction
+    stream: Any
 
 class _CrossEntropy(TypedDict, total=False):
     ignore_index: int
     label_smoothing: float
     z_loss: float
     reduction: _Reduction
+    stream: Any
 
 class _SoftmaxCrossEntropy:
     def __call__(
@@ -202,7 +204,6 @@ class _SoftmaxCrossEntropy:
         *,
         axis: int = -1,
         weight: ArrayLike | None = None,
-        stream: Any = None,
         **options: Unpack[_CrossEntropy],
     ) -> Any: ...
     def value_and_grad(
@@ -212,7 +213,6 @@ class _SoftmaxCrossEntropy:
         *,
         axis: int = -1,
         weight: ArrayLike | None = None,
-        stream: Any = None,
         grad_out: NDArray[Any] | None = None,
         **options: Unpack[_CrossEntropy],
     ) -> tuple[Any, NDArray[Any]]: ...
@@ -304,7 +304,14 @@ gaussian_nll: _GaussianNll
 
 class _KlDiv:
     def __call__(
-        self, log_probs: ArrayLike, probs: ArrayLike, *, log_target: bool = False, axis: int = -1, reduction: _Reduction = "mean"
+        self,
+        log_probs: ArrayLike,
+        probs: ArrayLike,
+        *,
+        log_target: bool = False,
+        axis: int = -1,
+        reduction: _Reduction = "mean",
+        stream: Any = None,
     ) -> Any: ...
     def value_and_grad(
         self,
@@ -315,6 +322,7 @@ class _KlDiv:
         axis: int = -1,
         reduction: _Reduction = "mean",
         grad_out: NDArray[Any] | None = None,
+        stream: Any = None,
     ) -> tuple[Any, NDArray[Any]]: ...
 
 class _NllLoss:

@@ -281,33 +281,30 @@ def prelu_backward(gradient, grad_output, x, weight, out=None, stream=None, **ke
 # --- Losses -----------------------------------------------------------------------------------------------------------
 
 
-def cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction, grad_out=None, with_grad=False,
-                  stream=None):  # fmt: skip
-    """``softmax_cross_entropy``: the value, with ``with_grad`` also the gradient. Nothing waits for the GPU."""
-    arrays = {"logits": logits, "target": target} | ({} if weight is None else {"weight": weight})
-    call = Call("softmax_cross_entropy", arrays, stream)
-    dtype = call.real("logits")
-    x, t = call.operands["logits"], call.operands["target"]
+def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0, alpha=1.0,
+             gamma=0.0, grad_out=None, with_grad=False, stream=None):  # fmt: skip
+    """A loss as ``row_losses.py`` names them: the value, with ``with_grad`` also the gradient. Nothing waits for the GPU.
+
+    ``arrays`` are x and the target by their names. ``kind_of(shape, shape of the rows, shape of x)`` tells what the target holds.
+    """
+    x_name, target_name = arrays
+    arrays = arrays | ({} if weight is None else {"weight": weight})
+    if library_of(alpha) is not None or np.ndim(alpha):
+        arrays["alpha"] = alpha
+    call = Call(loss.removesuffix("_of_logs"), arrays, stream)
+    dtype = call.real(x_name)
+    x, t = call.operands[x_name], call.operands[target_name]
     axis = normalize_axis_index(axis, len(x.shape))
     n, rest = x.shape[axis], x.shape[:axis] + x.shape[axis + 1 :]
-    of_classes = t.shape == rest
-    if not of_classes and t.shape != x.shape:
-        raise ValueError(f"target has shape {t.shape}, which is neither {rest} for classes nor {x.shape} for probabilities")
+    rows = math.prod(rest)
+    of_classes = kind_of(t.shape, rest, x.shape) == "classes"
     if of_classes and not t.dtype.startswith(("int", "uint")):
         raise TypeError(f"classes must be integers, not {t.dtype}")
     if not of_classes and t.dtype != dtype:
-        raise TypeError(f"probabilities must be {dtype} as logits are, not {t.dtype}")
-    if weight is not None and (not of_classes or label_smoothing):
-        raise ValueError("weight is for classes without label_smoothing where arrays are on a GPU")
-    rows = math.prod(rest)
+        raise TypeError(f"{target_name} must be {dtype} as {x_name} is, not {t.dtype}")
     if n == 0 and rows:
         raise ValueError("there are rows but no classes")
-    weights = 0
-    if weight is not None:
-        w = call.operands["weight"]
-        if w.shape != (n,) or w.dtype != computed_as(dtype) or n > 1 and w.strides != (SIZES[w.dtype],):
-            raise ValueError(f"weight must be {n} numbers of {computed_as(dtype)} that follow each other, not {w.dtype} of shape {w.shape}")
-        weights = w.address
+    weights, alphas = (class_numbers(call, name, n, computed_as(dtype)) for name in ("weight", "alpha"))
 
     grad = call.result(grad_out, x.shape, dtype, "grad_out") if with_grad else x
     written = apart(call, grad, [t, x]) if with_grad else x
@@ -315,28 +312,46 @@ def cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z
     losses = call.new(rest, dtype) if each else call.scratch(rest, computed_as(dtype))
     value = losses if each else call.new((), dtype)
     labels = t.dtype if of_classes else None
-    factor, factor_at, numbers = 1.0, 0, (1.0 - label_smoothing, label_smoothing / max(n, 1), z_loss)
+    factor, factor_at = 1.0, 0
     if reduction == "mean" and of_classes and rows:
         total = call.scratch((1,), computed_as(dtype))
         count, _, inner, ((outer, beside, _),) = rows_of(x.shape, axis, [t])
         factor_at = total.address
-        call.launch(cuda_losses.total_weight, (dtype, labels, inner > 1, weight is not None), 1,
+        call.launch(cuda_losses.total_weight, (dtype, labels, inner > 1, weights != 0), 1,
                     count, n, inner, (t.address,), (outer, beside, 0), ignore_index, weights, factor_at)  # fmt: skip
     elif reduction == "mean":
         factor = 1.0 / max(rows, 1)
     if rows:
-        plan = plan_of_rows(x.shape, axis, [x, written, t, losses], dtype, 1 if of_classes else 2)
+        smooth = not of_classes or label_smoothing > 0
+        plan = plan_of_rows(x.shape, axis, [x, written, t, losses], dtype, 1 + (not of_classes) + (smooth and weights != 0))
         if plan is None:
-            raise ValueError("rows of logits and target lie too far apart: make them contiguous")
+            raise ValueError(f"rows of {x_name} and {target_name} lie too far apart: make them contiguous")
         (count, _, inner, strides), layout, grid = plan
-        call.launch(cuda_losses.cross_entropy, (dtype, labels, losses.dtype, *layout, with_grad, weight is not None), grid,
-                    count, n, inner, (x.address, written.address, t.address, losses.address), strides, ignore_index, weights, factor_at,
-                    tuple(number_word(number, dtype) for number in (*numbers, factor)))  # fmt: skip
+        factory, specification = cuda_losses.comparison, (dtype, loss, labels, losses.dtype)
+        options = (with_grad, weights != 0)
+        if loss == "softmax_cross_entropy":
+            factory, specification, options = cuda_losses.cross_entropy, (dtype, labels, losses.dtype), (*options, smooth, gamma != 0)
+        elif of_classes and not with_grad:  # all that there is to do is to read one element
+            layout, grid = (1, 1, 1, True, inner > 1), blocks(rows, cuda_rows.threads_of(1))
+        keep = (1.0 - label_smoothing) * (1.0 if alphas else alpha)
+        call.launch(factory, (*specification, *layout, *options), grid,
+                    count, n, inner, (x.address, written.address, t.address, losses.address), strides, ignore_index, weights, alphas,
+                    factor_at, tuple(number_word(number, dtype) for number in (keep, label_smoothing / n, z_loss, factor, gamma)))  # fmt: skip
     if not each:
         call.launch(cuda_losses.add_up, (dtype,), 1, rows, losses.address, value.address, factor_at, (number_word(factor, dtype),))
     if with_grad and written is not grad:
         copy(call, written, grad)
     return (value.array, grad.array) if with_grad else value.array
+
+
+def class_numbers(call, name, n, dtype):
+    """The address of one number for each class, 0 if the call has none of that name."""
+    if name not in call.operands:
+        return 0
+    numbers = call.operands[name]
+    if numbers.shape != (n,) or numbers.dtype != dtype or n > 1 and numbers.strides != (SIZES[dtype],):
+        raise ValueError(f"{name} must be {n} numbers of {dtype} that follow each other, not {numbers.dtype} of shape {numbers.shape}")
+    return numbers.address
 
 
 def elementwise_loss(row, kernel, numbers, given, with_grad):

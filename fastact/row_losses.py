@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 
@@ -17,6 +18,9 @@ CLASSES, PROBABILITIES = ("classes",), ("probabilities",)
 EITHER = CLASSES + PROBABILITIES
 """What a target may hold, told by its shape."""
 KL_DIV = ("kl_div", "kl_div_of_logs")
+ARGUMENTS = {"softmax_cross_entropy": ("logits", "target"), "categorical_cross_entropy": ("probs", "target"),
+             "nll_loss": ("log_probs", "target")} | dict.fromkeys(KL_DIV, ("log_probs", "probs"))  # fmt: skip
+"""What the arrays are called in errors."""
 
 
 class _Kernels:
@@ -59,8 +63,8 @@ def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=
         probabilities, over all rows. It is 0 if no row counts.
     stream : optional
         Where arrays on a GPU are worked on, instead of their library's current stream: a stream or its handle. There the
-        weights are an array of the type that is computed in and need classes without smoothing, a value is an array without
-        dimensions, and the row of a class that does not exist is NaN: nothing waits for the GPU.
+        weights are an array of the type that is computed in, a value is an array without dimensions, and the row of a class
+        that does not exist is NaN: nothing waits for the GPU.
 
     Returns
     -------
@@ -94,13 +98,8 @@ def softmax_cross_entropy(logits, target, *, axis=-1, weight=None, ignore_index=
     >>> round(float(softmax_cross_entropy([[2.0, 1.0, 0.0]], [0])), 12)
     0.407605964444
     """
-    if any_on_gpu((logits, target)):
-        check_options(reduction, label_smoothing, z_loss)
-        return gpu_functions().cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction,
-                                             stream=stream)  # fmt: skip
-    no_stream(stream)
-    return _evaluate("softmax_cross_entropy", as_input(logits), None, target, axis, reduction, weight=weight,
-                     ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss)
+    return _value("softmax_cross_entropy", logits, target, axis, reduction, weight=weight,
+                  ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss, stream=stream)
 
 
 @gradient_of(softmax_cross_entropy)
@@ -125,24 +124,19 @@ def _value_and_grad(logits, target, *, axis=-1, weight=None, ignore_index=-100, 
     >>> grad
     array([[-0.33475904,  0.24472847,  0.09003057]])
     """
-    if any_on_gpu((logits, target)):
-        check_options(reduction, label_smoothing, z_loss)
-        return gpu_functions().cross_entropy(logits, target, axis, weight, ignore_index, label_smoothing, z_loss, reduction,
-                                             grad_out, True, stream)  # fmt: skip
-    no_stream(stream)
     return _with_gradient("softmax_cross_entropy", logits, grad_out, target, axis, reduction, weight=weight,
-                          ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss)
+                          ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss, stream=stream)
 
 
 @register
-def softmax_focal(logits, target, *, axis=-1, alpha=None, gamma=2.0, weight=None, ignore_index=-100, reduction="mean"):
+def softmax_focal(logits, target, *, axis=-1, alpha=None, gamma=2.0, weight=None, ignore_index=-100, reduction="mean", stream=None):
     """Focal loss of the softmax of logits: cross-entropy that counts the less, the surer the right class is.
 
     For each row, with p the softmax at the class t of the target, ``-w[t] alpha[t] (1 - p)^gamma log(p)``.
 
     Parameters
     ----------
-    logits, axis, ignore_index, reduction
+    logits, axis, ignore_index, reduction, stream
         As for `softmax_cross_entropy`.
     target : array_like
         Classes, of any integer dtype and the shape of ``logits`` without the axis.
@@ -166,13 +160,13 @@ def softmax_focal(logits, target, *, axis=-1, alpha=None, gamma=2.0, weight=None
     >>> round(float(softmax_focal([[2.0, 1.0, 0.0]], [0])), 12)
     0.045677798968
     """
-    return _evaluate("softmax_cross_entropy", as_input(logits), None, target, axis, reduction, CLASSES, weight=weight,
-                     ignore_index=ignore_index, alpha=1.0 if alpha is None else alpha, gamma=gamma)
+    return _value("softmax_cross_entropy", logits, target, axis, reduction, CLASSES, weight=weight,
+                  ignore_index=ignore_index, alpha=1.0 if alpha is None else alpha, gamma=gamma, stream=stream)
 
 
 @gradient_of(softmax_focal)
 def _focal_value_and_grad(logits, target, *, axis=-1, alpha=None, gamma=2.0, weight=None, ignore_index=-100,
-                          reduction="mean", grad_out=None):
+                          reduction="mean", grad_out=None, stream=None):
     """The loss and its gradient with respect to the logits, in one pass over memory.
 
     Parameters are those of `softmax_focal`, and
@@ -181,11 +175,11 @@ def _focal_value_and_grad(logits, target, *, axis=-1, alpha=None, gamma=2.0, wei
         Receives the gradient: of the shape and dtype of ``logits``, which it may be.
     """
     return _with_gradient("softmax_cross_entropy", logits, grad_out, target, axis, reduction, CLASSES, weight=weight,
-                          ignore_index=ignore_index, alpha=1.0 if alpha is None else alpha, gamma=gamma)
+                          ignore_index=ignore_index, alpha=1.0 if alpha is None else alpha, gamma=gamma, stream=stream)
 
 
 @register
-def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean"):
+def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean", stream=None):
     """Negative log-likelihood of classes whose log-probabilities are given, such as those of `log_softmax`.
 
     For each row, with t the class, ``-w[t] log_probs[t]``. `softmax_cross_entropy` does both in one.
@@ -196,7 +190,7 @@ def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, redu
         One value for each of the C classes along ``axis``; dtypes as for `softmax_cross_entropy`.
     target : array_like
         Classes, of any integer dtype and the shape of ``log_probs`` without the axis.
-    axis, weight, ignore_index, reduction
+    axis, weight, ignore_index, reduction, stream
         As for `softmax_cross_entropy`.
 
     Returns and errors are those of `softmax_cross_entropy`. Nothing but the element of the class is looked at.
@@ -206,12 +200,12 @@ def nll_loss(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, redu
     >>> round(float(nll_loss(np.log([[0.7, 0.2, 0.1]]), [0])), 12)
     0.356674943939
     """
-    return _evaluate("nll_loss", as_input(log_probs), None, target, axis, reduction, CLASSES, weight=weight,
-                     ignore_index=ignore_index)  # fmt: skip
+    return _value("nll_loss", log_probs, target, axis, reduction, CLASSES, weight=weight,
+                  ignore_index=ignore_index, stream=stream)  # fmt: skip
 
 
 @gradient_of(nll_loss)
-def _nll_value_and_grad(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean", grad_out=None):
+def _nll_value_and_grad(log_probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean", grad_out=None, stream=None):
     """The loss and its gradient with respect to the log-probabilities, in one pass over memory.
 
     Parameters are those of `nll_loss`, and
@@ -220,11 +214,11 @@ def _nll_value_and_grad(log_probs, target, *, axis=-1, weight=None, ignore_index
         Receives the gradient: of the shape and dtype of ``log_probs``, which it may be.
     """
     return _with_gradient("nll_loss", log_probs, grad_out, target, axis, reduction, CLASSES, weight=weight,
-                          ignore_index=ignore_index)  # fmt: skip
+                          ignore_index=ignore_index, stream=stream)  # fmt: skip
 
 
 @register
-def categorical_cross_entropy(probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean"):
+def categorical_cross_entropy(probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean", stream=None):
     """Cross-entropy between a target distribution and probabilities, such as those of `softmax`.
 
     For each row, with q the target and w the weights, ``-sum(w q log(probs))``. Of logits, `softmax_cross_entropy` keeps
@@ -238,7 +232,7 @@ def categorical_cross_entropy(probs, target, *, axis=-1, weight=None, ignore_ind
     target : array_like
         Either classes, of any integer dtype and the shape of ``probs`` without the axis, or probabilities, of the shape
         of ``probs``.
-    axis, weight, ignore_index, reduction
+    axis, weight, ignore_index, reduction, stream
         As for `softmax_cross_entropy`.
 
     Returns and errors are those of `softmax_cross_entropy`.
@@ -253,12 +247,12 @@ def categorical_cross_entropy(probs, target, *, axis=-1, weight=None, ignore_ind
     >>> round(float(categorical_cross_entropy([[0.7, 0.2, 0.1]], [0])), 12)
     0.356674943939
     """
-    return _evaluate("categorical_cross_entropy", as_input(probs), None, target, axis, reduction, weight=weight,
-                     ignore_index=ignore_index)  # fmt: skip
+    return _value("categorical_cross_entropy", probs, target, axis, reduction, weight=weight,
+                  ignore_index=ignore_index, stream=stream)  # fmt: skip
 
 
 @gradient_of(categorical_cross_entropy)
-def _categorical_value_and_grad(probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean", grad_out=None):
+def _categorical_value_and_grad(probs, target, *, axis=-1, weight=None, ignore_index=-100, reduction="mean", grad_out=None, stream=None):
     """The loss and its gradient with respect to the probabilities, in one pass over memory.
 
     Parameters are those of `categorical_cross_entropy`, and
@@ -267,11 +261,11 @@ def _categorical_value_and_grad(probs, target, *, axis=-1, weight=None, ignore_i
         Receives the gradient: of the shape and dtype of ``probs``, which it may be.
     """
     return _with_gradient("categorical_cross_entropy", probs, grad_out, target, axis, reduction, weight=weight,
-                          ignore_index=ignore_index)  # fmt: skip
+                          ignore_index=ignore_index, stream=stream)  # fmt: skip
 
 
 @register
-def kl_div(log_probs, probs, *, log_target=False, axis=-1, reduction="mean"):
+def kl_div(log_probs, probs, *, log_target=False, axis=-1, reduction="mean", stream=None):
     """Kullback-Leibler divergence of a target distribution from one whose log-probabilities are given.
 
     For each row, with t the target, ``sum(t (log(t) - log_probs))``.
@@ -289,6 +283,8 @@ def kl_div(log_probs, probs, *, log_target=False, axis=-1, reduction="mean"):
     reduction : {"mean", "sum", "none"}
         The mean is over the rows, as PyTorch's "batchmean", the only one that is the divergence; "none" gives a value for
         each row.
+    stream
+        As for `softmax_cross_entropy`.
 
     Returns and errors are those of `softmax_cross_entropy`.
 
@@ -304,11 +300,11 @@ def kl_div(log_probs, probs, *, log_target=False, axis=-1, reduction="mean"):
     >>> round(float(kl_div(np.log([[0.5, 0.5]]), [[0.75, 0.25]])), 12)
     0.130812035941
     """
-    return _evaluate(KL_DIV[bool(log_target)], as_input(log_probs), None, probs, axis, reduction, PROBABILITIES)
+    return _value(KL_DIV[bool(log_target)], log_probs, probs, axis, reduction, PROBABILITIES, stream=stream)
 
 
 @gradient_of(kl_div)
-def _kl_div_value_and_grad(log_probs, probs, *, log_target=False, axis=-1, reduction="mean", grad_out=None):
+def _kl_div_value_and_grad(log_probs, probs, *, log_target=False, axis=-1, reduction="mean", grad_out=None, stream=None):
     """The divergence and its gradient with respect to ``log_probs``, in one pass over memory.
 
     Parameters are those of `kl_div`, and
@@ -316,7 +312,7 @@ def _kl_div_value_and_grad(log_probs, probs, *, log_target=False, axis=-1, reduc
     grad_out : ndarray, optional
         Receives the gradient: of the shape and dtype of ``log_probs``, which it may be.
     """
-    return _with_gradient(KL_DIV[bool(log_target)], log_probs, grad_out, probs, axis, reduction, PROBABILITIES)
+    return _with_gradient(KL_DIV[bool(log_target)], log_probs, grad_out, probs, axis, reduction, PROBABILITIES, stream=stream)
 
 
 # What the losses share ------------------------------------------------------------------------------------------------
@@ -366,11 +362,7 @@ def classes_last(x, grad, target, axis, takes=EITHER):
 
 def as_target(target, rows, classes, dtype, takes=EITHER):
     """Target, by its shape classes for the rows or probabilities, which become dtype; and which of the two."""
-    shapes = {"classes": rows, "probabilities": (*rows, classes)}
-    kind = next((kind for kind in takes if target.shape == shapes[kind]), None)
-    if kind is None:
-        wanted = " nor ".join(f"{shapes[kind]} for {kind}" for kind in takes)
-        raise ValueError(f"target has shape {target.shape}, which is {'neither' if len(takes) > 1 else 'not'} {wanted}")
+    kind = which_target(target.shape, rows, (*rows, classes), takes)
     if kind == "classes" and target.dtype.kind not in "iu":
         raise TypeError(f"classes must be integers, not {target.dtype}")
     if kind == "probabilities":
@@ -378,6 +370,16 @@ def as_target(target, rows, classes, dtype, takes=EITHER):
             raise TypeError(f"probabilities must be real numbers, not {target.dtype}")
         target = target.astype(dtype, copy=False)
     return target, kind
+
+
+def which_target(shape, rows, all_shape, takes):
+    """Which of those that a loss takes a target of that shape holds."""
+    shapes = {"classes": rows, "probabilities": all_shape}
+    kind = next((kind for kind in takes if shape == shapes[kind]), None)
+    if kind is None:
+        wanted = " nor ".join(f"{shapes[kind]} for {kind}" for kind in takes)
+        raise ValueError(f"target has shape {shape}, which is {'neither' if len(takes) > 1 else 'not'} {wanted}")
+    return kind
 
 
 def cross_entropy_terms(target, kind, classes, dtype, reduction, *, weight=None, ignore_index=-100, label_smoothing=0.0,
@@ -403,6 +405,14 @@ def cross_entropy_terms(target, kind, classes, dtype, reduction, *, weight=None,
     return 1.0 / (total or 1.0) if reduction == "mean" else 1.0, terms
 
 
+def _value(loss, x, target, *arguments, stream, **options):
+    """The value."""
+    if any_on_gpu((x, target)):
+        return _on_gpu(loss, x, target, *arguments, **options, stream=stream)
+    no_stream(stream)
+    return _evaluate(loss, as_input(x), None, target, *arguments, **options)
+
+
 def _evaluate(loss, x, grad, target, axis, reduction, takes=EITHER, **options):
     """The value; the gradient goes to grad unless that is None."""
     x, grad, target, kind = classes_last(x, grad, target, axis, takes)
@@ -410,11 +420,21 @@ def _evaluate(loss, x, grad, target, axis, reduction, takes=EITHER, **options):
     return run(loss, x, grad, target, factor, reduction, **terms)
 
 
-def _with_gradient(loss, x, grad_out, *arguments, **options):
+def _with_gradient(loss, x, grad_out, target, *arguments, stream, **options):
     """The value, and the gradient in grad_out unless that is None."""
+    if any_on_gpu((x, target)):
+        return _on_gpu(loss, x, target, *arguments, **options, grad_out=grad_out, with_grad=True, stream=stream)
+    no_stream(stream)
     x = as_input(x)
     grad = output_like(x, grad_out, "grad_out")
-    return _evaluate(loss, x, grad, *arguments, **options), grad
+    return _evaluate(loss, x, grad, target, *arguments, **options), grad
+
+
+def _on_gpu(loss, x, target, axis, reduction, takes=EITHER, **options):
+    """The same for arrays on a GPU."""
+    check_options(reduction, **{name: options[name] for name in ("label_smoothing", "z_loss", "gamma") if name in options})
+    arrays = dict(zip(ARGUMENTS[loss], (x, target)))
+    return gpu_functions().row_loss(loss, arrays, axis, reduction, functools.partial(which_target, takes=takes), **options)
 
 
 def run(loss, x, grad, target, factor, reduction, **terms):

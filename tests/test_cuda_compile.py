@@ -84,12 +84,20 @@ def row_cases():
 def loss_cases():
     """(name, factory, storage, specification)"""
     for shape, labels, with_grad, weighted, storage in itertools.product(WIDTHS, ("int64", None), (True, False), (False, True), STORAGES):
-        if weighted and labels is None:
-            continue
-        if EVERYTHING or with_grad and not weighted and storage in ("float32", "bfloat16") and shape in ("long", "looped"):
-            name = f"cross_entropy_{shape}_{labels or 'probabilities'}" + "_weighted" * weighted + "_grad" * with_grad
-            how = layout(shape, storage, 1 if labels else 2)
-            yield name, cuda_losses.cross_entropy, storage, (storage, labels, storage, *how, with_grad, weighted)
+        both = storage in ("float32", "bfloat16")
+        tags = "_weighted" * weighted + "_grad" * with_grad
+        for smooth, focal in ((False, False), (True, False), (False, True)) if labels else ((True, False),):
+            plain = with_grad and not weighted and smooth == (labels is None) and not focal and shape in ("long", "looped")
+            rich = with_grad and weighted and (smooth or focal) and shape == "looped"
+            if EVERYTHING or both and (plain or rich):
+                name = f"cross_entropy_{shape}_{labels or 'probabilities'}" + "_smooth" * smooth * bool(labels) + "_focal" * focal + tags
+                how = layout(shape, storage, 1 + (labels is None) + (smooth and weighted))
+                yield name, cuda_losses.cross_entropy, storage, (storage, labels, storage, *how, with_grad, weighted, smooth, focal)
+        for loss in ("nll_loss", "categorical_cross_entropy") if labels else ("categorical_cross_entropy", "kl_div", "kl_div_of_logs"):
+            if EVERYTHING or both and with_grad and not weighted and shape == "looped":
+                how = layout(shape, storage, 1 if labels else 2 + weighted)
+                name = f"{loss}_{shape}_{labels or 'probabilities'}{tags}"
+                yield name, cuda_losses.comparison, storage, (storage, loss, labels, storage, *how, with_grad, weighted)
     chosen = [row for row in ELEMENTWISE_LOSSES if EVERYTHING or row.name in ("mse", "gaussian_nll", "sigmoid_cross_entropy")]
     for kernel, row in ((kernel, row) for row in chosen for kernel in row.kernels):
         for storage, losses, weighted in (("float32", None, False), ("bfloat16", "bfloat16", True)):
@@ -155,7 +163,8 @@ def test_rows(arch, name, factory, storage, specification):
     result = compiled(factory, specification, arch)
     check(name, storage, result, arch)
     wide = lanes(storage) in specification and not name.endswith("_apart")
-    if wide:
+    looks_at_one = factory is cuda_losses.comparison and specification[2] is not None
+    if wide and not looks_at_one:
         assert re.search(r"ld\.global\S*\.v[24]", result.ptx)
     if wide and (name.startswith("softmax") or name.endswith("_grad")):
         assert re.search(r"st\.global\S*\.v[24]", result.ptx)

@@ -1,4 +1,4 @@
-"""Kernels of the losses for GPUs: the cross-entropy of rows of logits, those of elements, and what sums up.
+"""Kernels of the losses for GPUs: the cross-entropy of rows of logits, other losses of rows, those of elements, and what sums up.
 
 A row is read once, or where registers do not hold it twice, and its gradient is written once, over the row itself if need be.
 Nothing waits for the host: what the mean is divided by is in the GPU's memory, a class that does not exist makes its row NaN.
@@ -16,44 +16,75 @@ THREADS = 512
 """Of the one block that sums up."""
 
 
-def cross_entropy(target, storage, labels, losses, width, vectors, team, looped, inner, with_grad, weighted):
+def class_weights(target, storage, width, vectors, team):
+    """fetch(values, at, weights, first, count): the weights of the elements from ``first`` on that a thread has, as ``moving``."""
+    read, size, reach = target.access(computed_as(storage), 1).read, SIZES[computed_as(storage)], team * width
+    zero = target.number(storage)(0)
+
+    @target.device
+    def fetch(values, at, weights, first, count):
+        for u in range(vectors):
+            for k in range(width):
+                i = first + u * reach + k
+                values[at + u * width + k] = zero
+                if i < count:
+                    read(values, at + u * width + k, weights + i * size)
+
+    return fetch
+
+
+ARGUMENTS = (None, None, None, 4, 12, None, None, None, None, 5)
+"""Those of kernels of losses of rows: rows, n, inner count, addresses of x, its gradients, the target and the losses, their
+strides, the class to ignore, addresses of the weights of the classes, of their alpha and of the factor, or 0 for what there is
+not, numbers. These are 1 - smoothing, times alpha where that is one number; smoothing / n; z; the factor; gamma."""
+
+
+def cross_entropy(target, storage, labels, losses, width, vectors, team, looped, inner, with_grad, weighted, smooth, focal):
     """A kernel of the loss of rows of logits x. With t the target, T its sum, m the largest logit, s the sum of the other
     terms exp(x - m), l = log1p(s) and p the softmax, the loss is T m - sum(t x) + T l + z (m + l)^2, and the gradient of x
-    (T + 2 z (m + l)) p - t, times a factor. Where the class is the largest, p - 1 is -s / (1 + s).
+    (T + 2 z (m + l)) p - t, times a factor. Where the class is the largest, p - 1 is -s / (1 + s). If it is ``focal``, a loss
+    of classes is multiplied by (1 - p)^gamma.
 
-    ``labels`` is the integer type of the classes, or None for probabilities; ``losses`` the storage of the losses.
-
-    kernel(rows, n, inner count, addresses of logits, gradients, target and losses, their strides, the class to ignore, addresses
-    of the weights of the classes and of the factor, or 0, numbers): the numbers are 1 - smoothing, smoothing / n, z, the factor.
+    ``labels`` is the integer type of the classes, or None for probabilities; ``losses`` the storage of the losses; ``smooth``
+    whether other classes than that of the row have a share of the target.
     """
     cuda, word, T, from_word = target.cuda, target.word, target.number(storage), target.from_word(storage)
     log1p, fma, held = target.log1p, target.fma, width * vectors
+    of_classes, load, size = labels is not None, target.load, SIZES[computed_as(storage)]
+    spread_out = smooth or not of_classes
+    by_weight = weighted and spread_out
+    summed = by_weight or not of_classes
+    sums = 1 + spread_out + summed
     fetch, put = moving(target, storage, width, vectors, team)
-    sums = 2 if labels is not None else 3
+    fetch_weights = class_weights(target, storage, width, vectors, team)
     gather = gathering(target, storage, team, sums)
     absorb = summing(target, storage, held)
     e = exponentials(target, storage)
     anchor, difference, exponential, add = e.anchor, e.difference, e.exponential, e.add
+    log_parts, decay_parts, product_low = (target.formulas(storage)[name] for name in ("log_parts", "decay_parts", "product_low"))
     read_one, write_one = target.access(storage, 1).read, target.access(storage, 1).write
     read_number, write_loss = target.access(computed_as(storage), 1).read, target.access(losses, 1).write
-    of_classes, load, size = labels is not None, target.load, SIZES[computed_as(storage)]
     integer = target.integer(labels or "int64")
     locate = where_rows_are(target, 4, inner)
     threads = threads_of(team)
     teams, stride, reach = threads // team, team * held, team * width
-    registers, length = held if of_classes else 2 * held, 1 + 2 * sums
+    weights_at = held if of_classes else 2 * held
+    registers, length = weights_at + by_weight * held, 1 + 2 * sums
     zero, one, two, nothing, undefined = T(0), T(1), T(2), T(-np.inf), T(np.nan)
 
     @target.device
-    def take(values, addresses, strides, first, count):
+    def take(values, addresses, strides, weights, first, count):
         fetch(values, 0, addresses[0], strides[2], first, count, nothing)
         if not of_classes:
             fetch(values, held, addresses[2], strides[8], first, count, zero)
+        if by_weight:
+            fetch_weights(values, weights_at, weights, first, count)
 
     @target.device
     def share_of(values, i, keep, floor):
         """The target at an element."""
-        return floor if of_classes else fma(keep, values[held + i], floor)
+        share = floor if of_classes else fma(keep, values[held + i], floor)
+        return share * values[weights_at + i] if by_weight else share
 
     @target.device
     def add_products(values, state, keep, floor, first, count):
@@ -68,17 +99,28 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
                     if t == zero:
                         product = zero if x == x else x
                     state[3], state[4] = add(state[3], state[4] + (rest if rest - rest == zero else zero), product)
-                    if not of_classes:
+                    if summed:
                         state[5], state[6] = add(state[5], state[6], t)
 
     @target.device
-    def all_of(values, addresses, strides, state, keep, floor, first, count):
-        take(values, addresses, strides, first, count)
+    def all_of(values, addresses, strides, weights, state, keep, floor, first, count):
+        take(values, addresses, strides, weights, first, count)
         absorb(values, state, one, zero)
-        if (not of_classes) | (floor != zero):
+        if spread_out:
             add_products(values, state, keep, floor, first, count)
 
-    def kernel(rows, n, inner_count, starts, strides, ignore_index, weights, factor_at, numbers):
+    @target.device
+    def focus(surprise, p, rest, is_peak, gamma):
+        """(1 - p)^gamma, by which -log(p) = surprise is multiplied, and what the share of the class is in the gradient."""
+        q = rest / (one + rest) if is_peak else one - p
+        logarithm, low = log_parts(q)
+        z = gamma * logarithm
+        high, low, first, second = decay_parts(z, gamma * low + product_low(gamma, logarithm, z))
+        power = (high + low) * first * second if q > zero else q
+        slope = one + gamma * p * (surprise / q if q > zero else one)
+        return power, power if p == zero else power * slope
+
+    def kernel(rows, n, inner_count, starts, strides, ignore_index, weights, alphas, factor_at, numbers):
         values, given, state = cuda.local.array(registers, T), cuda.local.array(1, T), cuda.local.array(length, T)
         addresses = cuda.local.array(4, word)
         keep, floor, z_loss, factor = from_word(numbers[0]), from_word(numbers[1]), from_word(numbers[2]), from_word(numbers[3])
@@ -90,7 +132,7 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
         is_row = row < rows
         locate(addresses, row if is_row else word(0), inner_count, starts, strides)
         start = thread % team * width
-        label, counts, share, at_label = word(-1), is_row, zero, zero
+        label, counts, share, at_label, floor_at_label = word(-1), is_row, zero, zero, floor
         if of_classes & is_row:
             label = word(load(integer, addresses[2]))
             counts = label != ignore_index
@@ -100,7 +142,10 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
                 at_label = given[0]
                 if weighted:
                     read_number(given, 0, weights + label * size)
-                    share = keep * given[0]
+                    share, floor_at_label = keep * given[0], floor * given[0]
+                if alphas != 0:
+                    read_number(given, 0, alphas + label * size)
+                    share *= given[0]
             elif counts:
                 share, factor, label = undefined, undefined, word(-1)
         count = n if counts else word(0)
@@ -110,43 +155,48 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
         if looped:
             first = start
             while first < count:
-                all_of(values, addresses, strides, state, keep, floor, first, count)
+                all_of(values, addresses, strides, weights, state, keep, floor, first, count)
                 first += stride
         else:
-            all_of(values, addresses, strides, state, keep, floor, start, count)
+            all_of(values, addresses, strides, weights, state, keep, floor, start, count)
         gather(state, one, zero)
 
         m, rest = state[0], (state[1] - one) + state[2]
-        products_low = state[4] if state[4] == state[4] else zero
-        spread = T(n) * floor if of_classes else state[5] + state[6]
         logarithm = log1p(rest) + (m - m)
         of_all = logarithm + m
-        loss = zero if share == zero else share * (m - at_label)
+        inverse = one / (state[1] + state[2]) + (m - m)
+        p = zero
         if of_classes:
-            if floor != zero:
-                high, low = spread * m, fma(spread, m, -(spread * m))
-                loss += (high - state[3]) + (low - products_low)
-        else:
-            high, low = spread * m, fma(spread, m, -(spread * m)) + m * (state[6] - (spread - state[5]))
-            loss += (high - state[3]) + (low - products_low)
-        loss += (share + spread) * logarithm + z_loss * of_all * of_all
+            high, low = difference(at_label, anchor(m), one, zero)
+            p = exponential(high, low) * inverse
+        loss = zero if share == zero else share * (m - at_label)
+        spread = zero
+        if spread_out:
+            spread = state[5] + state[6] if summed else T(n) * floor
+            high, low = spread * m, fma(spread, m, -(spread * m))
+            if summed:
+                low += m * (state[6] - (spread - state[5]))
+            loss += (high - state[3]) + (low - (state[4] if state[4] == state[4] else zero))
+        loss += (share + spread) * logarithm
+        if focal:
+            power, slope = focus((m - at_label) + logarithm, p, rest, at_label == m, from_word(numbers[4]))
+            loss = zero if share == zero else loss * power
+            share = zero if share == zero else share * slope
+        loss += z_loss * of_all * of_all
         given[0] = loss if counts else zero
         if (start == 0) & is_row:
             write_loss(addresses[3], given, 0)
         if with_grad:
             rise = two * z_loss * of_all
             slope = share + spread + rise
-            inverse = one / (state[1] + state[2]) + (m - m)
-            high, low = difference(at_label, anchor(m), one, zero)
-            p = exponential(high, low) * inverse
-            peak = slope * (-rest * inverse) + (rise + (spread - floor))
-            other = slope * p - (share + floor)
+            peak = slope * (-rest * inverse) + (rise + (spread - floor_at_label))
+            other = slope * p - (share + floor_at_label)
             at = anchor(m)
             scale = slope * inverse
             first = start
             while (first < n) & is_row:
                 if looped:
-                    take(values, addresses, strides, first, count)
+                    take(values, addresses, strides, weights, first, count)
                 for k in range(held):
                     high, low = difference(values[k], at, one, zero)
                     g = (scale * exponential(high, low) - share_of(values, k, keep, floor)) * factor
@@ -158,7 +208,101 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
                     given[0] = (peak if at_label == m else other) * factor
                     write_one(addresses[1] + label * strides[5], given, 0)
 
-    return Kernel(kernel, (None, None, None, 4, 12, None, None, None, 4), threads)
+    return Kernel(kernel, ARGUMENTS, threads)
+
+
+def comparison(target, storage, loss, labels, losses, width, vectors, team, looped, inner, with_grad, weighted):
+    """A kernel of a loss that takes its rows x element by element: "nll_loss", "categorical_cross_entropy", "kl_div" or
+    "kl_div_of_logs". Of classes it is the element of the class alone, which the thread reads that writes its gradient: that
+    may take its place.
+    """
+    cuda, word, T, from_word = target.cuda, target.word, target.number(storage), target.from_word(storage)
+    of_classes, load, size, held = labels is not None, target.load, SIZES[computed_as(storage)], width * vectors
+    by_weight, logarithmic = weighted and not of_classes, loss == "categorical_cross_entropy"
+    log, element = target.formulas(storage)["log"], target.loss_formulas(storage)["kl_div" if of_classes else loss]
+    fetch, put = moving(target, storage, width, vectors, team)
+    fetch_weights = class_weights(target, storage, width, vectors, team)
+    gather, add = gathering(target, storage, team, with_largest=False), exponentials(target, storage).add
+    read_one, write_loss = target.access(storage, 1).read, target.access(losses, 1).write
+    read_number, integer = target.access(computed_as(storage), 1).read, target.integer(labels or "int64")
+    locate = where_rows_are(target, 4, inner)
+    threads = threads_of(team)
+    teams, stride, reach = threads // team, team * held, team * width
+    weights_at = 2 * held
+    registers = held if of_classes else weights_at + by_weight * held
+    zero, one, undefined = T(0), T(1), T(np.nan)
+    absent = T(-np.inf) if loss == "kl_div_of_logs" else zero
+
+    @target.device
+    def by_class(values, addresses, strides, start, n, is_row, label, ignore_index, weights, factor):
+        given, everywhere, slope, share, place = cuda.local.array(1, T), zero, zero, zero, word(0)
+        if is_row & (label != ignore_index):
+            if (label >= 0) & (label < n):
+                place, share = label, one
+                if weighted:
+                    read_number(given, 0, weights + label * size)
+                    share = given[0]
+            else:
+                everywhere = undefined
+        if is_row & (place // width * width % reach == start):
+            loss, slope = everywhere, everywhere
+            if share != zero:
+                read_one(given, 0, addresses[0] + place * strides[2])
+                x = given[0]
+                loss = -share * (log(x) if logarithmic else x)
+                slope = -share / x * factor if logarithmic else -share * factor
+            given[0] = loss
+            write_loss(addresses[3], given, 0)
+        if with_grad:
+            first = start
+            while (first < n) & is_row:
+                for u in range(vectors):
+                    for k in range(width):
+                        values[u * width + k] = slope if first + u * reach + k == place else everywhere
+                put(values, 0, addresses[1], strides[5], first, n)
+                first += stride
+
+    @target.device
+    def by_element(values, addresses, strides, start, n, is_row, weights, factor):
+        state = cuda.local.array(2, T)
+        state[0], state[1] = zero, zero
+        count, first = n if is_row else word(0), start
+        while first < count:
+            fetch(values, 0, addresses[0], strides[2], first, count, zero)
+            fetch(values, held, addresses[2], strides[8], first, count, absent)
+            if by_weight:
+                fetch_weights(values, weights_at, weights, first, count)
+            for k in range(held):
+                t = values[held + k] * values[weights_at + k] if by_weight else values[held + k]
+                found = element(values[k], t)
+                state[0], state[1] = add(state[0], state[1], found[0])
+                values[k] = found[1] * factor
+            if with_grad:
+                put(values, 0, addresses[1], strides[5], first, count)
+            first += stride
+        gather(state, one, zero)
+        if (start == 0) & is_row:
+            values[0] = state[0] + (state[1] if state[1] == state[1] else zero)
+            write_loss(addresses[3], values, 0)
+
+    def kernel(rows, n, inner_count, starts, strides, ignore_index, weights, alphas, factor_at, numbers):
+        values, addresses, given = cuda.local.array(registers, T), cuda.local.array(4, word), cuda.local.array(1, T)
+        factor = from_word(numbers[3])
+        if factor_at != 0:
+            read_number(given, 0, factor_at)
+            factor = given[0]
+        thread = word(cuda.threadIdx.x)
+        row = word(cuda.blockIdx.x) * teams + thread // team
+        is_row = row < rows
+        locate(addresses, row if is_row else word(0), inner_count, starts, strides)
+        start = thread % team * width
+        if of_classes:
+            label = word(load(integer, addresses[2]))
+            by_class(values, addresses, strides, start, n, is_row, label, ignore_index, weights, factor)
+        else:
+            by_element(values, addresses, strides, start, n, is_row, weights, factor)
+
+    return Kernel(kernel, ARGUMENTS, threads)
 
 
 def total_weight(target, storage, labels, inner, weighted):
