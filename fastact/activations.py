@@ -73,7 +73,8 @@ Parameters
 {parameters}out : ndarray, optional
     Where to put the result; may be {'grad_output or ' if kind == 'backward' else ''}x.
 {output}where, dtype, casting, order, subok
-    As for any NumPy ufunc.
+    As for any NumPy ufunc. Arrays on a GPU go with where, which must be one too, dtype, and stream: where they are worked on
+    instead of their library's current stream.
 
 Returns
 -------

@@ -62,6 +62,12 @@ class Operand:
 ITEM_SIZES = SIZES | {"bool": 1} | {f"{sign}int{8 * size}": size for sign in ("", "u") for size in (1, 2, 4, 8)}
 
 
+def name_of_dtype(dtype):
+    """The name of a dtype of PyTorch, or of what NumPy knows as one."""
+    name = str(dtype)
+    return name.removeprefix("torch.") if name.startswith("torch.") else np.dtype(dtype).name
+
+
 def c_strides(shape, size):
     """Of an array without gaps, its last axis first in memory."""
     strides = []
@@ -273,8 +279,8 @@ class Call:
         """Memory for this call, in the order of a plain array."""
         return self.new((int(np.prod(shape, dtype=np.int64)),), dtype).reshaped(shape, c_strides(shape, ITEM_SIZES[dtype]))
 
-    def result(self, out, shape, dtype, name="out"):
-        """The operand that receives a result: ``out`` if that was given and fits."""
+    def result(self, out, shape, dtype, name="out", may_cast=False):
+        """The operand that receives a result: ``out`` if that was given and fits, by ``may_cast`` also if of another dtype."""
         if out is None:
             return self.new(shape, dtype)
         if library_of(out) is not self.library:
@@ -282,7 +288,7 @@ class Call:
         operand = self.library.operand(out)
         if operand.shape != shape or not operand.writeable:
             raise ValueError(f"{name} must be a writeable array of shape {shape}, not {operand.shape}")
-        if operand.dtype != dtype:
+        if operand.dtype != dtype and not (may_cast and operand.dtype in SIZES):
             raise TypeError(f"{name} must be of dtype {dtype}, not {operand.dtype}")
         if operand.device != self.device:
             raise ValueError(f"{name} is on GPU {operand.device}, the others are on GPU {self.device}")

@@ -45,7 +45,8 @@ Parameters
 {gradient}{arrays}out : ndarray{' or tuple of ndarray' if backward and not packed_only else ''}, optional
     {out}
 {axis}where, dtype, casting, order, subok
-    As for any NumPy ufunc.
+    As for any NumPy ufunc. Arrays on a GPU go with where, which must be one too, dtype, and stream: where they are worked on
+    instead of their library's current stream.
 
 Returns
 -------

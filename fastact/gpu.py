@@ -9,7 +9,8 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from ._kernels import cuda_elementwise, cuda_losses, cuda_rows
 from ._kernels.cuda_kernels import SIZES, VECTOR, WARP, computed_as, lanes
-from .devices import Call, library_of
+from .backends import learn_bfloat16
+from .devices import ITEM_SIZES, Call, library_of, name_of_dtype
 from .table import GatedRow, Row
 
 IDENTITY = Row("identity", "Identity function.", "x", "1")  # a copy of the package need not have it among its functions
@@ -75,9 +76,27 @@ def run_elementwise(call, row, kind, dtype, sources, results, numbers, varying):
                     words)  # fmt: skip
 
 
-def copy(call, source, target):
-    """Copy an operand's elements to another's."""
-    run_elementwise(call, IDENTITY, "forward", source.dtype, [source], [target], (), ())
+def copy(call, source, target, mask=None):
+    """Copy an operand's elements to another's, which may be of another dtype, where the mask, if there is one, is True."""
+    if source.dtype == target.dtype and source.dtype in SIZES and mask is None:
+        run_elementwise(call, IDENTITY, "forward", source.dtype, [source], [target], (), ())
+    elif target.size:
+        arrays = [source, target] + ([] if mask is None else [mask])
+        dims, strides = joined(target.shape, [array.strides for array in arrays])
+        specification = source.dtype, target.dtype, mask is not None, len(dims)
+        call.launch(cuda_elementwise.convert, specification, blocks(target.size, cuda_elementwise.THREADS),
+                    target.size, dims, tuple(array.address for array in arrays), tuple(step for steps in strides for step in steps))  # fmt: skip
+
+
+def as_dtype(call, operand, dtype):
+    """The operand, or a copy of that dtype."""
+    if operand.dtype == dtype:
+        return operand
+    if operand.dtype not in ITEM_SIZES:
+        raise TypeError(f"{call.name}() takes real numbers of 64 bits at most, not {operand.dtype}")
+    made = call.scratch(operand.shape, dtype)
+    copy(call, operand, made)
+    return made
 
 
 def empty_like(x):
@@ -87,7 +106,36 @@ def empty_like(x):
     return library.empty(x, operand.shape, operand.dtype)
 
 
-def elementwise(function, operands, out=None, stream=None, **keywords):
+NARROW_INTEGERS = ("bool", "int8", "uint8", "int16", "uint16")
+
+
+def loop_for(function, kinds, dtype):
+    """(dtype that is computed in, dtype of the results), as the ufunc of NumPy's arrays has them.
+
+    ``kinds`` are the dtypes of the operands, None for numbers; ``dtype`` is what the caller wants.
+    """
+    arrays = [kind for kind in kinds if kind is not None]
+    if dtype is None and arrays[0] in SIZES and arrays.count(arrays[0]) == len(arrays):
+        return arrays[0], arrays[0]
+    if "bfloat16" in (*arrays, dtype):
+        import ml_dtypes  # noqa: F401  from which NumPy knows it
+    learn_bfloat16()
+    number = np.dtype(np.float32) if all(kind in NARROW_INTEGERS for kind in arrays) else float
+    results, signature = (None,) * function.outputs, {}
+    if dtype is not None:
+        dtype = np.dtype(dtype)
+        parameters = len(kinds) - len(function.inputs)
+        parameter = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        signature["signature"] = (dtype,) * len(function.inputs) + (parameter,) * parameters + (dtype,) * function.outputs
+    kinds = tuple(number if kind is None else np.dtype(kind) for kind in kinds)
+    found = [kind.name for kind in function.ufunc.resolve_dtypes(kinds + results, casting="same_kind", **signature)]
+    if found[-1] not in SIZES:
+        raise TypeError(f"{function.__name__}() has no kernels for {found[-1]} on a GPU; dtype= makes it floating-point")
+    used = {found[k] for k, kind in enumerate(kinds) if kind is not number}
+    return found[-1] if used == {found[-1]} else computed_as(found[-1]), found[-1]
+
+
+def elementwise(function, operands, out=None, stream=None, where=True, dtype=None, **keywords):
     """A function of the table, of its inputs and then its parameters."""
     name, inputs = function.__name__, len(function.inputs)
     for keyword in keywords:
@@ -97,22 +145,28 @@ def elementwise(function, operands, out=None, stream=None, **keywords):
     if any(np.ndim(number) for number in numbers):
         raise TypeError(f"the parameters of {name}() must be numbers or arrays on the GPU, as the input is")
     names = [*function.inputs, *function.parameters]
-    call = Call(name, {key: value for k, (key, value) in enumerate(zip(names, operands)) if k < inputs or varying[k - inputs]}, stream)
-    dtype = call.real(*call.operands)
-    shape = np.broadcast_shapes(*(operand.shape for operand in call.operands.values()))
-    sources = [operand.broadcast(shape) for operand in call.operands.values()]
+    arrays = {key: value for k, (key, value) in enumerate(zip(names, operands)) if k < inputs or varying[k - inputs]}
+    call = Call(name, arrays | ({} if where is True else {"where": where}), stream)
+    mask = call.operands.pop("where", None)
+    if mask is not None and mask.dtype != "bool":
+        raise TypeError(f"where must be of dtype bool, not {mask.dtype}")
+    kinds = [call.operands[key].dtype if key in arrays else None for key in names]
+    computed, dtype = loop_for(function, kinds, None if dtype is None else name_of_dtype(dtype))
+    shape = np.broadcast_shapes(*(operand.shape for operand in call.operands.values()), () if mask is None else mask.shape)
     outs = out if isinstance(out, tuple) else (out,) * (out is not None)
     if outs and len(outs) != function.outputs:
         raise ValueError(f"{name}() has {function.outputs} results, not {len(outs)}")
-    results = [call.result(out, shape, dtype) for out in outs or (None,) * function.outputs]
-    written = [apart(call, result, sources) for result in results]
+    results = [call.result(out, shape, dtype, may_cast=True) for out in outs or (None,) * function.outputs]
+    sources = [as_dtype(call, operand, computed).broadcast(shape) for operand in call.operands.values()]
+    written = [apart(call, result, sources) if result.dtype == computed and mask is None else call.scratch(shape, computed)
+               for result in results]  # fmt: skip
     kind = function.kind
     if isinstance(function.row, GatedRow):
         kind = "gated" + kind.removeprefix("forward").replace("backward", "_backward")
-    run_elementwise(call, function.row, kind, dtype, sources, written, numbers, varying)
+    run_elementwise(call, function.row, kind, computed, sources, written, numbers, varying)
     for result, array in zip(results, written):
         if array is not result:
-            copy(call, array, result)
+            copy(call, array, result, None if mask is None else mask.broadcast(shape))
     found = tuple(result.array for result in results)
     return found if function.outputs > 1 else found[0]
 
@@ -300,18 +354,25 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
     of_classes = kind_of(t.shape, rest, x.shape) == "classes"
     if of_classes and not t.dtype.startswith(("int", "uint")):
         raise TypeError(f"classes must be integers, not {t.dtype}")
-    if not of_classes and t.dtype != dtype:
-        raise TypeError(f"{target_name} must be {dtype} as {x_name} is, not {t.dtype}")
     if n == 0 and rows:
         raise ValueError("there are rows but no classes")
+    grad = call.result(grad_out, x.shape, dtype, "grad_out") if with_grad else x
     weights, alphas = (class_numbers(call, name, n, computed_as(dtype)) for name in ("weight", "alpha"))
 
-    grad = call.result(grad_out, x.shape, dtype, "grad_out") if with_grad else x
-    written = apart(call, grad, [t, x]) if with_grad else x
     each = reduction == "none"
     losses = call.new(rest, dtype) if each else call.scratch(rest, computed_as(dtype))
     value = losses if each else call.new((), dtype)
     labels = t.dtype if of_classes else None
+    if not of_classes and t.dtype != dtype:  # half types do not hold what they may be compared with
+        dtype = computed_as(dtype)
+        x, t = as_dtype(call, x, dtype), as_dtype(call, t, dtype)
+    written = (apart(call, grad, [t, x]) if grad.dtype == dtype else call.scratch(x.shape, dtype)) if with_grad else x
+    if rows_of(x.shape, axis, [x, written, t, losses]) is None:
+        plain = call.scratch(x.shape, dtype), call.scratch(t.shape, t.dtype)
+        for operand, other in zip((x, t), plain):
+            copy(call, operand, other)
+        x, t = plain
+        written = call.scratch(x.shape, dtype) if with_grad else x
     factor, factor_at = 1.0, 0
     if reduction == "mean" and of_classes and rows:
         total = call.scratch((1,), computed_as(dtype))
@@ -323,10 +384,8 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
         factor = 1.0 / max(rows, 1)
     if rows:
         smooth = not of_classes or label_smoothing > 0
-        plan = plan_of_rows(x.shape, axis, [x, written, t, losses], dtype, 1 + (not of_classes) + (smooth and weights != 0))
-        if plan is None:
-            raise ValueError(f"rows of {x_name} and {target_name} lie too far apart: make them contiguous")
-        (count, _, inner, strides), layout, grid = plan
+        sources = 1 + (not of_classes) + (smooth and weights != 0)
+        (count, _, inner, strides), layout, grid = plan_of_rows(x.shape, axis, [x, written, t, losses], dtype, sources)
         factory, specification = cuda_losses.comparison, (dtype, loss, labels, losses.dtype)
         options = (with_grad, weights != 0)
         if loss == "softmax_cross_entropy":
@@ -338,19 +397,23 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
                     count, n, inner, (x.address, written.address, t.address, losses.address), strides, ignore_index, weights, alphas,
                     factor_at, tuple(number_word(number, dtype) for number in (keep, label_smoothing / n, z_loss, factor, gamma)))  # fmt: skip
     if not each:
-        call.launch(cuda_losses.add_up, (dtype,), 1, rows, losses.address, value.address, factor_at, (number_word(factor, dtype),))
+        call.launch(cuda_losses.add_up, (value.dtype,), 1, rows, losses.address, value.address, factor_at, (number_word(factor, dtype),))
     if with_grad and written is not grad:
         copy(call, written, grad)
     return (value.array, grad.array) if with_grad else value.array
 
 
 def class_numbers(call, name, n, dtype):
-    """The address of one number for each class, 0 if the call has none of that name."""
+    """The address of one number for each class, that follow each other; 0 if the call has none of that name."""
     if name not in call.operands:
         return 0
     numbers = call.operands[name]
-    if numbers.shape != (n,) or numbers.dtype != dtype or n > 1 and numbers.strides != (SIZES[dtype],):
-        raise ValueError(f"{name} must be {n} numbers of {dtype} that follow each other, not {numbers.dtype} of shape {numbers.shape}")
+    if numbers.shape != (n,):
+        raise ValueError(f"{name} has shape {numbers.shape}, not ({n},)")
+    if numbers.dtype != dtype or numbers.strides != (SIZES[dtype],):
+        given, numbers = numbers, call.scratch((n,), dtype)
+        copy(call, given, numbers)
+        call.operands[name] = numbers  # which keeps the memory
     return numbers.address
 
 
@@ -369,16 +432,17 @@ def elementwise_loss(row, kernel, numbers, given, with_grad):
             raise TypeError(f"{name} must be a number or an array on the GPU, as {x_name} is")
     arrays = {name: value for name, value in operands.items() if library_of(value) is not None}
     call = Call(row.name, {x_name: given[x_name], **arrays}, given["stream"])
-    dtype = call.real(x_name, *arrays)
-    x = call.operands[x_name]
-    sources = [x]
+    x, dtype = call.operands[x_name], call.real(x_name)
+    # Half types do not hold all that others do.
+    computed = dtype if all(operand.dtype == dtype for operand in call.operands.values()) else computed_as(dtype)
+    sources = [as_dtype(call, x, computed)]
     for name in arrays:
         operand = call.operands[name]
         if name == target_name and operand.shape not in (x.shape, ()):
             raise ValueError(f"target has shape {operand.shape}, {x_name} has {x.shape}; they must be equal, or the target a single number")
         if np.broadcast_shapes(operand.shape, x.shape) != x.shape:
             raise ValueError(f"{name} has shape {operand.shape}, which does not broadcast to {x.shape}")
-        sources.append(operand.broadcast(x.shape))
+        sources.append(as_dtype(call, operand, computed).broadcast(x.shape))
     reduction, each = given["reduction"], given["reduction"] == "none"
     if not each and given["out"] is not None:
         raise ValueError("out receives the losses of the elements, which only reduction='none' returns")
@@ -388,26 +452,26 @@ def elementwise_loss(row, kernel, numbers, given, with_grad):
     if with_grad:
         results["grad_out"] = call.result(given["grad_out"], x.shape, dtype, "grad_out")
 
-    size, count = SIZES[dtype], x.size
+    size, count = SIZES[computed], x.size
     dims, strides = joined(x.shape, [operand.strides for operand in (*sources, *results.values())])
     written = {name: apart(call, result, sources) for name, result in results.items()}
-    if len(dims) > 1 or any(steps[0] != size for steps in strides if steps):
-        plain = [call.scratch(x.shape, dtype) for _ in sources]
+    if computed != dtype or len(dims) > 1 or any(steps[0] != size for steps in strides if steps):
+        plain = [call.scratch(x.shape, computed) for _ in sources]
         for source, other in zip(sources, plain):
             copy(call, source, other)
-        sources, written = plain, {name: call.scratch(x.shape, dtype) for name in results}
-    width = 1 if any(operand.address % VECTOR for operand in (*sources, *written.values())) else lanes(dtype)
+        sources, written = plain, {name: call.scratch(x.shape, computed) for name in results}
+    width = 1 if any(operand.address % VECTOR for operand in (*sources, *written.values())) else lanes(computed)
     grid = blocks(count, cuda_losses.BLOCK * cuda_losses.ROUNDS * width)
-    losses = written["out"] if each else call.scratch((max(grid, 1),), computed_as(dtype))
+    losses = written["out"] if each else call.scratch((max(grid, 1),), computed_as(computed))
     factor = 1.0 / max(count, 1) if reduction == "mean" else 1.0
     weight = {"weight": operands.pop("weight")} if "weight" in operands else {}
     every = {**operands, **dict(enumerate(numbers)), **weight}
     varying = tuple(name in arrays for name in every)
     fixed = [value for name, value in every.items() if name not in arrays]
     if count:
-        call.launch(cuda_losses.elementwise, (dtype, kernel, varying, bool(weight), dtype if each else None, width, with_grad), grid,
+        call.launch(cuda_losses.elementwise, (computed, kernel, varying, bool(weight), computed if each else None, width, with_grad), grid,
                     count, tuple(source.address for source in sources), losses.address, written["grad_out"].address if with_grad else 0,
-                    tuple(number_word(number, dtype) for number in (factor, *fixed)))  # fmt: skip
+                    tuple(number_word(number, computed) for number in (factor, *fixed)))  # fmt: skip
     for name, result in results.items():
         if written[name] is not result:
             copy(call, written[name], result)

@@ -233,6 +233,7 @@ class Emulator:
             fma=lambda a, b, c: type(a)(np.longdouble(a) * b + c), exp2=lambda x: np.exp2(x, dtype=np.float32),
             log1p=lambda x: type(x)(math.log1p(x)) if x > -1 else x,
             from_word=lambda storage: lambda word: from_word(computed(storage), word),
+            bits=lambda x: x.view(np.int32), from_bits=lambda pattern: np.int32(pattern).view(np.float32),
         )  # fmt: skip
 
     @functools.cache

@@ -56,6 +56,10 @@ def elementwise_cases():
     for name, varying in (("gelu", ()), ("hardtanh", (False, True)), ("hardtanh", (True, True))):
         specification = (ROWS[name], "backward", "float32", varying, 3)
         yield f"{name}_strided_{sum(varying)}", cuda_elementwise.strided, "float32", specification
+    for source, result, masked in (("float64", "float16", False), ("float32", "bfloat16", True), ("bool", "float16", True),
+                                   ("uint64", "float32", False), ("int32", "int32", False)):  # fmt: skip
+        name = f"convert_{source}_to_{result}"
+        yield name, cuda_elementwise.convert, "float64" if source == "float64" else "float32", (source, result, masked, 2)
     yield "gelu_narrow", cuda_elementwise.contiguous, "bfloat16", (ROWS["gelu"], "forward", "bfloat16", (), 1)
 
 

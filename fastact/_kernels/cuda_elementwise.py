@@ -175,3 +175,58 @@ def strided(target, row, kind, storage, varying, dims):
                 write(addresses[source_count + j], values, j)
 
     return Kernel(kernel, (None, dims, arrays, arrays * dims, number_count), THREADS)
+
+
+def convert(target, source, result, masked, dims):
+    """A kernel that copies numbers of one type to places of another, with any strides, where no mask says False.
+
+    Types are storages, and for sources integers and bool, too. Integers stay what they are if both types are the same.
+
+    kernel(n, shape, addresses of the source, the result and the mask, their strides one array after the other)
+    """
+    cuda, word, quotient, load, store = target.cuda, target.word, target.quotient, target.load, target.store
+    bits, from_bits = target.bits, target.from_bits
+    arrays, zero = 3 if masked else 2, target.number("float64")(0)
+    from_float, to_float = source in SIZES, result in SIZES
+    read = target.access(source if from_float else "float32", 1).read
+    write = target.access(result if to_float else "float32", 1).write
+    wide = target.number(source if from_float else "float32")
+    T = target.number(result if to_float else "float32")
+    kind, byte = target.integer("uint8" if from_float or source == "bool" else source), target.integer("uint8")
+    to_half = source == "float64" and SIZES.get(result) == 2
+
+    @target.device
+    def narrowed(x):
+        """Of the two numbers of T next to x that whose last bit is 1, so that rounding once more is rounding once."""
+        y = T(x)
+        rest = x - y
+        if to_half & (y != T(0)) & ((rest < zero) | (rest > zero)):
+            pattern = bits(y)
+            if pattern % 2 == 0:
+                y = from_bits(pattern + 1 if (rest > zero) == (y > T(0)) else pattern - 1)
+        return y
+
+    def kernel(n, shape, starts, strides):
+        given, made, addresses = cuda.local.array(1, wide), cuda.local.array(1, T), cuda.local.array(arrays, word)
+        i = word(cuda.blockIdx.x) * THREADS + word(cuda.threadIdx.x)
+        if i < n:
+            for j in range(arrays):
+                addresses[j] = starts[j]
+            for axis in range(dims - 1, -1, -1):
+                above = quotient(i, shape[axis])
+                place = i - above * shape[axis]
+                for j in range(arrays):
+                    addresses[j] += place * strides[j * dims + axis]
+                i = above
+            if load(byte, addresses[arrays - 1]) != 0 if masked else True:
+                if not to_float:
+                    store(kind, addresses[1], load(kind, addresses[0]))
+                else:
+                    if from_float:
+                        read(given, 0, addresses[0])
+                        made[0] = narrowed(given[0]) if to_half else T(given[0])
+                    else:
+                        made[0] = T(load(kind, addresses[0]))
+                    write(addresses[1], made, 0)
+
+    return Kernel(kernel, (None, dims, arrays, arrays * dims), THREADS)

@@ -183,5 +183,5 @@ def target(capability):
         cuda=cuda, word=types.int64, device=device_function, load=load, store=store, quotient=quotient, access=access,
         formulas=made_by(numba_scalar), loss_formulas=made_by(numba_loss_formulas), fma=fma, exp2=exp2_approximately, log1p=math.log1p,
         number=lambda storage: types.float64 if storage == "float64" else types.float32, integer=lambda name: getattr(types, name),
-        from_word=lambda storage: from_bits if storage == "float64" else single,
+        from_word=lambda storage: from_bits if storage == "float64" else single, bits=bits, from_bits=from_bits,
     )  # fmt: skip
