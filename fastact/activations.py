@@ -410,7 +410,8 @@ class _Rrelu(Activation):
         self.__doc__ = self.__doc__.replace("out : ndarray, optional", """training : bool, default False
     Whether each element gets a slope of its own, uniform between lower and upper; else all get the mean of these.
 rng : int or numpy.random.Generator, optional
-    Where the slopes come from; a number seeds a generator.
+    Where the slopes come from; a number seeds a generator. On a GPU they are drawn there, between two numbers, from a seed that
+    comes from it.
 return_slopes : bool, default False
     Whether to return (result, slopes), the latter for ``rrelu.backward(grad_output, x, slopes=slopes)``.
 out : ndarray, optional""", 1)
@@ -426,25 +427,27 @@ out : ndarray, optional""", 1)
             training, rng, args = args[3], args[4] if len(args) == 5 else rng, args[:3]
         if not training and not return_slopes:
             return super()._general(*args, **kwargs)
-        if any_on_gpu(args):
-            raise TypeError("rrelu() draws no slopes for arrays on a GPU; leaky_relu() takes an array of them")
         given = dict(zip(self.parameters, args[1:]))
         if not args or len(args) > 3 or given.keys() & kwargs.keys():
             raise TypeError("rrelu() takes x, lower and upper once each, and out by name where it draws slopes")
         lower, upper = ({**self.parameters, **given} | {k: kwargs.pop(k) for k in self.parameters.keys() & kwargs.keys()}).values()
-        if not np.all(np.less_equal(lower, upper)):
+        if not any_on_gpu((lower, upper)) and not np.all(np.less_equal(lower, upper)):
             raise ValueError(f"slopes cannot be drawn between {lower} and {upper}")
-        x = args[0] if hasattr(type(args[0]), "__array_ufunc__") else np.asarray(args[0])
-        if x.dtype.kind in "cOSUMm":
+        x, on_gpu = args[0], any_on_gpu(args)
+        if not on_gpu and not hasattr(type(x), "__array_ufunc__"):
+            x = np.asarray(x)
+        if not on_gpu and x.dtype.kind in "cOSUMm":
             raise TypeError(f"rrelu takes real numbers, not {x.dtype}")
-        if training:
+        if training and on_gpu:
+            slopes = gpu_functions().uniform(x, lower, upper, rng, kwargs.get("stream"))
+        elif training:
             narrow = np.float64 if x.dtype.kind in "fiu" and x.dtype.itemsize > 4 else np.float32
             slopes = np.random.default_rng(rng).random(np.broadcast_shapes(x.shape, np.shape(lower), np.shape(upper)), narrow)
             slopes *= np.subtract(upper, lower)
             slopes += lower
         else:
             slopes = np.add(lower, upper) / 2
-        y = leaky_relu(x, slopes if np.ndim(slopes) else float(slopes), **kwargs)  # noqa: F821
+        y = leaky_relu(x, slopes if np.ndim(slopes) or training and on_gpu else float(slopes), **kwargs)  # noqa: F821
         return (y, slopes) if return_slopes else y
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from . import backends
 from .activations import UFUNC_KEYWORDS, _Function, callable_like_builtin
 from .backends import dispatch, learn_bfloat16
-from .devices import any_on_gpu, gpu_functions
+from .devices import any_on_gpu, gpu_functions, no_stream
 from .table import GATED, HALF_ULP, GatedRow
 
 __all__ = [*(row.name for row in GATED), "maxout"]
@@ -158,7 +158,7 @@ class _PackedFunction(_GatedFunction):
         return self._halves(*args, axis=axis, **kwargs)
 
 
-def maxout(x, axis=-1, *, out=None):
+def maxout(x, axis=-1, *, out=None, stream=None):
     """The largest of the pieces along an axis, which disappears.
 
     f(x) = max over the axis. A layer of k pieces a unit gives its output as (..., units, k).
@@ -171,6 +171,9 @@ def maxout(x, axis=-1, *, out=None):
         Of the pieces; at least one.
     out : ndarray, optional
         Of the shape of x without the axis.
+    stream : optional
+        Where arrays on a GPU, floating-point there, are worked on, instead of their library's current stream: a stream or its
+        handle.
 
     Returns
     -------
@@ -197,6 +200,9 @@ def maxout(x, axis=-1, *, out=None):
     >>> maxout([[1.0, 3.0], [2.0, -1.0]])
     array([3., 2.])
     """
+    if any_on_gpu((x,)):
+        return gpu_functions().rows("maxout", x, axis=_axis_of_pieces(x.shape, axis), out=out, stream=stream)
+    no_stream(stream)
     x, axis = _pieces(x, axis)
     if not isinstance(x, np.ndarray) or type(x) is not np.ndarray or x.dtype.kind in "?biu":
         return np.maximum.reduce(x, axis=axis, out=out)
@@ -211,7 +217,7 @@ def maxout(x, axis=-1, *, out=None):
     return out
 
 
-def _maxout_backward(grad_output, x, axis=-1, *, out=None):
+def _maxout_backward(grad_output, x, axis=-1, *, out=None, stream=None):
     """The gradient of `maxout`: grad_output for the first of the largest pieces, 0 for the others, in one pass.
 
     Parameters
@@ -222,6 +228,8 @@ def _maxout_backward(grad_output, x, axis=-1, *, out=None):
         As they were in the forward pass.
     out : ndarray, optional
         Of the shape of x, which it may be.
+    stream : optional
+        As for `maxout`; there grad_output is no scalar.
 
     Returns
     -------
@@ -233,6 +241,9 @@ def _maxout_backward(grad_output, x, axis=-1, *, out=None):
     TypeError, ValueError
         As `maxout` does, and if grad_output has another shape.
     """
+    if any_on_gpu((grad_output, x)):
+        return gpu_functions().rows("maxout_backward", x, grad_output, _axis_of_pieces(np.shape(x), axis), out=out, stream=stream)
+    no_stream(stream)
     x, axis = _pieces(np.asarray(x), axis)
     shape = x.shape[:axis] + x.shape[axis + 1 :]
     dtype = np.result_type(grad_output if isinstance(grad_output, (int, float)) else np.asarray(grad_output),
@@ -267,15 +278,21 @@ maxout.backward = _maxout_backward
 def _pieces(x, axis):
     """x as an array with such an axis, which comes back counted from the front, and pieces along it."""
     x = x if hasattr(type(x), "__array_ufunc__") else np.asarray(x)
-    axis = operator.index(axis)
     if x.dtype.kind in "cOSUMm":
         raise TypeError(f"maxout takes real numbers, not {x.dtype}")
-    if not -x.ndim <= axis < x.ndim:
-        raise np.exceptions.AxisError(axis, x.ndim)
-    if x.shape[axis] == 0:
-        raise ValueError(f"maxout has no pieces along axis {axis} of shape {x.shape}")
+    axis = _axis_of_pieces(x.shape, axis)
     learn_bfloat16()
-    return x, axis % x.ndim
+    return x, axis
+
+
+def _axis_of_pieces(shape, axis):
+    """Counted from the front."""
+    axis = operator.index(axis)
+    if not -len(shape) <= axis < len(shape):
+        raise np.exceptions.AxisError(axis, len(shape))
+    if shape[axis] == 0:
+        raise ValueError(f"maxout has no pieces along axis {axis} of shape {tuple(shape)}")
+    return axis % len(shape)
 
 
 def _fits(out, shape, dtype):

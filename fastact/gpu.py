@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ._kernels import cuda_elementwise, cuda_losses, cuda_rows
+from ._kernels import cuda_elementwise, cuda_losses, cuda_rows, cuda_simplex
 from ._kernels.cuda_kernels import SIZES, VECTOR, WARP, computed_as, lanes
 from .backends import learn_bfloat16
 from .devices import ITEM_SIZES, Call, library_of, name_of_dtype
@@ -115,8 +115,9 @@ def loop_for(function, kinds, dtype):
     ``kinds`` are the dtypes of the operands, None for numbers; ``dtype`` is what the caller wants.
     """
     arrays = [kind for kind in kinds if kind is not None]
-    if dtype is None and arrays[0] in SIZES and arrays.count(arrays[0]) == len(arrays):
-        return arrays[0], arrays[0]
+    first, inputs = arrays[0], len(function.inputs)
+    if dtype is None and first in SIZES and arrays[:inputs].count(first) == inputs and {first, computed_as(first)} >= set(arrays):
+        return first if arrays.count(first) == len(arrays) else computed_as(first), first
     if "bfloat16" in (*arrays, dtype):
         import ml_dtypes  # noqa: F401  from which NumPy knows it
     learn_bfloat16()
@@ -124,9 +125,8 @@ def loop_for(function, kinds, dtype):
     results, signature = (None,) * function.outputs, {}
     if dtype is not None:
         dtype = np.dtype(dtype)
-        parameters = len(kinds) - len(function.inputs)
         parameter = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
-        signature["signature"] = (dtype,) * len(function.inputs) + (parameter,) * parameters + (dtype,) * function.outputs
+        signature["signature"] = (dtype,) * inputs + (parameter,) * (len(kinds) - inputs) + (dtype,) * function.outputs
     kinds = tuple(number if kind is None else np.dtype(kind) for kind in kinds)
     found = [kind.name for kind in function.ufunc.resolve_dtypes(kinds + results, casting="same_kind", **signature)]
     if found[-1] not in SIZES:
@@ -247,19 +247,30 @@ def run_rows(call, factory, function, dtype, shape, axis, operands, numbers):
                 tuple(number_word(number, dtype) for number in numbers))  # fmt: skip
 
 
-ROW_KERNELS = {"softmax": "softmax", "softmin": "softmax", "log_softmax": "log_softmax", "logsumexp": "logsumexp",
-               "logsumexp_backward": "logsumexp_backward", "softmax_backward": "softmax_backward",
-               "softmin_backward": "softmax_backward", "log_softmax_backward": "log_softmax_backward"}  # fmt: skip
+ROW_KERNELS = {
+    "softmax": (cuda_rows.forward, "softmax"),
+    "softmin": (cuda_rows.forward, "softmax"),
+    "log_softmax": (cuda_rows.forward, "log_softmax"),
+    "logsumexp": (cuda_rows.forward, "logsumexp"),
+    "logsumexp_backward": (cuda_rows.forward, "logsumexp_backward"),
+    "softmax_backward": (cuda_rows.backward, "softmax_backward"),
+    "softmin_backward": (cuda_rows.backward, "softmax_backward"),
+    "log_softmax_backward": (cuda_rows.backward, "log_softmax_backward"),
+    "sparsemax": (cuda_simplex.sparsemax, None),
+    "sparsemax_backward": (cuda_simplex.sparsemax_backward, None),
+    "maxout": (cuda_simplex.largest, "maxout"),
+    "maxout_backward": (cuda_simplex.largest, "maxout_backward"),
+}
 """What computes a function; those of -x have a negative temperature."""
+OF_ROWS, TIMES_ROWS = ("logsumexp", "maxout"), ("logsumexp_backward", "maxout_backward")
+"""Those whose result, and whose grad_output, has a number for a row."""
 
 
 def rows(name, x, grad=None, axis=-1, where=None, temperature=1.0, out=None, stream=None, keepdims=False):
     """A function of rows, as ``rowwise.py`` names them; of a backward pass x is what that takes beside grad_output."""
-    if name not in ROW_KERNELS:
-        raise TypeError(f"{name.partition('_')[0]}() has no kernels for arrays on a GPU")
     if where is not None:
         raise TypeError(f"{name}() takes no where where arrays are on a GPU")
-    of_row, times_row = name == "logsumexp", name == "logsumexp_backward"
+    of_row, times_row = name in OF_ROWS, name in TIMES_ROWS
     second = "x" if grad is None or times_row else "output"
     call = Call(name, {second: x} | ({} if grad is None else {"grad_output": grad}), stream)
     dtype = call.real(*call.operands)
@@ -278,11 +289,9 @@ def rows(name, x, grad=None, axis=-1, where=None, temperature=1.0, out=None, str
     target = apart(call, result, call.operands.values())
     written = without(target, axis, rest) if of_row else as_rows(target, shape)
     scale = (-1 if name.startswith("softmin") else 1) / temperature
-    if grad is None or times_row:
-        run_rows(call, cuda_rows.forward, ROW_KERNELS[name], dtype, shape, axis, [*sources, written],
-                 (math.copysign(1, scale), *in_two(abs(scale), dtype)))  # fmt: skip
-    else:
-        run_rows(call, cuda_rows.backward, ROW_KERNELS[name], dtype, shape, axis, [*sources, written], (scale,))
+    factory, function = ROW_KERNELS[name]
+    numbers = {cuda_rows.forward: powers_of(scale, dtype), cuda_rows.backward: (scale,)}.get(factory, ())
+    run_rows(call, factory, function, dtype, shape, axis, [*sources, written], numbers)
     if target is not result:
         copy(call, target, result)
     return result.array
@@ -300,10 +309,67 @@ def without(operand, axis, rest):
     return operand.reshaped(rest, operand.strides[:axis] + operand.strides[axis + 1 :])
 
 
-def in_two(number, dtype):
-    """A number as the sum of two of the type in which arrays of a dtype are computed."""
-    high = float(np.float64(number) if dtype == "float64" else np.float32(number))
-    return high, number - high
+def powers_of(scale, dtype):
+    """What kernels of exponentials multiply by: a sign, and the rest as the sum of two numbers of the type that is computed in."""
+    size = abs(scale)
+    high = float(np.float64(size) if dtype == "float64" else np.float32(size))
+    return math.copysign(1, scale), high, size - high
+
+
+def gumbel_softmax(x, tau, hard, axis, rng, stream):
+    """As ``rowwise.py`` has it, but for the noise: that of an element is told by a number from rng and its place alone."""
+    call = Call("gumbel_softmax", {"x": x}, stream)
+    source, dtype = call.operands["x"], call.real("x")
+    computed, shape = computed_as(dtype), source.shape or (1,)
+    axis = normalize_axis_index(axis, len(shape))
+    result, noisy = call.new(source.shape, dtype), call.scratch(shape, computed)
+    copy(call, as_rows(source, shape), noisy)
+    add_noise(call, "gumbel", noisy, rng)
+    target = as_rows(result, shape) if dtype == computed else call.scratch(shape, computed)
+    if hard:
+        run_rows(call, cuda_simplex.largest, "one_hot", computed, shape, axis, [noisy, target], ())
+    else:
+        run_rows(call, cuda_rows.forward, "softmax", computed, shape, axis, [noisy, target], powers_of(1 / tau, computed))
+    if dtype != computed:
+        copy(call, target, as_rows(result, shape))
+    return result.array
+
+
+def uniform(x, lower, upper, rng, stream):
+    """Random slopes for rrelu: an array of the shape of x, of float32 where half types are computed in that."""
+    if library_of(lower) is not None or library_of(upper) is not None or np.ndim(lower) or np.ndim(upper):
+        raise TypeError("rrelu() draws slopes between two numbers where arrays are on a GPU")
+    call = Call("rrelu", {"x": x}, stream)
+    result = call.new(call.operands["x"].shape, computed_as(call.real("x")))
+    add_noise(call, "uniform", result, rng, (lower, upper))
+    return result.array
+
+
+def add_noise(call, kind, operand, rng, numbers=(0.0, 0.0)):
+    """Random numbers of a kind for an array without gaps."""
+    if operand.size:
+        seed = int(np.random.default_rng(rng).integers(1 << 63))
+        call.launch(cuda_simplex.noise, (kind, operand.dtype), blocks(operand.size, cuda_simplex.THREADS),
+                    operand.size, operand.address, seed, tuple(number_word(number, operand.dtype) for number in numbers))  # fmt: skip
+
+
+def softmax_jacobian(x, axis, temperature, stream):
+    """As ``rowwise.py`` has it."""
+    call = Call("softmax.jacobian", {"x": x}, stream)
+    source, dtype = call.operands["x"], call.real("x")
+    computed, shape = computed_as(dtype), source.shape or (1,)
+    axis = normalize_axis_index(axis, len(shape))
+    rest, n, p = shape[:axis] + shape[axis + 1 :], shape[axis], call.scratch(shape, computed)
+    run_rows(call, cuda_rows.forward, "softmax", computed, shape, axis, [as_dtype(call, as_rows(source, shape), computed), p],
+             powers_of(1 / temperature, computed))  # fmt: skip
+    result = call.new((*rest, n, n), dtype)
+    target = result if dtype == computed else call.scratch(result.shape, computed)
+    steps, step = p.strides[:axis] + p.strides[axis + 1 :], p.strides[axis]
+    along, each = p.reshaped((*rest, n, n), (*steps, 0, step)), p.reshaped((*rest, n), (*steps, step))
+    run_rows(call, cuda_simplex.jacobian, None, computed, target.shape, len(rest) + 1, [along, each, target], (1 / temperature,))
+    if target is not result:
+        copy(call, target, result)
+    return result.array
 
 
 def prelu_backward(gradient, grad_output, x, weight, out=None, stream=None, **keywords):

@@ -167,7 +167,7 @@ def logsumexp(x, axis=-1, keepdims=False, *, where=None, temperature=1.0, out=No
     return np.expand_dims(y, axis) if keepdims and np.ndim(x) else y
 
 
-def sparsemax(x, axis=-1, *, where=None, out=None):
+def sparsemax(x, axis=-1, *, where=None, out=None, stream=None):
     """Sparsemax along an axis: of all probabilities the nearest to x, ``max(x - t, 0)`` with the t that makes their sum 1.
 
     Parameters, dtypes and errors are those of `softmax`; elements that do not count are 0.
@@ -180,7 +180,7 @@ def sparsemax(x, axis=-1, *, where=None, out=None):
 
     Notes
     -----
-    t is exact to a rounding in float64: found by Newton's method, with bisection where that takes long, so that a row of
+    t is exact to a rounding in float64 (on a GPU to one of the type that is computed in): found by Newton's method, with bisection where that takes long, so that a row of
     n elements takes O(n) operations for each digit at worst. No element is off by more than 2 units in the last place of
     the largest of the row.
 
@@ -191,10 +191,10 @@ def sparsemax(x, axis=-1, *, where=None, out=None):
     >>> sparsemax([1.0, 0.5, -1.0])
     array([0.75, 0.25, 0.  ])
     """
-    return _call(_SPARSEMAX, x, None, axis, where, 1.0, out)
+    return _call(_SPARSEMAX, x, None, axis, where, 1.0, out, stream)
 
 
-def gumbel_softmax(x, tau=1.0, hard=False, axis=-1, rng=None):
+def gumbel_softmax(x, tau=1.0, hard=False, axis=-1, rng=None, *, stream=None):
     """A random sample of the classes whose logits are x, made smooth: ``softmax((x + noise) / tau)``.
 
     Its largest element is at each place as often as `softmax` says.
@@ -210,6 +210,8 @@ def gumbel_softmax(x, tau=1.0, hard=False, axis=-1, rng=None):
     axis : int, default -1
     rng : numpy.random.Generator or what `numpy.random.default_rng` takes, optional
         The same seed gives the same sample, hard or not.
+    stream : optional
+        As for `softmax`.
 
     Returns
     -------
@@ -218,7 +220,8 @@ def gumbel_softmax(x, tau=1.0, hard=False, axis=-1, rng=None):
 
     Notes
     -----
-    The noise is minus the logarithm of an exponential variate, drawn in float64 for every dtype and always finite.
+    The noise is minus the logarithm of an exponential variate, drawn in float64 for every dtype and always finite. On a GPU
+    it is drawn there, in the type that is computed in, from a seed that comes from ``rng``: the samples are others.
 
     The gradient with respect to x is that of the smooth sample. For the straight-through estimator, which takes the hard
     sample forward and the smooth one's gradient back, draw both from one seed::
@@ -234,8 +237,11 @@ def gumbel_softmax(x, tau=1.0, hard=False, axis=-1, rng=None):
     >>> gumbel_softmax([[2.0, 1.0, 0.0]], hard=True, rng=0)
     array([[0., 0., 1.]])
     """
-    x = np.asarray(x)
     tau = _positive(tau, "tau")
+    if any_on_gpu((x,)):
+        return gpu_functions().gumbel_softmax(x, tau, hard, operator.index(axis), rng, stream)
+    no_stream(stream)
+    x = np.asarray(x)
     axis = normalize_axis_index(axis, max(x.ndim, 1))
     dtype = softmax(np.empty(0, x.dtype)).dtype
     noisy = x.astype(np.float64 if dtype == np.float64 else np.float32, order="C")
@@ -277,7 +283,7 @@ def _softmax_backward(grad_output, *, output, axis=-1, temperature=1.0, out=None
     return _call(_SOFTMAX_BACKWARD, output, grad_output, axis, None, temperature, out, stream)
 
 
-def _softmax_jacobian(x, axis=-1, *, temperature=1.0):
+def _softmax_jacobian(x, axis=-1, *, temperature=1.0, stream=None):
     """The derivatives of every element of `softmax` with respect to every element of its row: ``(diag(p) - p p^T) / T``.
 
     For looking at: the backward pass does without it.
@@ -299,6 +305,9 @@ def _softmax_jacobian(x, axis=-1, *, temperature=1.0):
     array([[ 0.25, -0.25],
            [-0.25,  0.25]])
     """
+    if any_on_gpu((x,)):
+        return gpu_functions().softmax_jacobian(x, operator.index(axis), _positive(temperature, "temperature"), stream)
+    no_stream(stream)
     x = np.asarray(x)
     dtype = softmax(np.empty(0, x.dtype)).dtype
     p = np.atleast_1d(softmax(x.astype(np.float64 if dtype == np.float64 else np.float32), axis, temperature=temperature))
@@ -311,20 +320,20 @@ def _softmax_jacobian(x, axis=-1, *, temperature=1.0):
         return np.divide(jacobian, temperature, out=jacobian).astype(dtype, copy=False)
 
 
-def _gumbel_softmax_backward(grad_output, *, output, tau=1.0, axis=-1, out=None):
+def _gumbel_softmax_backward(grad_output, *, output, tau=1.0, axis=-1, out=None, stream=None):
     """The gradient of the smooth `gumbel_softmax` from its output y: ``y (g - sum(y g)) / tau``.
 
     Parameters and errors are those of ``softmax.backward``, with ``tau`` for the temperature.
     """
-    return _softmax_backward(grad_output, output=output, axis=axis, temperature=_positive(tau, "tau"), out=out)
+    return _softmax_backward(grad_output, output=output, axis=axis, temperature=_positive(tau, "tau"), out=out, stream=stream)
 
 
-def _sparsemax_backward(grad_output, *, output, axis=-1, out=None):
+def _sparsemax_backward(grad_output, *, output, axis=-1, out=None, stream=None):
     """The gradient of `sparsemax` from its output: g less its mean over the elements that are not 0, and 0 at the others.
 
     Parameters and errors are those of ``softmax.backward``.
     """
-    return _call(_SPARSEMAX_BACKWARD, output, grad_output, axis, None, 1.0, out)
+    return _call(_SPARSEMAX_BACKWARD, output, grad_output, axis, None, 1.0, out, stream)
 
 
 def _log_softmax_backward(grad_output, *, output, axis=-1, temperature=1.0, out=None, stream=None):

@@ -15,7 +15,7 @@ import pytest
 from cases import FROM_OUTPUT, NAMES, ROWS
 
 from fastact import gpu
-from fastact._kernels import cuda_elementwise, cuda_losses, cuda_rows
+from fastact._kernels import cuda_elementwise, cuda_losses, cuda_rows, cuda_simplex
 from fastact._kernels.cuda_kernels import SIZES, lanes
 from fastact.table import ELEMENTWISE_LOSSES
 
@@ -82,6 +82,16 @@ def row_cases():
             if EVERYTHING or storage == "float32" and shape == "warp" or name == "softmax" and storage in ("float32", "bfloat16"):
                 sources = 1 + (factory is cuda_rows.backward)
                 yield f"{name}_{shape}", factory, storage, (name, storage, *layout(shape, storage, sources))
+    for name, factory, function, sources in (
+        ("sparsemax", cuda_simplex.sparsemax, None, 1), ("sparsemax_backward", cuda_simplex.sparsemax_backward, None, 2),
+        ("maxout", cuda_simplex.largest, "maxout", 1), ("maxout_backward", cuda_simplex.largest, "maxout_backward", 2),
+        ("one_hot", cuda_simplex.largest, "one_hot", 1), ("jacobian", cuda_simplex.jacobian, None, 2),
+    ):  # fmt: skip
+        for shape, storage in itertools.product(WIDTHS, STORAGES):
+            if EVERYTHING or storage == "float32" and (shape == "looped" or name == "sparsemax"):
+                yield f"{name}_{shape}", factory, storage, (function, storage, *layout(shape, storage, sources))
+    for kind, storage in (("gumbel", "float32"), ("uniform", "float32"), ("gumbel", "float64")):
+        yield f"noise_{kind}", cuda_simplex.noise, storage, (kind, storage)
     yield "sums_slopes", cuda_rows.sums, "bfloat16", (("slopes", "bfloat16"), "bfloat16", *layout("looped", "bfloat16", 2))
 
 

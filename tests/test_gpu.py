@@ -494,9 +494,197 @@ class TestRows:
         with pytest.raises(TypeError, match="where"):
             fa.softmax(x, where=x)
         with pytest.raises(TypeError, match="sparsemax"):
-            fa.sparsemax(x)
+            fa.sparsemax(x, where=x)
         with pytest.raises(ValueError, match="grad_output has shape"):
             fa.softmax.backward(gpu.array(np.ones(3, np.float32)), output=x)
+
+
+class TestSparsemax:
+    @staticmethod
+    def check(found, wanted):
+        """Within 3 units in the last place of the largest of the row, or a rounding of a half type."""
+        assert found.dtype == wanted.dtype and found.shape == wanted.shape
+        eps = float(np.finfo(found.dtype).eps) if found.dtype.kind == "f" else 2.0**-7
+        found, wanted = found.astype(np.float64), wanted.astype(np.float64)
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
+        error = np.nan_to_num(np.abs(found - wanted)).max(-1)
+        assert np.all(error <= (3 if eps < 1e-5 else 1.01) * eps * np.nan_to_num(wanted.max(-1)))
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("n", [1, 2, 7, 33, 100, 1000, 4100])
+    def test_widths(self, gpu, rng, n, dtype):
+        x = rng.normal(size=(5, n)).astype(dtype)
+        x[1] = x[1, 0]
+        x[2] = (x[2].astype(np.float64) / 20).astype(dtype)  # of which more elements are kept
+        self.check(gpu.numpy(fa.sparsemax(gpu.array(x))), fa.sparsemax(x))
+
+    def test_rows_that_take_long(self, gpu):
+        rows = [1 - 0.5 ** np.arange(200), -(2.0 ** -np.arange(200)), np.linspace(0, -1, 200) ** 3, 100 + np.geomspace(1e-7, 1, 200)]
+        x = np.array(rows, np.float32)
+        self.check(gpu.numpy(fa.sparsemax(gpu.array(x))), fa.sparsemax(x))
+        self.check(gpu.numpy(fa.sparsemax(gpu.array(x.T), 0)).T, fa.sparsemax(x))
+        self.check(gpu.numpy(fa.sparsemax(gpu.array(x[:, :7]))), fa.sparsemax(x[:, :7]))
+
+    def test_many_short_columns(self, gpu, rng):
+        """For each of which there is a thread, that comes to its end at another time than its neighbours."""
+        x = rng.normal(size=(6, 5000)).astype(np.float32)
+        self.check(gpu.numpy(fa.sparsemax(gpu.array(x), 0)).T, fa.sparsemax(x, 0).T)
+
+    def test_infinities_and_nan(self, gpu):
+        inf, nan = np.inf, np.nan
+        x = np.array([[0, -inf, 1, 0.5], [-inf] * 4, [0, inf, 1, 2], [0, nan, 1, 2], [nan, 5, 1, 2], [-inf, -inf, -inf, 3],
+                      [1000, 1001, -1000, 0]], np.float32)  # fmt: skip
+        for rows in (x, np.concatenate([np.full((7, 90), -inf, np.float32), x], 1)):
+            self.check(gpu.numpy(fa.sparsemax(gpu.array(rows))), fa.sparsemax(rows))
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("n", [1, 5, 40, 1026, 4100])
+    def test_backward(self, gpu, rng, n, dtype):
+        y, grad = fa.sparsemax((rng.normal(size=(3, n)) / 3).astype(dtype)), rng.normal(size=(3, n)).astype(dtype)
+        on_gpu = gpu.array(grad)
+        found = fa.sparsemax.backward(on_gpu, output=gpu.array(y), out=on_gpu)
+        assert found is on_gpu
+        agree(gpu.numpy(found), fa.sparsemax.backward(grad, output=y), ulp=4, near_zero=4)
+
+
+class TestMaxout:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("shape, axis", [((5, 3), -1), ((4, 2, 6), 1), ((2, 300), 1), ((2, 1100), 1), ((2, 9000), 1), ((3, 5000), 0)])
+    def test_values_and_backward(self, gpu, rng, shape, axis, dtype):
+        x = rng.integers(-3, 4, shape).astype(dtype)  # so that some are equal
+        x[0, 0] = np.nan
+        x[-1, -1] = -np.inf
+        wanted = fa.maxout(x, axis)
+        agree(gpu.numpy(fa.maxout(gpu.array(x), axis)), wanted, ulp=0)
+        grad = rng.normal(size=wanted.shape).astype(dtype)
+        agree(gpu.numpy(fa.maxout.backward(gpu.array(grad), gpu.array(x), axis)), fa.maxout.backward(grad, x, axis), ulp=0)
+
+    def test_in_place_and_out(self, gpu, rng):
+        x, grad = rng.normal(size=(4, 9)).astype(np.float32), rng.normal(size=4).astype(np.float32)
+        on_gpu, out = gpu.array(x), gpu.array(np.zeros(4, np.float32))
+        assert fa.maxout(on_gpu, out=out) is out
+        np.testing.assert_array_equal(gpu.numpy(out), x.max(1))
+        assert fa.maxout.backward(gpu.array(grad), on_gpu, out=on_gpu) is on_gpu
+        np.testing.assert_array_equal(gpu.numpy(on_gpu), fa.maxout.backward(grad, x))
+
+    def test_mistakes(self, gpu):
+        with pytest.raises(ValueError, match="no pieces"):
+            fa.maxout(gpu.array(np.ones((2, 0), np.float32)))
+        with pytest.raises(np.exceptions.AxisError):
+            fa.maxout(gpu.array(np.ones(3, np.float32)), 1)
+        with pytest.raises(TypeError, match="not int64"):
+            fa.maxout(gpu.array(np.ones(3, int)))
+        with pytest.raises(TypeError, match="stream is for"):
+            fa.maxout(np.ones(3), stream=0)
+
+
+class TestJacobian:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("shape, axis", [((5,), 0), ((), -1), ((3, 4), -1), ((3, 4), 0), ((2, 3, 4), 1), ((2, 70), 1), ((3, 1), 1),
+                                             ((0, 3), 1)])  # fmt: skip
+    def test_shapes(self, gpu, rng, shape, axis, dtype):
+        x = np.asarray(rng.normal(size=shape), dtype)
+        found = fa.softmax.jacobian(gpu.array(x), axis, temperature=0.5)
+        agree(gpu.numpy(found), fa.softmax.jacobian(x, axis, temperature=0.5), ulp=8)
+
+    def test_a_dominant_class_keeps_its_digits(self, gpu):
+        x = np.array([20.0, 0.0, 1.0], np.float32)
+        agree(gpu.numpy(fa.softmax.jacobian(gpu.array(x))), fa.softmax.jacobian(x))
+
+
+def philox(counter, key):
+    """Philox4x32-10, as Salmon et al. 2011 describe it."""
+    a, b, c, d = counter
+    first, second = key
+    for _ in range(10):
+        high, low = divmod(0xD2511F53 * a, 1 << 32)
+        other_high, other_low = divmod(0xCD9E8D57 * c, 1 << 32)
+        a, b, c, d = other_high ^ b ^ first, other_low, high ^ d ^ second, low
+        first, second = (first + 0x9E3779B9) % (1 << 32), (second + 0xBB67AE85) % (1 << 32)
+    return [a, b, c, d]
+
+
+class TestRandomNumbers:
+    def test_philox(self):
+        """Beside the published answers."""
+        from emulator import Emulator
+
+        from fastact._kernels import cuda_simplex
+
+        words, random = [0] * 4, cuda_simplex.philox(Emulator().target)
+        random(words, 0, 0)
+        assert words == philox([0] * 4, [0] * 2) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+        random(words, 0x1_2345_6789, 0x7EDC_BA98_7654_3210)
+        assert words == philox([0x23456789, 1, 0, 0], [0x76543210, 0x7EDCBA98])
+
+    @staticmethod
+    def noise(rng, count, dtype):
+        """What a GPU draws."""
+        seed = int(np.random.default_rng(rng).integers(1 << 63))
+        words = np.array([philox([k, 0, 0, 0], [seed % (1 << 32), seed >> 32]) for k in range(count)], np.uint64)
+        if np.dtype(dtype) == np.float64:
+            return (words[:, 0] << np.uint64(21) | words[:, 1] >> np.uint64(11)) * 2.0**-53, 2.0**-54
+        return words[:, 0] * 2.0**-32, 2.0**-33
+
+    @pytest.mark.parametrize("hard", [False, True])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_gumbel_softmax(self, gpu, rng, dtype, hard):
+        x = rng.normal(size=(7, 9)).astype(dtype)
+        x[0, 3], x[1, 2], x[2] = np.nan, np.inf, -np.inf
+        u, half = self.noise(5, x.size, dtype)
+        noisy = x.astype(np.float64) - np.log(-np.log1p(-(u + half))).reshape(x.shape)
+        with np.errstate(invalid="ignore"):
+            wanted = fa.softmax(noisy, temperature=0.7)
+        if hard:
+            wanted = np.where(np.isnan(wanted), np.nan, np.eye(9)[np.argmax(noisy, -1)])
+        found = gpu.numpy(fa.gumbel_softmax(gpu.array(x), 0.7, hard, rng=5))
+        agree(found, wanted.astype(dtype), ulp=32, near_zero=1)
+        along = gpu.numpy(fa.gumbel_softmax(gpu.array(x[3:]), 0.7, hard, axis=0, rng=5))
+        np.testing.assert_allclose(along.astype(float).sum(0), 1, atol=0.02)
+
+    def test_gumbel_softmax_draws_by_the_probabilities(self, gpu):
+        x = np.log(np.broadcast_to(np.array([0.7, 0.2, 0.1], np.float32), (4000, 3)))
+        found = gpu.numpy(fa.gumbel_softmax(gpu.array(x), hard=True, rng=1)).mean(0)
+        np.testing.assert_allclose(found, [0.7, 0.2, 0.1], atol=0.035)
+
+    def test_gradient_of_gumbel_softmax(self, gpu, rng):
+        y, grad = fa.gumbel_softmax(rng.normal(size=(4, 9)).astype(np.float32), 0.5, rng=1), rng.normal(size=(4, 9)).astype(np.float32)
+        found = fa.gumbel_softmax.backward(gpu.array(grad), output=gpu.array(y), tau=0.5)
+        agree(gpu.numpy(found), fa.gumbel_softmax.backward(grad, output=y, tau=0.5), near_zero=4)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_rrelu(self, gpu, rng, dtype):
+        x = rng.normal(size=(5, 40)).astype(dtype)
+        y, slopes = fa.rrelu(gpu.array(x), 0.1, 0.4, training=True, rng=3, return_slopes=True)
+        u, _ = self.noise(3, x.size, dtype)
+        drawn = gpu.numpy(slopes)
+        assert drawn.dtype == (np.float64 if x.dtype == np.float64 else np.float32)
+        u = u if x.dtype == np.float64 else np.floor(u * 2**24) / 2**24
+        np.testing.assert_allclose(drawn, 0.1 + 0.3 * u.reshape(x.shape), rtol=1e-6)
+        agree(gpu.numpy(y), fa.leaky_relu(x, drawn))
+        grad = rng.normal(size=x.shape).astype(dtype)
+        agree(gpu.numpy(fa.rrelu.backward(gpu.array(grad), gpu.array(x), slopes=slopes)), fa.rrelu.backward(grad, x, slopes=drawn))
+        y, slope = fa.rrelu(gpu.array(x), return_slopes=True)
+        agree(gpu.numpy(y), fa.rrelu(x))
+
+    def test_seeds(self, gpu):
+        x = gpu.array(np.zeros((3, 50), np.float32))
+        one, same, other = (gpu.numpy(fa.gumbel_softmax(x, rng=seed)) for seed in (1, 1, 2))
+        np.testing.assert_array_equal(one, same)
+        assert not np.array_equal(one, other)
+        generator = np.random.default_rng(1)
+        assert not np.array_equal(*(gpu.numpy(fa.gumbel_softmax(x, rng=generator)) for _ in range(2)))
+
+    def test_mistakes(self, gpu):
+        x = gpu.array(np.ones((2, 3), np.float32))
+        with pytest.raises(TypeError, match="between two numbers"):
+            fa.rrelu(x, gpu.array(np.full(3, 0.1, np.float32)), 0.3, training=True)
+        with pytest.raises(ValueError, match="slopes cannot be drawn"):
+            fa.rrelu(x, 0.4, 0.3, training=True)
+        with pytest.raises(ValueError, match="tau must be positive"):
+            fa.gumbel_softmax(x, tau=0)
+        with pytest.raises(TypeError, match="stream is for"):
+            fa.gumbel_softmax(np.ones(3), stream=0)
 
 
 class TestGated:
