@@ -81,6 +81,8 @@ class Interface:
     """What a library's arrays are asked for; this one for Numba and for all that say no more than __cuda_array_interface__."""
 
     dtypes: tuple[str, ...] = tuple(ITEM_SIZES)
+    calculates = False
+    """Whether its arrays have operators, products of matrices among them."""
 
     def holds(self, array) -> bool:
         """Whether an array of the library is on a GPU."""
@@ -93,6 +95,10 @@ class Interface:
         address, read_only = about["data"]
         strides = about.get("strides") or c_strides(shape, dtype.itemsize)
         return Operand(array, address, shape, tuple(strides), dtype.name, self.device(array), not read_only)
+
+    def plain(self, array):
+        """The same memory as an array whose history nobody records."""
+        return array
 
     def device(self, array) -> int:
         from numba import cuda
@@ -121,6 +127,8 @@ LEGACY_DEFAULT_STREAM = 1
 class CuPy(Interface):
     """Arrays of CuPy, on its current stream."""
 
+    calculates = True
+
     def operand(self, array):
         return Operand(array, array.data.ptr, array.shape, array.strides, array.dtype.name, array.device.id)
 
@@ -140,8 +148,13 @@ class CuPy(Interface):
 class PyTorch(Interface):
     """Tensors of PyTorch, on its current stream; gradients are not recorded."""
 
+    calculates = True
+
     def holds(self, array):
         return getattr(array, "is_cuda", False)
+
+    def plain(self, array):
+        return array.detach()
 
     def operand(self, array):
         dtype = str(array.dtype).removeprefix("torch.")
@@ -271,8 +284,12 @@ class Call:
                 raise TypeError(f"{key} must be {dtype} as {keys[0]} is, not {other}")
         return dtype
 
+    def on_its_stream(self):
+        """A context in which the library, too, works where this call does."""
+        return self.library.allocating_on(self._stream, self.like) if self._elsewhere else contextlib.nullcontext()
+
     def new(self, shape, dtype):
-        with self.library.allocating_on(self._stream, self.like) if self._elsewhere else contextlib.nullcontext():
+        with self.on_its_stream():
             return self.library.operand(self.library.empty(self.like, shape, dtype))
 
     def scratch(self, shape, dtype):

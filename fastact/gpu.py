@@ -426,8 +426,7 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
     weights, alphas = (class_numbers(call, name, n, computed_as(dtype)) for name in ("weight", "alpha"))
 
     each = reduction == "none"
-    losses = call.new(rest, dtype) if each else call.scratch(rest, computed_as(dtype))
-    value = losses if each else call.new((), dtype)
+    losses, result = call.new(rest, dtype) if each else call.scratch(rest, computed_as(dtype)), dtype
     labels = t.dtype if of_classes else None
     if not of_classes and t.dtype != dtype:  # half types do not hold what they may be compared with
         dtype = computed_as(dtype)
@@ -441,11 +440,8 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
         written = call.scratch(x.shape, dtype) if with_grad else x
     factor, factor_at = 1.0, 0
     if reduction == "mean" and of_classes and rows:
-        total = call.scratch((1,), computed_as(dtype))
-        count, _, inner, ((outer, beside, _),) = rows_of(x.shape, axis, [t])
-        factor_at = total.address
-        call.launch(cuda_losses.total_weight, (dtype, labels, inner > 1, weights != 0), 1,
-                    count, n, inner, (t.address,), (outer, beside, 0), ignore_index, weights, factor_at)  # fmt: skip
+        share = share_of_rows(call, t, x.shape, axis, ignore_index, weights, dtype)
+        factor_at = share.address
     elif reduction == "mean":
         factor = 1.0 / max(rows, 1)
     if rows:
@@ -462,11 +458,26 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
         call.launch(factory, (*specification, *layout, *options), grid,
                     count, n, inner, (x.address, written.address, t.address, losses.address), strides, ignore_index, weights, alphas,
                     factor_at, tuple(number_word(number, dtype) for number in (keep, label_smoothing / n, z_loss, factor, gamma)))  # fmt: skip
-    if not each:
-        call.launch(cuda_losses.add_up, (value.dtype,), 1, rows, losses.address, value.address, factor_at, (number_word(factor, dtype),))
+    value = losses if each else add_up(call, losses, result, factor, factor_at)
     if with_grad and written is not grad:
         copy(call, written, grad)
     return (value.array, grad.array) if with_grad else value.array
+
+
+def share_of_rows(call, classes, shape, axis, ignore_index, weights, dtype):
+    """One number on the GPU: 1 / the sum of the weights of the classes of the rows that count; weights are their address or 0."""
+    share = call.scratch((1,), computed_as(dtype))
+    rows, n, inner, ((outer, beside, _),) = rows_of(shape, axis, [classes])
+    call.launch(cuda_losses.total_weight, (dtype, classes.dtype, inner > 1, weights != 0), 1,
+                rows, n, inner, (classes.address,), (outer, beside, 0), ignore_index, weights, share.address)  # fmt: skip
+    return share
+
+
+def add_up(call, numbers, dtype, factor, factor_at):
+    """The sum of numbers that follow each other, times a factor or what is at an address: an array of a dtype without dimensions."""
+    value = call.new((), dtype)
+    call.launch(cuda_losses.add_up, (dtype,), 1, numbers.size, numbers.address, value.address, factor_at, (number_word(factor, dtype),))
+    return value
 
 
 def class_numbers(call, name, n, dtype):
@@ -541,9 +552,5 @@ def elementwise_loss(row, kernel, numbers, given, with_grad):
     for name, result in results.items():
         if written[name] is not result:
             copy(call, written[name], result)
-    if each:
-        value = results["out"]
-    else:
-        value = call.new((), dtype)
-        call.launch(cuda_losses.add_up, (dtype,), 1, grid, losses.address, value.address, 0, (number_word(factor, dtype),))
+    value = results["out"] if each else add_up(call, losses.reshaped((grid,), losses.strides), dtype, factor, 0)
     return (value.array, results["grad_out"].array) if with_grad else value.array

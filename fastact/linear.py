@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 
 import numpy as np
 
+from ._kernels.cuda_kernels import SIZES, computed_as
+from .devices import Call, any_on_gpu, c_strides, gpu_functions, no_stream
 from .losses import as_input, gradient_of, output_like, plain, register, rounded, same_elements
-from .row_losses import as_target, computed_in, cross_entropy_terms, kernels
+from .row_losses import EITHER, as_target, check_options, computed_in, cross_entropy_terms, kernels, which_target
 
 __all__ = ["linear_softmax_cross_entropy"]
 
@@ -21,11 +24,13 @@ FEWEST_ROWS = 256
 """Of a chunk: with 128, matrix products are slower by a quarter."""
 CLASSES = 4096
 """For which the gradient of the weight is found at a time, to be added to that of the chunks before."""
+GPU_CHUNK_BYTES, GPU_CLASSES = 256 << 20, 16384
+"""The same on a GPU, which needs more to do at a time."""
 
 
 @register
 def linear_softmax_cross_entropy(x, weight, target, bias=None, *, class_weight=None, ignore_index=-100, label_smoothing=0.0,
-                                 z_loss=0.0, reduction="mean", chunk=None):
+                                 z_loss=0.0, reduction="mean", chunk=None, stream=None):
     """Cross-entropy between a target and the softmax of ``x @ weight.T + bias``, in little memory.
 
     Parameters
@@ -41,7 +46,10 @@ def linear_softmax_cross_entropy(x, weight, target, bias=None, *, class_weight=N
     ignore_index, label_smoothing, z_loss, reduction
         As for `softmax_cross_entropy`. Rows that are ignored cost nothing, whatever they hold.
     chunk : int, optional
-        How many rows are computed at a time. By default their logits take 64 MiB, but there are at least 256 of them.
+        How many rows are computed at a time. By default their logits take 64 MiB, 256 on a GPU, but there are at least 256 rows.
+    stream : optional
+        Where arrays on a GPU are worked on, instead of their library's current stream: a stream or its handle. They are those of
+        CuPy or PyTorch, x, weight and bias of one dtype; classes that do not exist make NaN, and nothing waits for the GPU.
 
     Returns
     -------
@@ -65,7 +73,8 @@ def linear_softmax_cross_entropy(x, weight, target, bias=None, *, class_weight=N
     -----
     Beside the gradients it takes the logits of one chunk and a block of 4096 rows of the weight, twice where half types
     are widened: these are computed in float32 throughout and rounded once. The matrix products are NumPy's, whose threads
-    `set_num_threads` does not set and whose last bits may depend on their number and on ``chunk``.
+    `set_num_threads` does not set and whose last bits may depend on their number and on ``chunk``; those of arrays on a GPU
+    are their library's.
 
     Source: Wijmans et al. 2024, Cut Your Losses in Large-Vocabulary Language Models, arXiv:2411.09009, for the problem.
 
@@ -74,12 +83,12 @@ def linear_softmax_cross_entropy(x, weight, target, bias=None, *, class_weight=N
     >>> round(float(linear_softmax_cross_entropy(np.eye(2), [[2.0, 0.0], [1.0, 0.0], [0.0, 0.0]], [0, 0])), 12)
     0.753109126556
     """
-    return _evaluate(x, weight, target, bias, None, class_weight, ignore_index, label_smoothing, z_loss, reduction, chunk)[0]
+    return _evaluate(x, weight, target, bias, None, class_weight, ignore_index, label_smoothing, z_loss, reduction, chunk, stream)[0]
 
 
 @gradient_of(linear_softmax_cross_entropy)
 def _value_and_grad(x, weight, target, bias=None, *, class_weight=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0,
-                    reduction="mean", chunk=None, grad_out=None):
+                    reduction="mean", chunk=None, grad_out=None, stream=None):
     """The loss and its gradients with respect to x, weight and bias.
 
     Parameters are those of `linear_softmax_cross_entropy`, and
@@ -95,31 +104,26 @@ def _value_and_grad(x, weight, target, bias=None, *, class_weight=None, ignore_i
         (dx, dweight, dbias), the last of them None without a bias; for ``reduction="none"`` those of the sum.
     """
     grad_out = (None, None, None) if grad_out is None else tuple(grad_out)
-    return _evaluate(x, weight, target, bias, grad_out, class_weight, ignore_index, label_smoothing, z_loss, reduction, chunk)
+    return _evaluate(x, weight, target, bias, grad_out, class_weight, ignore_index, label_smoothing, z_loss, reduction, chunk, stream)
 
 
-def _evaluate(x, weight, target, bias, grad_out, class_weight, ignore_index, label_smoothing, z_loss, reduction, chunk):
+def _evaluate(x, weight, target, bias, grad_out, class_weight, ignore_index, label_smoothing, z_loss, reduction, chunk, stream):
     """The value, and the gradients unless grad_out is None."""
+    if any_on_gpu((x, weight, target)):
+        check_options(reduction, label_smoothing, z_loss)
+        options = {"ignore_index": ignore_index, "label_smoothing": label_smoothing, "z_loss": z_loss}
+        return _on_gpu(x, weight, target, bias, grad_out, class_weight, options, reduction, chunk, stream)
+    no_stream(stream)
     x, weight = as_input(x), as_input(weight)
     bias = None if bias is None else as_input(bias)
-    if weight.ndim != 2 or x.ndim == 0 or x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"x has shape {x.shape} and weight {weight.shape}, not (..., features) and (classes, features)")
-    outer, classes = x.shape[:-1], len(weight)
-    if bias is not None and bias.shape != (classes,):
-        raise ValueError(f"bias has shape {bias.shape}, not ({classes},)")
-    if classes == 0 and math.prod(outer) > 0:
-        raise ValueError("there are rows but no classes")
+    outer, classes = _check_shapes(x.shape, weight.shape, None if bias is None else bias.shape)
     inputs = [a for a in (x, weight, bias) if a is not None]
     dtype = np.result_type(*inputs)
     compute = computed_in(dtype)
     target, kind = as_target(plain(np.asarray(target)), outer, classes, compute)
     factor, terms = cross_entropy_terms(target, kind, classes, compute, reduction, weight=class_weight, ignore_index=ignore_index,
                                         label_smoothing=label_smoothing, z_loss=z_loss)  # fmt: skip
-    if chunk is None:
-        chunk = max(FEWEST_ROWS, CHUNK_BYTES // (max(classes, 1) * np.dtype(compute).itemsize))
-    chunk = operator.index(chunk)
-    if chunk < 1:
-        raise ValueError(f"chunk must be positive, not {chunk}")
+    chunk = _rows_of_chunk(chunk, classes * np.dtype(compute).itemsize, CHUNK_BYTES)
     grads = None
     if grad_out is not None:
         grads = [output_like(a, g, name) for a, g, name in zip(inputs, grad_out, ("dx", "dweight", "dbias"))]
@@ -153,8 +157,28 @@ def _evaluate(x, weight, target, bias, grad_out, class_weight, ignore_index, lab
     return value, None if grads is None else (*grads, None)[:3]
 
 
-def _blocks(classes):
-    return [slice(start, start + CLASSES) for start in range(0, classes, CLASSES)]
+def _check_shapes(x, weight, bias):
+    """(shape of the rows, number of classes)"""
+    if len(weight) != 2 or len(x) == 0 or x[-1] != weight[1]:
+        raise ValueError(f"x has shape {x} and weight {weight}, not (..., features) and (classes, features)")
+    classes = weight[0]
+    if bias is not None and bias != (classes,):
+        raise ValueError(f"bias has shape {bias}, not ({classes},)")
+    if classes == 0 and math.prod(x[:-1]) > 0:
+        raise ValueError("there are rows but no classes")
+    return x[:-1], classes
+
+
+def _rows_of_chunk(chunk, row_bytes, chunk_bytes):
+    """As the caller says, or as many as fit."""
+    chunk = operator.index(max(FEWEST_ROWS, chunk_bytes // max(row_bytes, 1)) if chunk is None else chunk)
+    if chunk < 1:
+        raise ValueError(f"chunk must be positive, not {chunk}")
+    return chunk
+
+
+def _blocks(classes, size=CLASSES):
+    return [slice(start, start + size) for start in range(0, classes, size)]
 
 
 class _GradientSums:
@@ -197,3 +221,78 @@ class _GradientSums:
         for grad, total in zip(self.grads, (self.dx.reshape(self.grads[0].shape), self.dweight, self.dbias)):
             if not np.may_share_memory(grad, total):
                 grad[...] = total
+
+
+def _on_gpu(x, weight, target, bias, grad_out, class_weight, options, reduction, chunk, stream):
+    """The same by the operators of the arrays' library. Ignored rows are not left out, of which the host knows nothing, but 0."""
+    gpu = gpu_functions()
+    names = ("x", "weight") if bias is None else ("x", "weight", "bias")
+    arrays = dict(zip(names, (x, weight, bias))) | {"target": target} | ({} if class_weight is None else {"class_weight": class_weight})
+    call = Call("linear_softmax_cross_entropy", arrays, stream)
+    library = call.library
+    if not library.calculates:
+        raise TypeError(f"linear_softmax_cross_entropy() needs arrays that can be multiplied, of CuPy or PyTorch, not {type(x).__name__}")
+    dtype = call.real(*names)
+    compute = computed_as(dtype)
+    operands = [call.operands[name] for name in names]
+    outer, classes = _check_shapes(*(operand.shape for operand in operands), *[None] * (bias is None))
+    kind = which_target(call.operands["target"].shape, outer, (*outer, classes), EITHER)
+    chunk = _rows_of_chunk(chunk, classes * SIZES[compute], GPU_CHUNK_BYTES)
+    outs = () if grad_out is None else grad_out
+    outs = [out if out is None else call.result(out, operand.shape, dtype, name)
+            for operand, out, name in zip(operands, outs, ("dx", "dweight", "dbias"))]  # fmt: skip
+
+    def widened(operand):
+        """An array of the type that is computed in, the operand's own if it is that."""
+        if operand.dtype == compute:
+            return library.plain(operand.array)
+        made = call.new(operand.shape, compute)
+        gpu.copy(call, operand, made)
+        return made.array
+
+    count, features = math.prod(outer), x.shape[-1]
+    with call.on_its_stream():
+        rows, targets = library.plain(x).reshape(count, features), target.reshape(count, *target.shape[len(outer) :])
+        w, *b = (widened(operand) for operand in operands[1:])
+        losses = call.new((count,), compute)
+        grads = [call.new(shape, compute).array for shape in ((count, features), (classes, features), (classes,))[: len(outs)]]
+        for grad in grads[1:]:
+            grad[...] = 0
+        for part in _blocks(count, chunk):
+            some = call.new(rows[part].shape, compute)
+            gpu.copy(call, library.operand(rows[part]), some)
+            some = some.array
+            if kind == "classes":
+                some[targets[part] == options["ignore_index"]] = 0
+            logits = some @ w.T
+            if b:
+                logits += b[0]
+            found = gpu.row_loss("softmax_cross_entropy", {"logits": logits, "target": targets[part]}, -1, "none",
+                                 functools.partial(which_target, takes=(kind,)), weight=class_weight, **options,
+                                 grad_out=logits if grads else None, with_grad=bool(grads), stream=stream)  # fmt: skip
+            losses.array[part] = found[0] if grads else found
+            if grads:
+                grads[0][part] = logits @ w
+                for block in _blocks(classes, GPU_CLASSES):
+                    grads[1][block] += logits[:, block].T @ some
+                if b:
+                    grads[2] += logits.sum(0)
+
+        share = None
+        if reduction == "mean" and kind == "classes" and count:
+            weights = gpu.class_numbers(call, "class_weight", classes, compute)
+            share = gpu.share_of_rows(call, library.operand(targets), (count, classes), 1, options["ignore_index"], weights, compute)
+        factor = 1.0 / max(count, 1) if reduction == "mean" and share is None else 1.0
+        for k, (grad, operand, out) in enumerate(zip(grads, operands, outs)):
+            if reduction == "mean":
+                grad *= factor if share is None else share.array
+            if out is not None or dtype != compute:
+                out = call.new(operand.shape, dtype) if out is None else out
+                gpu.copy(call, library.operand(grad.reshape(operand.shape)), out)
+            grads[k] = grad.reshape(operand.shape) if out is None else out.array
+        if reduction == "none":
+            value = call.new(outer, dtype)
+            gpu.copy(call, losses.reshaped(outer, c_strides(outer, SIZES[compute])), value)
+        else:
+            value = gpu.add_up(call, losses, dtype, factor, 0 if share is None else share.address)
+    return value.array, None if grad_out is None else (*grads, None)[:3]

@@ -40,8 +40,54 @@ class FakeArray:
                 "data": (values.ctypes.data, not values.flags.writeable)}  # fmt: skip
 
 
+def _values(array):
+    return array.values if isinstance(array, FakeArray) else array
+
+
+class CalculatingArray(FakeArray):
+    """One with what the operators of a library's arrays do, of which results are new arrays."""
+
+    __module__ = "fake_gpu"
+
+    def _made(self, values):
+        copy = aligned(values.shape, values.dtype)
+        copy[...] = values
+        return CalculatingArray(copy)
+
+    T = property(lambda self: CalculatingArray(self.values.T))
+
+    def __getitem__(self, index):
+        return CalculatingArray(self.values[index])
+
+    def __setitem__(self, index, value):
+        self.values[_values(index)] = _values(value)
+
+    def __eq__(self, other):
+        return self._made(self.values == _values(other))
+
+    def __matmul__(self, other):
+        with np.errstate(all="ignore"):
+            return self._made(self.values @ _values(other))
+
+    def __iadd__(self, other):
+        self.values += _values(other)
+        return self
+
+    def __imul__(self, other):
+        self.values *= _values(other)
+        return self
+
+    def sum(self, axis):
+        return self._made(self.values.sum(axis))
+
+    def reshape(self, *shape):
+        return CalculatingArray(self.values.reshape(*shape))
+
+
 class FakeLibrary(devices.Interface):
     """The library of those arrays, which tells bfloat16 as real ones do: by its own dtype."""
+
+    array = FakeArray
 
     def __init__(self, emulator):
         self.emulator = emulator
@@ -55,7 +101,11 @@ class FakeLibrary(devices.Interface):
         return 1
 
     def empty(self, like, shape, dtype):
-        return FakeArray(aligned(shape, storage_dtype(dtype)))
+        return self.array(aligned(shape, storage_dtype(dtype)))
+
+
+class CalculatingLibrary(FakeLibrary):
+    calculates, array = True, CalculatingArray
 
 
 def aligned(shape, dtype, offset=0):
@@ -71,10 +121,11 @@ class Fake:
     """A GPU for a test: arrays to it and from it."""
 
     real = False
+    kind = FakeLibrary
 
     def __init__(self, seed=0):
         self.emulator = Emulator(seed)
-        self.library = FakeLibrary(self.emulator)
+        self.library = self.kind(self.emulator)
 
     def array(self, values):
         """Copied, with its strides where these are not plain."""
@@ -82,11 +133,11 @@ class Fake:
         if values.flags.c_contiguous:
             copy = aligned(values.shape, values.dtype)
             copy[...] = values
-            return FakeArray(copy)
-        return FakeArray(values)
+            return self.library.array(copy)
+        return self.library.array(values)
 
     def numpy(self, array):
-        assert type(array) is FakeArray
+        assert type(array) is self.library.array
         return array.values
 
     @contextlib.contextmanager
@@ -94,6 +145,12 @@ class Fake:
         monkeypatch.setitem(devices.LIBRARIES, "fake_gpu", self.library)
         monkeypatch.setattr(devices, "launcher", lambda: self.emulator)
         yield self
+
+
+class Calculating(Fake):
+    """One whose arrays have operators."""
+
+    kind = CalculatingLibrary
 
 
 class TorchOnEmulator(Fake):
@@ -190,8 +247,11 @@ def why_no_gpu():
     return "" if cuda.is_available() else "needs a GPU"
 
 
-GPUS = [Fake]
+GPUS, CALCULATING = [Fake], [Calculating]
+if importlib.util.find_spec("torch"):
+    CALCULATING.append(TorchOnEmulator)
 if not why_no_gpu():
     GPUS += [pytest.param(kind, marks=pytest.mark.gpu) for kind, package in
              ((CuPyOnGPU, "cupy"), (TorchOnGPU, "torch"), (NumbaOnGPU, "numba_cuda")) if importlib.util.find_spec(package)]  # fmt: skip
-"""What every test of arrays on a GPU runs on."""
+    CALCULATING += [kind for kind in GPUS[1:] if kind.values[0] is not NumbaOnGPU]
+"""What every test of arrays on a GPU runs on; those whose arrays have operators."""

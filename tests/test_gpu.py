@@ -8,7 +8,7 @@ import contextlib
 import numpy as np
 import pytest
 from cases import DTYPES, FROM_OUTPUT, NAMES, defaults, parameter_cases
-from fake_gpu import GPUS, Fake, FakeArray, TorchOnEmulator, aligned, why_no_gpu
+from fake_gpu import CALCULATING, GPUS, Fake, FakeArray, TorchOnEmulator, aligned, why_no_gpu
 
 import fastact as fa
 from fastact import devices
@@ -17,6 +17,12 @@ from fastact.table import ELEMENTWISE_LOSSES
 
 @pytest.fixture(params=GPUS)
 def gpu(request, monkeypatch):
+    with request.param().running(monkeypatch) as running:
+        yield running
+
+
+@pytest.fixture(params=CALCULATING)
+def calculating(request, monkeypatch):
     with request.param().running(monkeypatch) as running:
         yield running
 
@@ -991,6 +997,85 @@ class TestOtherRowLosses:
             fa.softmax_focal(x, classes, gamma=-1)
         with pytest.raises(TypeError, match="stream is for arrays on a GPU"):
             fa.nll_loss(np.zeros((1, 2)), [0], stream=0)
+
+
+class TestLinearCrossEntropy:
+    @staticmethod
+    def check(gpu, x, weight, target, bias=None, tolerance=1e-5, **options):
+        there = [None if a is None else gpu.array(a) for a in (x, weight, target, bias)]
+        gpu_options = {key: gpu.array(value) if isinstance(value, np.ndarray) else value for key, value in options.items()}
+        loss = fa.linear_softmax_cross_entropy
+        value, grads = loss.value_and_grad(*there, chunk=3, **gpu_options)
+        wanted_value, wanted = loss.value_and_grad(x, weight, target, bias, **options)
+        for found in (value, loss(*there, chunk=2, **gpu_options)):
+            found = gpu.numpy(found)
+            assert found.dtype == wanted_value.dtype
+            np.testing.assert_allclose(found.astype(float), np.asarray(wanted_value, float), rtol=tolerance, atol=tolerance)
+        assert (grads[2] is None) == (bias is None)
+        for grad, other in zip(grads[: 2 + (bias is not None)], wanted):
+            grad = gpu.numpy(grad)
+            assert grad.dtype == other.dtype and grad.shape == other.shape
+            scale = max(np.abs(other.astype(float)).max(initial=0), 1e-30)
+            np.testing.assert_allclose(grad.astype(float), other.astype(float), atol=tolerance * scale, rtol=0)
+
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_dtypes(self, calculating, rng, dtype, reduction):
+        x, weight, bias = (rng.normal(size=shape).astype(dtype) for shape in ((2, 4, 6), (9, 6), (9,)))
+        tolerance = {2: 0.01, 4: 1e-5, 8: 1e-13}[x.dtype.itemsize]
+        self.check(calculating, x, weight, rng.integers(0, 9, (2, 4)), bias, tolerance, reduction=reduction)
+
+    @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2}, {"z_loss": 0.1}, {"class_weight": WEIGHTS[:9].astype(np.float64)},
+                                         {"ignore_index": 3}], ids=str)  # fmt: skip
+    @pytest.mark.parametrize("reduction", ["mean", "none"])
+    def test_options_and_ignored_rows(self, calculating, rng, options, reduction):
+        x, weight = rng.normal(size=(8, 6)).astype(np.float32), rng.normal(size=(9, 6)).astype(np.float32)
+        target = rng.integers(4, 9, 8)
+        target[[1, 5]] = options.get("ignore_index", -100)
+        x[1] = np.nan
+        self.check(calculating, x, weight, target, reduction=reduction, **options)
+
+    def test_probabilities(self, calculating, rng):
+        x, weight = rng.normal(size=(8, 6)).astype(np.float32), rng.normal(size=(9, 6)).astype(np.float32)
+        self.check(calculating, x, weight, fa.softmax(rng.normal(size=(8, 9)).astype(np.float32)))
+        self.check(calculating, x[:0], weight, np.zeros((0, 9), np.float32))
+        self.check(calculating, x[:0], weight, np.zeros(0, int))
+
+    def test_blocks_of_classes(self, calculating, rng, monkeypatch):
+        monkeypatch.setattr("fastact.linear.GPU_CLASSES", 4)
+        x, weight = rng.normal(size=(5, 6)).astype(np.float32), rng.normal(size=(9, 6)).astype(np.float32)
+        self.check(calculating, x, weight, rng.integers(0, 9, 5))
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32])
+    def test_results_that_are_given(self, calculating, rng, dtype):
+        x, weight, bias = (rng.normal(size=shape).astype(dtype) for shape in ((5, 6), (9, 6), (9,)))
+        target = rng.integers(0, 9, 5)
+        _, wanted = fa.linear_softmax_cross_entropy.value_and_grad(x, weight, target, bias)
+        there = [calculating.array(a) for a in (x, weight, target, bias)]
+        dweight = calculating.array(np.zeros_like(weight))
+        _, grads = fa.linear_softmax_cross_entropy.value_and_grad(*there, grad_out=(there[0], dweight, None), chunk=2)
+        assert grads[0] is there[0] and grads[1] is dweight
+        for grad, other in zip(grads, wanted):
+            np.testing.assert_allclose(calculating.numpy(grad).astype(float), other.astype(float), atol=2e-3 if dtype == np.float16 else 1e-6)
+
+    def test_mistakes(self, calculating):
+        x, weight = calculating.array(np.ones((2, 3), np.float32)), calculating.array(np.ones((4, 3), np.float32))
+        target, loss = calculating.array(np.zeros(2, int)), fa.linear_softmax_cross_entropy
+        with pytest.raises(ValueError, match="chunk must be positive"):
+            loss(x, weight, target, chunk=0)
+        with pytest.raises(ValueError, match=r"bias has shape \(2, 3\), not \(4,\)"):
+            loss(x, weight, target, x)
+        with pytest.raises(TypeError, match="weight must be float32 as x is, not int64"):
+            loss(x, calculating.array(np.ones((4, 3), int)), target)
+        with pytest.raises(ValueError, match="dweight must be a writeable array of shape"):
+            loss.value_and_grad(x, weight, target, grad_out=(None, x, None))
+
+    def test_arrays_without_operators(self, emulator):
+        x, classes = emulator.array(np.ones((2, 3), np.float32)), emulator.array(np.zeros(2, int))
+        with pytest.raises(TypeError, match="needs arrays that can be multiplied, of CuPy or PyTorch, not FakeArray"):
+            fa.linear_softmax_cross_entropy(x, x, classes)
+        with pytest.raises(TypeError, match="stream is for arrays on a GPU"):
+            fa.linear_softmax_cross_entropy(np.ones((1, 2)), np.ones((3, 2)), [0], stream=0)
 
 
 LOSSES = [row.name for row in ELEMENTWISE_LOSSES]
