@@ -432,12 +432,16 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
         dtype = computed_as(dtype)
         x, t = as_dtype(call, x, dtype), as_dtype(call, t, dtype)
     written = (apart(call, grad, [t, x]) if grad.dtype == dtype else call.scratch(x.shape, dtype)) if with_grad else x
-    if rows_of(x.shape, axis, [x, written, t, losses]) is None:
+    smooth = not of_classes or label_smoothing > 0
+    sources = 1 + (not of_classes) + (smooth and weights != 0)
+    plan = plan_of_rows(x.shape, axis, [x, written, t, losses], dtype, sources)
+    if plan is None:
         plain = call.scratch(x.shape, dtype), call.scratch(t.shape, t.dtype)
         for operand, other in zip((x, t), plain):
             copy(call, operand, other)
         x, t = plain
         written = call.scratch(x.shape, dtype) if with_grad else x
+        plan = plan_of_rows(x.shape, axis, [x, written, t, losses], dtype, sources)
     factor, factor_at = 1.0, 0
     if reduction == "mean" and of_classes and rows:
         share = share_of_rows(call, t, x.shape, axis, ignore_index, weights, dtype)
@@ -445,9 +449,7 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
     elif reduction == "mean":
         factor = 1.0 / max(rows, 1)
     if rows:
-        smooth = not of_classes or label_smoothing > 0
-        sources = 1 + (not of_classes) + (smooth and weights != 0)
-        (count, _, inner, strides), layout, grid = plan_of_rows(x.shape, axis, [x, written, t, losses], dtype, sources)
+        (count, _, inner, strides), layout, grid = plan
         factory, specification = cuda_losses.comparison, (dtype, loss, labels, losses.dtype)
         options = (with_grad, weights != 0)
         if loss == "softmax_cross_entropy":

@@ -379,6 +379,14 @@ class TestStreams:
         fa.softmax_cross_entropy.value_and_grad(rows, classes, stream=5)
         fa.mse(rows, 0.0, stream=5)
         fa.prelu.backward(x, x, x, stream=5)
+        fa.gelu(emulator.array(np.ones(3, int)), where=emulator.array(np.ones(3, bool)), stream=5)
+        fa.nll_loss(rows, classes, stream=5)
+        fa.kl_div.value_and_grad(rows, rows, stream=5)
+        fa.sparsemax(rows, stream=5)
+        fa.gumbel_softmax(rows, stream=5)
+        fa.maxout.backward(x[:2], rows, stream=5)
+        fa.softmax.jacobian(rows, stream=5)
+        fa.rrelu(rows, training=True, stream=5)
         assert set(seen) == {5}
         with pytest.raises(TypeError, match="stream must be"):
             fa.gelu(x, stream="main")
@@ -780,7 +788,7 @@ class TestCrossEntropy:
         check_row_loss(gpu, np.ones((0, 4), np.float32), np.zeros(0, int))
 
     @pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"z_loss": 0.01}, {"label_smoothing": 0.3, "z_loss": 0.1},
-                                         {"weight": WEIGHTS}, {"weight": WEIGHTS, "label_smoothing": 0.2}], ids=str)  # fmt: skip
+                                         {"weight": WEIGHTS}, {"weight": WEIGHTS, "label_smoothing": 0.2}], ids=",".join)  # fmt: skip
     @pytest.mark.parametrize("reduction", ["mean", "none"])
     def test_options(self, gpu, rng, options, reduction):
         x = (4 * rng.normal(size=(6, 30))).astype(np.float32)
@@ -895,7 +903,7 @@ class TestOtherRowLosses:
             check_row_loss(gpu, x, target, 16, loss=getattr(fa, name), reduction=reduction, weight=weight)
 
     @pytest.mark.parametrize("options", [{"gamma": 0.5}, {"gamma": 5.0}, {"gamma": 0.0}, {"alpha": 0.25}, {"alpha": WEIGHTS},
-                                         {"alpha": WEIGHTS, "weight": WEIGHTS[::-1].copy()}], ids=str)  # fmt: skip
+                                         {"alpha": WEIGHTS, "weight": WEIGHTS[::-1].copy()}], ids=",".join)  # fmt: skip
     @pytest.mark.parametrize("reduction", ["mean", "none"])
     def test_focal(self, gpu, rng, options, reduction):
         x = (4 * rng.normal(size=(8, 30))).astype(np.float32)
@@ -1026,7 +1034,7 @@ class TestLinearCrossEntropy:
         self.check(calculating, x, weight, rng.integers(0, 9, (2, 4)), bias, tolerance, reduction=reduction)
 
     @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2}, {"z_loss": 0.1}, {"class_weight": WEIGHTS[:9].astype(np.float64)},
-                                         {"ignore_index": 3}], ids=str)  # fmt: skip
+                                         {"ignore_index": 3}], ids=",".join)  # fmt: skip
     @pytest.mark.parametrize("reduction", ["mean", "none"])
     def test_options_and_ignored_rows(self, calculating, rng, options, reduction):
         x, weight = rng.normal(size=(8, 6)).astype(np.float32), rng.normal(size=(9, 6)).astype(np.float32)
@@ -1057,6 +1065,23 @@ class TestLinearCrossEntropy:
         assert grads[0] is there[0] and grads[1] is dweight
         for grad, other in zip(grads, wanted):
             np.testing.assert_allclose(calculating.numpy(grad).astype(float), other.astype(float), atol=2e-3 if dtype == np.float16 else 1e-6)
+
+    def test_stream(self, calculating, monkeypatch):
+        if calculating.real:
+            pytest.skip("looks at what is launched")
+        seen, working = [], []
+        launch = calculating.emulator.launch
+
+        @contextlib.contextmanager
+        def allocating_on(stream, like):
+            working.append(stream)
+            yield
+
+        monkeypatch.setattr(calculating.emulator, "launch", lambda *args: (seen.append(args[-1]), launch(*args)))
+        monkeypatch.setattr(type(devices.library_of(calculating.array(np.ones(3)))), "allocating_on", lambda self, *args: allocating_on(*args))
+        x, classes = calculating.array(np.ones((2, 3), np.float32)), calculating.array(np.zeros(2, int))
+        fa.linear_softmax_cross_entropy.value_and_grad(x, x, classes, stream=7)
+        assert set(seen) == set(working) == {7}
 
     def test_mistakes(self, calculating):
         x, weight = calculating.array(np.ones((2, 3), np.float32)), calculating.array(np.ones((4, 3), np.float32))
