@@ -881,11 +881,10 @@ class TestOtherRowLosses:
         target[1, -1] = 1
         return target
 
-    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-    @pytest.mark.parametrize("n", [1, 2, 10, 33, 100, 1000, 9000])
+    @pytest.mark.parametrize("n, reduction", [(1, "mean"), (2, "sum"), (10, "mean"), (33, "none"), (100, "sum"), (1000, "none"), (9000, "mean")])
     @pytest.mark.parametrize("name", OF_CLASSES)
     def test_classes(self, gpu, rng, name, n, reduction):
-        x, target = self.arrays(rng, name, (4, n))
+        x, target = self.arrays(rng, name, (2 if n == 9000 else 4, n))
         check_row_loss(gpu, x, target, 16, loss=getattr(fa, name), reduction=reduction)
 
     @pytest.mark.parametrize("reduction", ["mean", "none"])
@@ -925,7 +924,7 @@ class TestOtherRowLosses:
                 target = np.log(target)
         if "weight" in options:
             options = {"weight": rng.uniform(0, 2, n).astype(np.float32)}
-        for reduction in ("mean", "sum", "none"):
+        for reduction in ("mean",) if n == 9000 else ("mean", "sum", "none"):
             check_row_loss(gpu, x, target, 64, 8, loss=getattr(fa, name), reduction=reduction, **options)
 
     @pytest.mark.parametrize("reduction", ["mean", "none"])
@@ -956,9 +955,9 @@ class TestOtherRowLosses:
     @pytest.mark.parametrize("n", [10, 50, 200, 9000])
     @pytest.mark.parametrize("name", [*OF_CLASSES, "kl_div"])
     def test_in_place(self, gpu, rng, name, n):
-        x, target = self.arrays(rng, name, (3, n))
+        x, target = self.arrays(rng, name, (2, n))
         if name == "kl_div":
-            target = self.probabilities(rng, (3, n))
+            target = self.probabilities(rng, (2, n))
         loss, on_gpu = getattr(fa, name), gpu.array(x)
         value, grad = loss.value_and_grad(on_gpu, gpu.array(target), grad_out=on_gpu, reduction="none")
         assert grad is on_gpu
