@@ -28,6 +28,9 @@ enum { MAX_WORKERS = 255 };
    5-50 us: python -m bench.threads. */
 enum { REST_AFTER = 50000 };
 
+/* After how many calls in close succession threads are woken for work that alone would not be worth it. */
+enum { PATIENCE = 8 };
+
 /* Parts of the gate. */
 #define JOINED 0xffffULL
 #define MEMBERS(gate) ((int)((gate) >> 16 & 0x7fff))
@@ -45,6 +48,8 @@ static struct {
     void *job;
     ptrdiff_t chunk;
     int busy, workers, resting, watching_forks;
+    int missed;               /* calls in succession that found threads resting and left them so */
+    long long missed_at;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     block blocks[MAX_WORKERS + 1];
@@ -116,7 +121,7 @@ static void *run_worker(void *number)
 static void start_afresh(void)
 {
     pool.gate = 0;
-    pool.busy = pool.workers = pool.resting = 0;
+    pool.busy = pool.workers = pool.resting = pool.missed = 0;
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.wake, NULL);
 }
@@ -134,6 +139,14 @@ static void hire(int workers)
         pool.workers++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static int missed_again(void)
+{
+    const long long time = now();
+    pool.missed = time - pool.missed_at < REST_AFTER ? pool.missed + 1 : 1;
+    pool.missed_at = time;
+    return pool.missed > PATIENCE;
 }
 
 static void share_out(fastact_piece work, void *job, ptrdiff_t total, ptrdiff_t chunk, int threads, int wake)
@@ -155,7 +168,7 @@ static void share_out(fastact_piece work, void *job, ptrdiff_t total, ptrdiff_t 
         pool.blocks[k].end = (k + 1) * part < total ? (k + 1) * part : total;
     }
     __atomic_store_n(&pool.gate, (CALL(pool.gate) + 1) << 32 | OPEN | (unsigned long long)threads << 16, __ATOMIC_SEQ_CST);
-    if (wake && __atomic_load_n(&pool.resting, __ATOMIC_SEQ_CST)) {
+    if (__atomic_load_n(&pool.resting, __ATOMIC_SEQ_CST) && (wake || missed_again())) {
         pthread_mutex_lock(&pool.lock);
         pthread_cond_broadcast(&pool.wake);
         pthread_mutex_unlock(&pool.lock);

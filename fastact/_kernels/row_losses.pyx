@@ -23,6 +23,10 @@ cdef extern from "primitives.h" nogil:
     void stream_fence()
 
 cdef extern from *:
+    """
+    #define prefetch(address) __builtin_prefetch(address)
+    """
+    void prefetch(const void*) nogil
     const Py_ssize_t PY_SSIZE_T_MIN
 
 ctypedef void (*loss_kernel)(CrossEntropy*, Py_ssize_t) noexcept nogil
@@ -98,7 +102,7 @@ cdef inline Py_ssize_t label_of(LossJob* job, Py_ssize_t row, double* share) noe
     share[0] = job.keep if job.shares == NULL else job.shares[label]
     return label
 
-cdef void take_value(LossJob* job, Py_ssize_t row, double value) noexcept nogil:
+cdef inline void take_value(LossJob* job, Py_ssize_t row, double value) noexcept nogil:
     """The loss of one row: into its sum, and to where the losses are wanted."""
     job.sums[row >> job.unit] += value
     if job.values.data != NULL:
@@ -282,14 +286,18 @@ cdef void run_labels(void* about, Py_ssize_t first, Py_ssize_t count) noexcept n
     """The losses of some rows that depend on the element of their class alone: elsewhere the gradient is 0."""
     cdef LossJob* job = <LossJob*>about
     cdef Storage storage = job.storage
-    cdef Py_ssize_t n = job.n, size = width(storage), group = max(1, min(count, GROUP // n)), start = first, rows, r
-    cdef bint gradient = job.grad.data != NULL
+    # The elements of some rows are fetched together, as each is on a cache line of its own.
+    cdef Py_ssize_t n = job.n, size = width(storage), group = min(count, max(<Py_ssize_t>32, GROUP // n)), start = first, rows, r
+    cdef Py_ssize_t row = job.x.row, item = job.x.item, unit = first >> job.unit
+    cdef bint gradient = job.grad.data != NULL, logarithm = job.logarithm
     cdef Py_ssize_t[3] sizes = [group * sizeof(Py_ssize_t), group * sizeof(double), n * size if job.streaming else 0]
     cdef Py_ssize_t* label
     cdef double* slope
     cdef char* grad
+    cdef char* element
+    cdef char* x
     cdef Workspace work
-    cdef double share, x
+    cdef double share = 0, value, factor, total = job.sums[unit]
     if not reserve(&work, 0, sizes, 3):
         job.failed = True
         return
@@ -298,15 +306,29 @@ cdef void run_labels(void* about, Py_ssize_t first, Py_ssize_t count) noexcept n
     memset(work.buffers[2], 0, sizes[2])
     while start < first + count:
         rows = min(group, first + count - start, job.x.inner - start % job.x.inner)
+        x = address(&job.x, start)
         for r in range(rows):
             label[r] = label_of(job, start + r, &share)
+            slope[r] = -share
             if label[r] < 0 or share == 0:
                 slope[r] = 0
-                take_value(job, start + r, 0)
-                continue
-            x = number_at(address(&job.x, start + r) + label[r] * job.x.item, storage)
-            take_value(job, start + r, 0 - share * (log(x) if job.logarithm else x))
-            slope[r] = -share * job.factor / (x if job.logarithm else 1)
+            else:
+                prefetch(x + r * row + label[r] * item)
+        for r in range(rows):
+            value = 0
+            if slope[r] != 0:
+                element = x + r * row + label[r] * item
+                value = (<float*>element)[0] if storage == FLOAT else number_at(element, storage)
+                factor = job.factor / value if logarithm else job.factor
+                value = 0 + slope[r] * (log(value) if logarithm else value)
+                slope[r] *= factor
+            if start + r >> job.unit != unit:
+                job.sums[unit] = total
+                unit = start + r >> job.unit
+                total = job.sums[unit]
+            total += value
+            if job.values.data != NULL:
+                set_number(address(&job.values, start + r), storage, value)
         if job.streaming:
             for r in range(rows):
                 grad = work.buffers[2] + max(label[r], <Py_ssize_t>0) * size
@@ -319,6 +341,7 @@ cdef void run_labels(void* about, Py_ssize_t first, Py_ssize_t count) noexcept n
                 if slope[r] != 0:
                     set_number(address(&job.grad, start + r) + label[r] * job.grad.item, storage, slope[r])
         start += rows
+    job.sums[unit] = total
     free(work.memory)
     if job.streaming:
         stream_fence()
@@ -377,28 +400,47 @@ cdef Operand rows_of(np.ndarray array, int outer, int split, Py_ssize_t inner):
                    np.PyArray_STRIDE(array, ndim - 1) if ndim > outer else 0, step_of(array, 0, split), inner)
 
 
+cdef inline bint all_exist(char* labels, int number, Py_ssize_t size, Py_ssize_t rows, Py_ssize_t classes, Py_ssize_t ignore_index,
+                           Py_ssize_t* counting) noexcept nogil:
+    """Whether all labels are classes or ignored, and how many are not; without branches where number is known to the compiler."""
+    cdef Py_ssize_t r, label, bad = 0, kept = 0
+    cdef int counts
+    for r in range(rows):
+        label = label_at(labels + r * size, number)
+        counts = label != ignore_index
+        kept += counts
+        bad += counts & (<size_t>label >= <size_t>classes)
+    counting[0] = kept
+    return bad == 0
+
 def total_weight(np.ndarray target, Py_ssize_t classes, Py_ssize_t ignore_index, np.ndarray weight):
     """The sum of the weights of the rows that count, 1 each if weight is None; target is contiguous.
 
     Raises IndexError for a class that does not exist.
     """
     cdef int number = np.PyArray_TYPE(target)
-    cdef Py_ssize_t size = np.PyArray_ITEMSIZE(target), rows = np.PyArray_SIZE(target), bad = -1, r, label
+    cdef Py_ssize_t size = np.PyArray_ITEMSIZE(target), rows = np.PyArray_SIZE(target), counting, r, label
     cdef char* labels = <char*>np.PyArray_DATA(target)
     cdef double* weights = NULL if weight is None else <double*>np.PyArray_DATA(weight)
     cdef double total = 0
+    cdef bint exist
     with nogil:
+        if number == np.NPY_LONG:
+            exist = all_exist(labels, np.NPY_LONG, sizeof(long), rows, classes, ignore_index, &counting)
+        elif number == np.NPY_INT:
+            exist = all_exist(labels, np.NPY_INT, sizeof(int), rows, classes, ignore_index, &counting)
+        else:
+            exist = all_exist(labels, number, size, rows, classes, ignore_index, &counting)
+        for r in range(rows if exist and weights != NULL else 0):
+            label = label_at(labels + r * size, number)
+            if label != ignore_index:
+                total += weights[label]
+    if not exist:
         for r in range(rows):
             label = label_at(labels + r * size, number)
-            if label == ignore_index:
-                continue
-            if label < 0 or label >= classes:
-                bad = r
-                break
-            total += 1 if weights == NULL else weights[label]
-    if bad >= 0:
-        raise IndexError(f"class {target.flat[bad]} at row {bad} is not one of the {classes} classes")
-    return total
+            if label != ignore_index and not 0 <= label < classes:
+                raise IndexError(f"class {target.flat[r]} at row {r} is not one of the {classes} classes")
+    return counting if weight is None else total
 
 
 def evaluate(str loss, np.ndarray x, np.ndarray target, np.ndarray grad, np.ndarray values, double factor, *,

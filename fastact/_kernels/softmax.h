@@ -208,14 +208,17 @@ static inline double sum_terms_16(const float *x, float *e, ptrdiff_t n, float m
 FASTACT_SUM_16(inner_product_16, a, b, _mm512_mul_ps(u, v))
 FASTACT_SUM_16(sum_where_finite_16, g, x, _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, out, _CMP_NEQ_UQ), u))
 
-/* y = (g - exp(x) total) factor, 0 where x is -inf; for x and total so small that no exp(x) total 2^HEADROOM overflows. */
-static inline void log_gradient_16(const float *x, const float *g, float *y, ptrdiff_t n, float total, float factor)
+/* y = (g - exp(x) total) factor, 0 where x is -inf; for x and total so small that no exp(x) total 2^HEADROOM overflows.
+   ahead: as for terms_from. The sum over a row waits for memory alone, so it had better be there: 2.7 -> 2.5 ms for (256, 32000). */
+static inline void log_gradient_16(const float *x, const float *g, float *y, ptrdiff_t n, float total, float factor, ptrdiff_t ahead)
 {
     const origin_16 o = origin_of_16(_mm512_setzero_ps());
     __m512 missing;
     const __m512i powers = powers_of_row(o, &missing);
     for (ptrdiff_t i = 0; i < n; i += 16) {
         const __mmask16 in = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
+        _mm_prefetch((const char *)(x + i + ahead), _MM_HINT_T1);
+        _mm_prefetch((const char *)(g + i + ahead), _MM_HINT_T1);
         const __m512 z = _mm512_maskz_loadu_ps(in, x + i);
         const __mmask16 kept = _mm512_cmp_ps_mask(z, _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ);
         __m512 e = term_of_row_16(z, o, 0, powers, missing);
@@ -240,7 +243,7 @@ static inline double sum_terms_16(const float *x, float *e, ptrdiff_t n, float m
 static inline void find_terms_16(float *values, const float *m, ptrdiff_t n, ptrdiff_t width) {}
 static inline double inner_product_16(const float *a, const float *b, ptrdiff_t n) { return 0; }
 static inline double sum_where_finite_16(const float *g, const float *x, ptrdiff_t n) { return 0; }
-static inline void log_gradient_16(const float *x, const float *g, float *y, ptrdiff_t n, float total, float factor) {}
+static inline void log_gradient_16(const float *x, const float *g, float *y, ptrdiff_t n, float total, float factor, ptrdiff_t ahead) {}
 #endif
 
 #endif

@@ -31,7 +31,7 @@ cdef void share(piece work, void* job, Py_ssize_t total, Py_ssize_t chunk, int t
 
 
 cdef void offer(piece work, void* job, Py_ssize_t total, Py_ssize_t chunk, double nanoseconds) noexcept nogil:
-    """The same for work too small to wake a thread for: one that is awake may join."""
+    """The same for work too small to wake a thread for, unless it comes again and again: one that is awake may join."""
     if limit == 1 or nanoseconds < OFFERED:
         work(job, 0, total)
     else:
