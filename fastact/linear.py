@@ -134,17 +134,20 @@ def _evaluate(x, weight, target, bias, grad_out, class_weight, ignore_index, lab
     counted = np.flatnonzero(counts)
     chunks = np.array_split(counted, -(-len(counted) // chunk)) if len(counted) else []
     memory = np.empty((max(map(len, chunks), default=0), classes), compute)
+    if len(counted) == len(rows):
+        chunks = [slice(part[0], part[-1] + 1) for part in chunks]  # which copies nothing
     values = np.zeros(len(rows) if reduction == "none" else 0, dtype)
     sums = None if grads is None else _GradientSums(rows, weight, bias, target, compute, grads)
     total = 0.0
     with np.errstate(all="ignore"):
         for part in chunks:
-            some, logits = rows[part].astype(compute, copy=False), memory[: len(part)]
+            some = rows[part].astype(compute, copy=False)
+            logits = memory[: len(some)]
             for block in _blocks(classes):
                 np.matmul(some, weight[block].astype(compute, copy=False).T, out=logits[:, block])
                 if bias is not None:
                     logits[:, block] += bias[block]
-            losses = np.empty(len(part), compute) if reduction == "none" else None
+            losses = np.empty(len(some), compute) if reduction == "none" else None
             total += kernels.evaluate(
                 "softmax_cross_entropy", logits, targets[part], logits if sums else None, losses, factor, **terms)  # fmt: skip
             if losses is not None:
@@ -200,18 +203,25 @@ class _GradientSums:
         self.first = True
 
     def add(self, part, x, dlogits):
-        dx = np.zeros_like(x)
-        share = np.empty_like(x)
+        blocks = _blocks(len(self.weight))
         ones = np.ones(len(x), x.dtype)
-        for block in _blocks(len(self.weight)):
-            dx += np.matmul(dlogits[:, block], self.weight[block].astype(x.dtype, copy=False), out=share)
+        for block in blocks:
             if self.first:
                 np.matmul(dlogits[:, block].T, x, out=self.dweight[block])
             else:
                 self.dweight[block] += np.matmul(dlogits[:, block].T, x)
             if self.dbias is not None:
                 self.dbias[block] += np.matmul(ones, dlogits[:, block])
-        self.dx[part] = dx
+        # From here on x is not read, where the gradient may go.
+        in_place = isinstance(part, slice) and self.dx.dtype == x.dtype
+        dx = self.dx[part] if in_place else np.empty_like(x)
+        share = np.empty_like(x) if len(blocks) > 1 else None
+        for block in blocks:
+            product = np.matmul(dlogits[:, block], self.weight[block].astype(x.dtype, copy=False), out=share if block.start else dx)
+            if block.start:
+                dx += product
+        if not in_place:
+            self.dx[part] = dx
         self.first = False
 
     def write(self, ignored):
