@@ -334,9 +334,10 @@ class _PreluBackward:
         if done is None:
             return None
         grad_input, sums = done
-        sums = sums.reshape(-1, channels, sums.shape[-1]) if inner > 1 or channels == 1 else sums.reshape(-1, copies, channels, 1)
+        runs = sums.shape[-1] if inner > 1 or channels == 1 else 1
+        total = sums.reshape(-1, channels, runs).sum(axis=(0, 2))
         with np.errstate(all="ignore"):
-            return grad_input, sums.sum(axis=-1).sum(axis=tuple(range(sums.ndim - 2))).astype(x.dtype).reshape(shape)[()]
+            return grad_input, total.astype(x.dtype).reshape(shape)[()]
 
 
 SHORT = 256

@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import pytest
-from cases import DTYPES, KINDS, NAMES, Method, breaking_points, defaults, same_bits
+from cases import DTYPES, KINDS, NAMES, ROWS, Method, breaking_points, defaults, same_bits
 
 import fastact as fa
 
@@ -232,19 +232,34 @@ class TestOverlap:
         assert same_bits(x.view("f")[:1000], wanted)
 
 
+def some_points(dtype, size):
+    points = breaking_points("float32", 2000)
+    return np.random.default_rng(3).choice(points[np.abs(points) < 1e4], size).astype(dtype)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [name for name in NAMES if ROWS[name].parameters])
+def test_a_parameter_for_each_element(name, dtype, kind):
+    """The same bits, whether it is one number for all, an array of equal ones, or others are beside it."""
+    method, parameters = Method(name, kind), defaults(name)
+    x = some_points(dtype, 220)
+    one, other = method(x, *parameters), method(x, *(2 * p for p in parameters))
+    of = np.float32 if np.dtype(dtype).itemsize == 2 else dtype
+    assert same_bits(method(x, *(np.full(x.shape, p, of) for p in parameters)), one)
+    mixed = np.random.default_rng(4).integers(0, 2, x.size).astype(bool)
+    assert same_bits(method(x, *(np.where(mixed, 2 * p, p).astype(of) for p in parameters)), np.where(mixed, other, one))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
 class TestSameBits:
     """Of every element, whatever surrounds it in memory and however it is reached."""
 
-    def points(self, dtype, size):
-        points = breaking_points("float32", 2000)
-        return np.random.default_rng(3).choice(points[np.abs(points) < 1e4], size).astype(dtype)
-
     def test_every_length_and_offset(self, name, dtype, kind):
         method, parameters = Method(name, kind), defaults(name)
-        x = self.points(dtype, 220)
+        x = some_points(dtype, 220)
         whole = method(x, *parameters)
         for length in range(201):
             start = length * 7 % 20
@@ -254,7 +269,7 @@ class TestSameBits:
 
     def test_every_layout(self, name, dtype, kind):
         method, parameters = Method(name, kind), defaults(name)
-        x = self.points(dtype, 2 * 3 * 5 * 70).reshape(6, 5, 70)
+        x = some_points(dtype, 2 * 3 * 5 * 70).reshape(6, 5, 70)
         whole = method(x, *parameters)
         for view in (
             np.s_[::2], np.s_[:, ::-1], np.s_[..., ::3], np.s_[..., ::-1], np.s_[::-2, ::2, 5:-3:-7], np.s_[:, :, 0],
@@ -272,7 +287,7 @@ class TestSameBits:
         method, parameters = Method(name, kind), defaults(name)
         if kind == "backward" and name == "prelu":
             pytest.skip("returns two gradients")
-        x = self.points(dtype, 333)
+        x = some_points(dtype, 333)
         whole = method(x, *parameters)
         y = x.copy()
         method(y, *parameters, out=y)
@@ -287,7 +302,7 @@ class TestSameBits:
         method, parameters = Method(name, kind), defaults(name)
         if kind == "backward" and name == "prelu":
             pytest.skip("returns two gradients")
-        x = self.points(dtype, 333)
+        x = some_points(dtype, 333)
         whole = method(x, *parameters)
         masked = method(x, *parameters, out=np.zeros_like(x), where=np.arange(333) % 3 > 0)
         assert same_bits(masked, np.where(np.arange(333) % 3 > 0, whole, np.zeros_like(whole)))

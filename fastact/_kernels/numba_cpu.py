@@ -401,8 +401,23 @@ def chunk_kernel(element, T, parameters, outputs, by_hand=None, defaults=()):
         def chunk(a, b, c, p, q, y, z, n, single):
             if single and load(T, p) == default:
                 by_hand(a, b, c, y, z, n)
-            else:
+            elif single:
                 usual(a, b, c, p, q, y, z, n, single)
+            else:
+                # The same bits for the same number, though others are beside it.
+                start = 0
+                while start < n:
+                    end = start
+                    while end < n and load(T, p + end * size) != default:
+                        end += 1
+                    at = start * size
+                    usual(a + at, b + at, c + at, p + at, q + at, y + at, z + at, end - start, single)
+                    start = end
+                    while end < n and load(T, p + end * size) == default:
+                        end += 1
+                    at = start * size
+                    by_hand(a + at, b + at, c + at, y + at, z + at, end - start)
+                    start = end
 
     return numba.cfunc(types.void(*[types.intp] * 9))(
         lambda a, b, c, p, q, y, z, n, single: chunk(a, b, c, p, q, y, z, n, single)
