@@ -116,7 +116,7 @@ ACTIVATIONS = (
         parameters=(("lambd", 0.5),), cheap=True, source="Donoho 1995"),
     Row("hardshrink", "Hard shrinkage.", "x if |x| > lambd else 0", "1 if |x| > lambd else 0",
         parameters=(("lambd", 0.5),), cheap=True, source="Donoho & Johnstone 1994"),
-    Row("tanhshrink", "Tanh shrinkage.", "x - tanh(x)", "tanh(x)^2", (1.75, 1.5), (1.75, 2)),
+    Row("tanhshrink", "Tanh shrinkage.", "x - tanh(x)", "tanh(x)^2", (1.75, 1.5), (1.75, 2), by_hand=True),
     Row("threshold", "Keeps what exceeds a threshold.", "x if x > threshold else value", "1 if x > threshold else 0",
         parameters=(("threshold", None), ("value", None)), cheap=True),
     Row("hardtanh", "Clips to an interval.", "min(max(x, min_val), max_val)", "1 if min_val < x < max_val else 0",

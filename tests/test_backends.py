@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import FROM_OUTPUT, NAMES, defaults, same_bits
+from cases import FROM_OUTPUT, NAMES, Method, breaking_points, defaults, same_bits
 
 import fastact as fa
 from fastact import backends
+from fastact.table import ACTIVATIONS
 
 pytest.importorskip("numba")
 
@@ -143,6 +144,23 @@ class TestNumba:
             np.testing.assert_allclose(
                 getattr(fa, name).backward(np.ones_like(y), output=y, **parameters), wanted, 5e-7
             )
+
+
+    @COMPILED
+    @pytest.mark.skipif(backends.instruction_set != "avx512", reason="both have formulas by hand for AVX-512 alone")
+    @pytest.mark.parametrize("kind", ["forward", "derivative"])
+    @pytest.mark.parametrize("name", [row.name for row in ACTIVATIONS if row.by_hand])
+    def test_formulas_by_hand_have_the_bits_of_the_compiled_ones(self, name, kind):
+        from fastact._kernels.numba_avx512 import loop
+
+        if loop(name, kind) is None:
+            pytest.skip("Numba makes its loop of the formula")
+        points = breaking_points("float32", 2000)
+        x = np.concatenate([points, np.random.default_rng(0).normal(0, 4, 20000).astype("f")])
+        function = Method(name, kind)
+        wanted = function(x)
+        with fa.use_backend("numba"):
+            assert same_bits(function(x), wanted)
 
 
 class TestPlainPython:

@@ -318,7 +318,7 @@ class TestSameBits:
 def test_large_and_threaded_results_have_the_same_bits(name, dtype, kind, set_num_threads):
     """A size at which threads share the work, and one that gets its stores past the cache."""
     method, parameters = Method(name, kind), defaults(name)
-    piece = TestSameBits().points(dtype, 1009)
+    piece = some_points(dtype, 1009)
     x = np.tile(piece, 400)
     wanted = np.tile(method(piece, *parameters), 400)
     for threads in (1, 2, 5):

@@ -146,16 +146,44 @@ ALWAYS floats sigmoid_derivative_far(floats x) { return decayed(absolute(x), all
 #define sigmoid_past(x) above(absolute(x), LOGISTIC_END)
 #define sigmoid_derivative_past(x) above(absolute(x), LOGISTIC_END)
 
-ALWAYS floats tanh_near(floats x)
+/* The function is even to 1 past 9.1. */
+ALWAYS piece tanh_piece(floats a)
 {
-    floats a = at_most(absolute(x), 9.1f);
-    return with_sign_of(sum_of(PIECE(_mm512_srli_epi32(_mm512_castps_si512(plus(a, all(0.625f))), 21), tanh, a)), x);
+    a = at_most(a, 9.1f);
+    return PIECE(_mm512_srli_epi32(_mm512_castps_si512(plus(a, all(0.625f))), 21), tanh, a);
 }
+ALWAYS floats tanh_near(floats x) { return with_sign_of(sum_of(tanh_piece(absolute(x))), x); }
 #define tanh_far tanh_near
 #define tanh_past(x) 0
 ALWAYS floats tanh_derivative_near(floats x) { return times(all(4), sigmoid_derivative_near(plus(x, x))); }
 ALWAYS floats tanh_derivative_far(floats x) { return decayed(absolute(plus(x, x)), all(4), all(8)); }
 #define tanh_derivative_past(x) above(absolute(x), LOGISTIC_END / 2)
+
+/* Up to 0.6 as a^3 times a polynomial of a^2, which is scalar.pxd's too. */
+ALWAYS floats tanhshrink_near(floats x)
+{
+    floats a = absolute(x), z = times(a, a), cube = times(z, a), p, product;
+    const piece t = tanh_piece(a);
+    p = times_plus(z, all(-0.00309422659f), all(0.00907383673f));
+    p = times_plus(z, p, all(-0.0220028125f));
+    p = times_plus(z, p, all(0.0539901331f));
+    p = times_plus(z, p, all(-0.133334488f));
+    product = times_plus(z, p, all(0.333333343f));
+    p = times_plus(z, p, minus(all(0.333333343f), product));
+    z = times_plus(times_minus(a, a, z), a, times_minus(z, a, cube));
+    product = times_plus(cube, product, times_plus(cube, p, times(z, product))); /* p and z: what rounding took from both */
+    return with_sign_of(_mm512_mask_mov_ps(minus_times(t.h, t.rest, minus(a, t.main)), _mm512_cmp_ps_mask(a, all(0.6f), _CMP_LT_OQ), product), x);
+}
+ALWAYS floats tanhshrink_derivative_near(floats x)
+{
+    const piece t = tanh_piece(absolute(x));
+    floats c = times(t.h, t.rest), y = plus(t.main, c), low = plus(plus(minus(t.main, y), c), times_minus(t.h, t.rest, c));
+    return times_plus(y, y, times(plus(y, y), low));
+}
+#define tanhshrink_far tanhshrink_near
+#define tanhshrink_derivative_far tanhshrink_derivative_near
+#define tanhshrink_past(x) 0
+#define tanhshrink_derivative_past(x) 0
 
 /* max(x, 0) + log(1 + exp(-|x|)), nearly to the last bit */
 ALWAYS floats softplus_near(floats x)

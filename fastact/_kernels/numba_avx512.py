@@ -200,21 +200,24 @@ def rising_to(x, y):
 
 
 def exp_of(z, low):
-    """exp(z + low) = 2^n (1 + p): p and n"""
+    """exp(z + low) = 2^n (1 + p + p_low): p, p_low, n"""
     n = times_plus(z, 1.44269504, MAGIC) - MAGIC
-    r = times_plus(n, -0.693145751953125, z)
-    r = times_plus(n, -1.428606820309417e-06, r) + low
+    z = times_plus(n, -0.693145751953125, z)
+    low = times_plus(n, -1.428606820309417e-06, low)
+    r = z + low
     q = times_plus(r, 0.00139412307, 0.00836937129)
-    for c in (0.041666396, 0.166665152, 0.5):
+    for c in (0.041666396, 0.166665152):
         q = times_plus(r, q, c)
-    return times_plus(r * r, q, r), n
+    q = r * r * times_plus(r, q, 0.5)
+    p = r + q
+    return p, (q - (p - r)) + (low - (r - z)), n
 
 
 def decayed_product(a, low, factor, factor_low, second):
     """e (factor + factor_low - second e), e = exp(-(a + low))"""
-    p, n = exp_of(-at_most(a, 200), 0 - low if isinstance(low, Floats) else -low)
+    p, p_low, n = exp_of(0 - at_most(a, 200), 0 - low)
     whole = 1 + p
-    rest = times_plus(factor, p - (whole - 1), whole * factor_low)
+    rest = times_plus(factor, (p - (whole - 1)) + p_low, whole * factor_low)
     rest = minus_times(second * whole, scale(whole, n), rest)
     return scale(times_plus(factor, whole, rest), n)
 
@@ -237,6 +240,7 @@ def tamed(x):
 
 ENDS = {
     "sigmoid": LOGISTIC_END, "sigmoid_derivative": LOGISTIC_END, "tanh": math.inf, "tanh_derivative": LOGISTIC_END / 2,
+    "tanhshrink": math.inf, "tanhshrink_derivative": math.inf,
     "softplus": LOGISTIC_END, "logsigmoid": LOGISTIC_END, "logsigmoid_derivative": LOGISTIC_END,
     "silu": LOGISTIC_END, "silu_derivative": LOGISTIC_END, "gelu": -GELU_END, "gelu_derivative": -GELU_END,
     "gelu_quick": -GELU_QUICK_END, "gelu_quick_derivative": -GELU_QUICK_END,
@@ -264,10 +268,13 @@ def sigmoid_derivative_far(x):
     return decayed(absolute(x), 1.0, 2.0)
 
 
+def tanh_piece(a):
+    a = at_most(a, 9.1)
+    return piece("tanh", a.builder.lshr((a + 0.625).bits(), ir.Constant(INTS, [21] * LANES)), a)
+
+
 def tanh_near(x):
-    a = at_most(absolute(x), 9.1)
-    place = x.builder.lshr((a + 0.625).bits(), ir.Constant(INTS, [21] * LANES))
-    return with_sign_of(sum_of(piece("tanh", place, a)), x)
+    return with_sign_of(sum_of(tanh_piece(absolute(x))), x)
 
 
 def tanh_derivative_near(x):
@@ -276,6 +283,29 @@ def tanh_derivative_near(x):
 
 def tanh_derivative_far(x):
     return decayed(absolute(x + x), 4.0, 8.0)
+
+
+def tanhshrink_near(x):
+    a = absolute(x)
+    z = a * a
+    cube, t = z * a, tanh_piece(a)
+    p = times_plus(z, -0.00309422659, 0.00907383673)
+    for c in (-0.0220028125, 0.0539901331, -0.133334488):
+        p = times_plus(z, p, c)
+    product = times_plus(z, p, 0.333333343)
+    p = times_plus(z, p, 0.333333343 - product)
+    z = times_plus(times_minus(a, a, z), a, times_minus(z, a, cube))
+    product = times_plus(cube, product, times_plus(cube, p, z * product))
+    small = a.builder.fcmp_ordered("<", a.value, a.of(0.6))
+    return with_sign_of(chosen(small, product, minus_times(t.h, t.rest, a - t.main)), x)
+
+
+def tanhshrink_derivative_near(x):
+    t = tanh_piece(absolute(x))
+    c = t.h * t.rest
+    y = t.main + c
+    low = ((t.main - y) + c) + times_minus(t.h, t.rest, c)
+    return times_plus(y, y, (y + y) * low)
 
 
 def softplus_near(x):
