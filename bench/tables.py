@@ -48,9 +48,17 @@ def roundings_of_square(factor, offset, count=32):
     return spans
 
 
-def centre(function, low, high):
-    """A float near the middle where the function is nearest to a float, and that value."""
-    middle = np.float32(float((low + high) / 2))
+def centre(function, low, high, balanced):
+    """A float near the middle where the function is nearest to a float, and that value.
+
+    With ``balanced``, where the function falls to less than 0.4 within the interval: near where it is the harmonic mean of what
+    it is at the ends. So the terms of h, which bring the errors, are no larger beside the result at one end than at the other.
+    """
+    middle, ends = (low + high) / 2, (function(low), function(high))
+    if balanced and ends[1] < mp.mpf("0.4") * ends[0]:
+        wanted = 2 / (1 / ends[0] + 1 / ends[1])
+        middle = mp.findroot(lambda a: mp.log(function(a) / wanted), (low, high), solver="anderson", tol=1e-6)
+    middle = np.float32(float(middle))
     best = None
     for k in range(TRIES):
         c = mp.mpf(float(middle + np.float32((k + 1) // 2 * (1 if k % 2 else -1)) * np.spacing(middle)))
@@ -73,7 +81,7 @@ def table(function, intervals, degree, scale=relative, start=None, added=False):
         if start and span[0] == 0:
             c, given = mp.mpf(0), start
         else:
-            c, *given = centre(function, *span)
+            c, *given = centre(function, *span, scale is relative)
         limits = span[0] - c, span[1] - c
         coefficients, error = fit(lambda h: function(c + h), *limits, degree, np.float32, lambda h, y: scale(c + h, y), given)
         if added and c == 0:
