@@ -330,7 +330,7 @@ def test_large_and_threaded_results_have_the_same_bits(name, dtype, kind, set_nu
 
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "leaky_relu"])
 def test_outputs_beyond_the_cache(name, set_num_threads):
-    piece = TestSameBits().points("float32", 100_003)
+    piece = some_points("float32", 100_003)
     x = np.tile(piece, 170)
     wanted = np.tile(getattr(fa, name)(piece), 170)
     for threads in (1, 2):
