@@ -14,11 +14,13 @@ from types import SimpleNamespace
 import pytest
 from cases import FROM_OUTPUT, NAMES, ROWS
 
+import fastact as fa
 from fastact import gpu
 from fastact._kernels import cuda_elementwise, cuda_losses, cuda_rows, cuda_simplex
 from fastact._kernels.cuda_kernels import SIZES, lanes
 from fastact.table import ELEMENTWISE_LOSSES
 
+numba = pytest.importorskip("numba", reason="needs Numba")
 pytest.importorskip("numba_cuda", reason="needs numba-cuda")
 pytest.importorskip("cuda.core", reason="needs cuda-core")
 cuda_launch = pytest.importorskip("fastact._kernels.cuda_launch", reason="needs what fastact[cuda] brings")
@@ -182,3 +184,65 @@ def test_rows(arch, name, factory, storage, specification):
         assert re.search(r"ld\.global\S*\.v[24]", result.ptx)
     if wide and (name.startswith("softmax") or name.endswith("_grad")):
         assert re.search(r"st\.global\S*\.v[24]", result.ptx)
+
+
+def slope_of_gated(x, sharpness, size=2.0):
+    return fa.swish.derivative(x, sharpness) + size * fa.tanh.derivative(x)
+
+
+@fa.activation(derivative=slope_of_gated)
+def gated(x, sharpness, size=2.0):
+    return x * fa.sigmoid(sharpness * x) + size * fa.tanh(x)
+
+
+class TestUsersKernels:
+    """What users write, compiled as numba-cuda compiles it."""
+
+    @pytest.fixture
+    def ptx(self, arch):
+        """ptx(kind, what): the code of a kernel that computes ``what`` of every number of an array."""
+        from numba import cuda
+
+        from fastact._kernels import cuda_extending
+
+        cuda_extending.init()  # as the entry point does where the package is installed
+
+        def compile_for(kind, what):
+            what = cuda.jit(device=True)(what)
+
+            def kernel(x, y):
+                i = cuda.grid(1)
+                if i < x.size:
+                    y[i] = what(x[i])
+
+            return cuda.compile_ptx(kernel, (kind[::1], kind[::1]), cc=arch)[0]
+
+        return compile_for
+
+    @pytest.mark.parametrize("function", [*(getattr(fa, name) for name in NAMES), gated], ids=lambda f: f.__name__)
+    def test_every_function_of_a_number(self, ptx, function):
+        needed = (0.5,) * list(function.parameters.values()).count(None)
+        derivative = function.derivative
+        for what in (lambda v: function(v, *needed)), (lambda v: derivative(v, *needed)), (lambda v: function.derivative(v, *needed)):
+            single, double = ptx(numba.float32, what), ptx(numba.float64, what)
+            assert not re.search(r"\S+\.f64", single)
+            assert re.search(r"\S+\.(f64|b64)", double)
+            assert ".entry" in single and "call" not in single + double  # of anything that is not inlined
+
+    def test_activations_of_ones_own_on_arrays(self, arch):
+        specification = gated.row, "backward", "float32", (False, True), 4
+        assert compiled(cuda_elementwise.contiguous, specification, arch).spilled == 0
+
+    def test_parameters_by_position_and_by_name(self, ptx):
+        written = "0f3E800000", "0f40A00000"  # 0.25 and 5, as PTX has them
+        assert written[0] in ptx(numba.float32, lambda v: fa.leaky_relu(v, 0.25))
+        assert written[1] in ptx(numba.float32, lambda v: fa.hardtanh(v, max_val=5.0))
+        assert not any(number in ptx(numba.float32, lambda v: fa.hardtanh(v)) for number in written)
+
+    def test_integers_stay_integers_where_they_do_outside(self, ptx):
+        assert not re.search(r"\S+\.f(32|64)", ptx(numba.int32, lambda v: fa.relu(v)))
+        assert re.search(r"\S+\.f64", ptx(numba.int32, lambda v: fa.gelu(v)))
+
+    def test_what_is_no_number_is_a_typing_error(self, ptx):
+        with pytest.raises(Exception, match="complex64"):
+            ptx(numba.complex64, lambda v: fa.gelu(v))

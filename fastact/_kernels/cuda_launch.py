@@ -10,7 +10,10 @@ from cuda.core import Device, LaunchConfig, Linker, LinkerOptions, ObjectCode, S
 from numba import types
 from numba.cuda import compiler
 
+from . import cuda_extending
 from .cuda_intrinsics import target
+
+cuda_extending.init()  # users' own activations may call others; where the package is not installed, only found, nobody else does
 
 OLDEST = (7, 5)
 """The compute capability below which CUDA 13 has no compiler."""

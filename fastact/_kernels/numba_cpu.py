@@ -59,8 +59,7 @@ streaming_from = 1 << 62
 def formulas(T):
     """numba_scalar's formulas for this CPU; for an integer type, those that keep integers."""
     if np.issubdtype(T, np.integer):
-        zero = T(0)
-        return {"identity": compiled(lambda x: x), "relu": compiled(lambda x: zero if x < zero else x)}
+        return numba_scalar.integer_formulas(T, compiled)
     return numba_scalar.formulas(T, machine(T))
 
 

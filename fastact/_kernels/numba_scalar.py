@@ -80,6 +80,12 @@ def split_fused(T, bits, from_bits):
     return fused
 
 
+def integer_formulas(T, compiled):
+    """Those that keep integers."""
+    zero = T(0)
+    return {"identity": compiled(lambda x: x), "relu": compiled(lambda x: zero if x < zero else x)}
+
+
 def formulas(T, machine):
     """All formulas for one type, by name, as functions that ``machine.compiled`` has made."""
     single = T is np.float32
