@@ -1,7 +1,7 @@
 """The elementwise losses that Numba compiles; elementwise_losses.pyx has the same for compiled kernels.
 
-Strides and types other than float32 and float64 go through copies. One pass over memory: blocks go through the first-level
-cache, where the values are weighted and summed.
+One pass over memory: blocks go through the first-level cache, where those of any strides and types become contiguous, and the
+values are weighted and summed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 from numba import carray, types
 
 from .numba_intrinsics import add_lanes, array_loop, as_kernel, at, compiled, load, stack, store
-from .numba_jobs import computed_in, contiguous, run_pieces, words
+from .numba_jobs import computed_in, run_pieces, words
+from .numba_operands import described, readable, transfer
 from .numba_row_losses import loss_formulas
 from .numba_rows import toolbox
 
@@ -22,9 +23,12 @@ UNIT = 32 * BLOCK  # elements of a partial sum, or more of them, so that their o
 SUMS = 256
 BUFFER_BYTES, LANES_BYTES = 8 * BLOCK, 8 * 2 * 16
 
-# A job: addresses, 0 for what there is not; whether a source is one number; the address of the factor and the numbers.
-X, TARGET, THIRD, WEIGHT, VALUE, GRAD, THIRD_GRAD, SINGLE, JOB_UNIT, TOTALS, NUMBERS = range(0, 88, 8)
-SOURCES = 4
+# A job: addresses, 0 for what there is not; those of the words of numba_operands.py, 0 for what is direct; whether a source is
+# one number; the address of the factor and the numbers.
+X, TARGET, THIRD, WEIGHT, VALUE, GRAD, THIRD_GRAD = range(0, 56, 8)
+DESCRIBED = 56
+SINGLE, JOB_UNIT, TOTALS, NUMBERS = range(112, 144, 8)
+SOURCES, ARRAYS = 4, 7
 NO_NUMBERS = (0.0, 0.0, 0.0)
 
 
@@ -70,20 +74,26 @@ def piece(name, T, third, numbers, gradients):
         return carray(at(address), (n,), T)
 
     @compiled
-    def block_of(job, field, start, singles):
-        """Where the elements from start on are, singles holding those of a source that is one number."""
+    def block_of(job, field, start, buffers):
+        """Where a block of elements from start on is, or the buffer that is to hold it."""
         address = load(np.int64, job + field)
-        if load(np.int64, job + SINGLE) >> (field // 8) & 1:
-            return singles + BUFFER_BYTES * (field // 8)
-        return address + start * size if address else 0
+        buffered = load(np.int64, job + DESCRIBED + field) or load(np.int64, job + SINGLE) >> (field // 8) & 1
+        return buffers + BUFFER_BYTES * (field // 8) if buffered else address + start * size if address else 0
+
+    @compiled
+    def source_of(job, field, start, n, buffers):
+        block, operand = block_of(job, field, start, buffers), load(np.int64, job + DESCRIBED + field)
+        if operand:
+            transfer(operand, start, n, block, size)
+        return block
 
     @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
     def run(job, first, count):
-        singles, block, totals = stack(SINGLES_BYTES), stack(BUFFER_BYTES), stack(LANES_BYTES)
+        buffers, block, totals = stack(BUFFERS_BYTES), stack(BUFFER_BYTES), stack(LANES_BYTES)
         unit = load(np.int64, job + JOB_UNIT)
         for k in range(SOURCES):
             if load(np.int64, job + SINGLE) >> k & 1:
-                array(singles + BUFFER_BYTES * k, BLOCK)[:] = load(T, load(np.int64, job + 8 * k))
+                array(buffers + BUFFER_BYTES * k, BLOCK)[:] = load(T, load(np.int64, job + 8 * k))
         values = load(np.int64, job + NUMBERS)
         factor, p, q, r = (T(load(np.float64, values)), T(load(np.float64, values + 8)), T(load(np.float64, values + 16)),
                            T(load(np.float64, values + 24)))  # fmt: skip
@@ -94,10 +104,10 @@ def piece(name, T, third, numbers, gradients):
             number = start // unit
             while start < end:
                 n = min(BLOCK, end - start)
-                x, target = block_of(job, X, start, singles), block_of(job, TARGET, start, singles)
-                third_source, weight = block_of(job, THIRD, start, singles), block_of(job, WEIGHT, start, singles)
-                value, grad = block_of(job, VALUE, start, 0), block_of(job, GRAD, start, 0)
-                third_grad = block_of(job, THIRD_GRAD, start, 0)
+                x, target = source_of(job, X, start, n, buffers), source_of(job, TARGET, start, n, buffers)
+                third_source, weight = source_of(job, THIRD, start, n, buffers), source_of(job, WEIGHT, start, n, buffers)
+                value, grad = block_of(job, VALUE, start, buffers), block_of(job, GRAD, start, buffers)
+                third_grad = block_of(job, THIRD_GRAD, start, buffers)
                 value = value if value else block
                 losses(array(x, n), array(target, n), array(third_source, n), array(value, n), array(grad, n),
                        array(third_grad, n), p, q, r, factor)  # fmt: skip
@@ -114,6 +124,10 @@ def piece(name, T, third, numbers, gradients):
                     array(block, n)[:] = array(value, n)
                     array(block + size * n, padded - n)[:] = T(0)
                 add_lanes(T, summed, padded, totals)
+                for field in range(VALUE, DESCRIBED, 8):
+                    operand = load(np.int64, job + DESCRIBED + field)
+                    if operand:
+                        transfer(operand, start, n, block_of(job, field, start, buffers), size)
                 start += n
             total, rest = add_up(totals)
             place = load(np.int64, job + TOTALS) + 16 * number
@@ -123,7 +137,7 @@ def piece(name, T, third, numbers, gradients):
     return run
 
 
-SINGLES_BYTES = SOURCES * BUFFER_BYTES
+BUFFERS_BYTES = ARRAYS * BUFFER_BYTES
 
 
 class ElementwiseLoss:
@@ -143,21 +157,19 @@ class ElementwiseLoss:
         T = computed_in(x.dtype)
         if x.size == 0:
             return 0.0
-        arrays = [None if source is None else contiguous(source, T) for source in sources]
-        singles = sum((source is not None and source.ndim == 0 and (k > 0 or x.size == 1)) << k for k, source in enumerate(sources))
-        written = [None if result is None else result if result.dtype == T and result.flags.c_contiguous
-                   else np.empty(result.shape, T) for result in results]  # fmt: skip
+        is_single = [source is not None and source.ndim == 0 and (k > 0 or x.size == 1) for k, source in enumerate(sources)]
+        with np.errstate(all="ignore"):
+            arrays = [source if source is None else np.asarray(source, T) if single else readable(source)
+                      for source, single in zip(sources, is_single)]  # fmt: skip
+        operands = [described(array, T) for array in arrays] + [described(result, T, writing=True) for result in results]
+        singles = sum(single << k for k, single in enumerate(is_single))
         unit = max(UNIT, (-(-x.size // SUMS) + BLOCK - 1) // BLOCK * BLOCK)
         totals = np.empty((-(-x.size // unit), 2))
         values = np.array((1.0 / x.size if mean else 1.0, *numbers, *NO_NUMBERS[len(numbers) :]))
-        job = words(*arrays, *written, singles, unit, totals, values)
+        job = words(*arrays, *results, *operands, singles, unit, totals, values)
         gradients = 2 if results[2] is not None else 1 if results[1] is not None else 0
         work = piece(self.name, T, self.third, self.numbers, gradients)
         run_pieces(work, job, x.size, unit, x.size * self.cost * (2000 if T is np.float64 else 1000))
-        for result, array in zip(results, written):
-            if array is not result:
-                with np.errstate(all="ignore"):
-                    result[...] = array
         total, rest = _sum(totals)
         value = total + rest if rest == rest else total
         return value / x.size if mean else value

@@ -32,14 +32,6 @@ def computed_in(dtype):
     return np.float32
 
 
-def contiguous(array, T):
-    """The array, or a copy that is C-contiguous and of that type."""
-    if array.dtype == T and array.flags.c_contiguous:
-        return array
-    with np.errstate(all="ignore"):
-        return np.ascontiguousarray(array, T)
-
-
 @functools.cache
 def _runner():
     @numba.njit(types.void(*[types.intp] * 5), nogil=True, error_model=OPTIONS["error_model"])

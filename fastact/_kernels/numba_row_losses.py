@@ -1,6 +1,6 @@
 """The losses of rows of logits that Numba compiles; row_losses.pyx and row_losses.pxi.in have the same for compiled kernels.
 
-Half types and strides go through copies, the rows that a kernel sees are contiguous float32 or float64.
+The rows that a kernel sees are contiguous float32 or float64; those of other types and strides are brought there one by one.
 """
 
 from __future__ import annotations
@@ -13,13 +13,30 @@ import numpy as np
 from numba import types
 
 from . import numba_loss_formulas
-from .numba_intrinsics import add_lanes, array_loop, as_kernel, compiled, load, machine, stack, store
-from .numba_jobs import computed_in, contiguous, run_pieces, words
+from .numba_intrinsics import (
+    C_FREE,
+    C_MALLOC,
+    add_lanes,
+    array_loop,
+    as_kernel,
+    call,
+    call_for_word,
+    compiled,
+    load,
+    machine,
+    stack,
+    store,
+)
+from .numba_jobs import computed_in, run_pieces, words
+from .numba_lazy import need_kernel
+from .numba_operands import described, readable, transfer
 from .numba_rows import LANES_BYTES, TERMS, TERMS_BYTES, log1p, toolbox
 
-# A job for the team: addresses (0 for what there is not), steps in bytes, and where the numbers are.
-X, GRAD, LABELS, SHARES, SPREAD, SPREAD_ROW, VALUES, N, IGNORE, NUMBERS = range(0, 80, 8)
-KEEP, SPREAD_SUM, Z_LOSS, GAMMA, FACTOR = range(0, 40, 8)
+# A job for the team: addresses (0 for what there is not), those of the words of numba_operands.py (0 for what is direct), whether
+# rows need buffers, and where the numbers are. Targets that are probabilities are multiplied by KEEP, raised by FLOOR and weighted.
+X, GRAD, SPREAD, X_WORDS, GRAD_WORDS, SPREAD_WORDS, BUFFERED, LABELS, SHARES, WEIGHTS, VALUES, N, IGNORE, NUMBERS = range(0, 112, 8)
+LINE = 64
+KEEP, FLOOR, SPREAD_SUM, Z_LOSS, GAMMA, FACTOR = range(0, 48, 8)
 loss_formulas = functools.cache(lambda T: numba_loss_formulas.formulas(T, machine(T)))
 PICOSECONDS = 500
 """What an element costs."""
@@ -35,6 +52,58 @@ def focus(surprise, rest, is_peak, gamma):
 
 
 @functools.cache
+def movers(T):
+    """find(job, field, start, buffer): where elements from start on are, or the buffer that is to hold them, 0 for what there is not;
+    get(job, field, start, n, buffer) reads them, too, and put(...) writes what the buffer holds.
+    """
+    size = np.dtype(T).itemsize
+
+    @compiled
+    def find(job, field, start, buffer):
+        address = load(np.int64, job + field)
+        return buffer if load(np.int64, job + X_WORDS + field) else address + start * size if address else 0
+
+    @compiled
+    def put(job, field, start, n, buffer):
+        words = load(np.int64, job + X_WORDS + field)
+        if words:
+            transfer(words, start, n, buffer, size)
+
+    @compiled
+    def get(job, field, start, n, buffer):
+        put(job, field, start, n, buffer)  # the words know which way
+        return find(job, field, start, buffer)
+
+    @array_loop
+    def scale(target, to, keep, floor):
+        as_kernel()
+        for i in range(len(to)):
+            to[i] = keep * target[i] + floor
+
+    @array_loop
+    def weigh(to, weights):
+        as_kernel()
+        for i in range(len(to)):
+            to[i] = to[i] * weights[i]
+
+    row = toolbox(T).row
+
+    @compiled
+    def shaped(job, target, first, n, buffer):
+        """Targets, elements of their row from first on, as they are compared with."""
+        numbers, weights = load(np.int64, job + NUMBERS), load(np.int64, job + WEIGHTS)
+        keep, floor = T(load(np.float64, numbers + KEEP)), T(load(np.float64, numbers + FLOOR))
+        if keep == 1 and floor == 0 and weights == 0:
+            return target
+        scale(row(target, n), row(buffer, n), keep, floor)
+        if weights:
+            weigh(row(buffer, n), row(weights + first * size, n))
+        return buffer
+
+    return find, get, put, shaped
+
+
+@functools.cache
 def cross_entropy(T):
     """The loss of some rows, as a piece of work for the team.
 
@@ -43,9 +112,10 @@ def cross_entropy(T):
     p is 1 - s / (1 + s), and the two parts are added separately.
     """
     t = toolbox(T)
-    row, largest, sum_of_others, find, scale_by, size = t.row, t.largest, t.sum_of_others, t.find, t.scale_by, t.size
+    row, largest, sum_of_others, position, scale_by, size = t.row, t.largest, t.sum_of_others, t.find, t.scale_by, t.size
     one, zero, scaling, unscaling, sum_kept, logarithm = t.one, t.zero, t.scaling, t.unscaling, t.sum_kept, log1p()
     distance = t.blockwise_sum(compiled(lambda x, s, m: zero if s == zero else s * (m - x)))
+    find, get, put, shaped = movers(T)
 
     @array_loop
     def subtract(y, spread, factor):
@@ -63,7 +133,7 @@ def cross_entropy(T):
         others = spread_sum
         if spread:
             if peak < 0:
-                peak = find(y, n, scaling, one)
+                peak = position(y, n, scaling, one)
                 others += share
             others -= spreads[peak]
         at_label = zero
@@ -105,25 +175,35 @@ def cross_entropy(T):
 
     @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
     def piece(job, first, count):
-        n, labels = load(np.int64, job + N), load(np.int64, job + LABELS)
-        shares, spread = load(np.int64, job + SHARES), load(np.int64, job + SPREAD)
-        grad, numbers = load(np.int64, job + GRAD), load(np.int64, job + NUMBERS)
+        n, labels, numbers = load(np.int64, job + N), load(np.int64, job + LABELS), load(np.int64, job + NUMBERS)
+        shares, same_row = load(np.int64, job + SHARES), load(np.int64, job + SPREAD)
+        row_bytes = (n * size + LINE - 1) & -LINE
+        memory = 0
+        if load(np.int64, job + BUFFERED):
+            memory = call_for_word(C_MALLOC, (3 * row_bytes,))
+            if memory == 0:
+                need_kernel(-1)
+                return
         for r in range(first, first + count):
-            x, to = load(np.int64, job + X) + r * n * size, grad + r * n * size if grad else 0
-            target = spread + r * load(np.int64, job + SPREAD_ROW)
+            grad = find(job, GRAD, r * n, memory + row_bytes)
             spread_sum, share, label, value = load(np.float64, numbers + SPREAD_SUM), 0.0, -1, 0.0
             if labels:
-                label = load(np.int64, labels + 8 * r)
+                spread, label = same_row, load(np.int64, labels + 8 * r)
                 share = load(np.float64, shares + 8 * label) if shares and label >= 0 else load(np.float64, numbers + KEEP)
             else:
-                spread_sum, low = sum_kept(target, target, n, zero)
+                buffer = memory + 2 * row_bytes
+                spread = shaped(job, get(job, SPREAD, r * n, n, buffer), 0, n, buffer)
+                spread_sum, low = sum_kept(spread, spread, n, zero)
             if labels and label == load(np.int64, job + IGNORE):
                 if grad:
-                    row(to, n)[:] = zero
+                    row(grad, n)[:] = zero
             else:
-                value = loss(x, to, n, label, share, target, spread_sum, load(np.float64, numbers + Z_LOSS),
+                value = loss(get(job, X, r * n, n, memory), grad, n, label, share, spread, spread_sum, load(np.float64, numbers + Z_LOSS),
                              load(np.float64, numbers + GAMMA), load(np.float64, numbers + FACTOR))  # fmt: skip
+            put(job, GRAD, r * n, n, grad)
             store(np.float64, load(np.int64, job + VALUES) + 8 * r, value)
+        if memory:
+            call(C_FREE, (memory,))
 
     return piece
 
@@ -133,6 +213,7 @@ def comparison(loss, T):
     """The same for a loss that compares rows with probabilities."""
     element, t = loss_formulas(T)[loss], toolbox(T)
     row, size, lanes, clear, add_up, zero = t.row, t.size, t.lanes, t.clear, t.add_up, t.zero
+    _, get, put, shaped = movers(T)
 
     @array_loop
     def elements(x, target, value, slope, factor):
@@ -144,20 +225,23 @@ def comparison(loss, T):
 
     @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
     def piece(job, first, count):
-        values, slopes, totals = stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES)
+        inputs, targets, values, slopes, totals = (
+            stack(TERMS_BYTES), stack(TERMS_BYTES), stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES))  # fmt: skip
         n, grad = load(np.int64, job + N), load(np.int64, job + GRAD)
         factor = T(load(np.float64, load(np.int64, job + NUMBERS) + FACTOR))
         for r in range(first, first + count):
-            x, target = load(np.int64, job + X) + r * n * size, load(np.int64, job + SPREAD) + r * n * size
             clear(totals)
             for i in range(0, n, TERMS):
-                m = min(n - i, TERMS)
-                elements(row(x + i * size, m), row(target + i * size, m), row(values, m), row(slopes, m), factor)
+                m, start = min(n - i, TERMS), r * n + i
+                x, target = get(job, X, start, m, inputs), get(job, SPREAD, start, m, targets)
+                target = shaped(job, target, i, m, targets)
+                elements(row(x, m), row(target, m), row(values, m), row(slopes, m), factor)
                 padded = (m + lanes - 1) // lanes * lanes
                 row(values + m * size, padded - m)[:] = zero
                 add_lanes(T, values, padded, totals)
-                if grad:
-                    row(grad + (r * n + i) * size, m)[:] = row(slopes, m)
+                put(job, GRAD, start, m, slopes)
+                if grad and load(np.int64, job + GRAD_WORDS) == 0:
+                    row(grad + start * size, m)[:] = row(slopes, m)
             total, rest = add_up(totals)
             store(np.float64, load(np.int64, job + VALUES) + 8 * r, total)
 
@@ -166,22 +250,15 @@ def comparison(loss, T):
 
 def evaluate(loss, x, target, grad, values, factor, **terms):
     """As row_losses.pyx has it: factor times the sum of the losses of rows, along the last axis of x."""
-    n = x.shape[-1]
     if x.size == 0:
         return 0.0
-    rows = x.size // n
-    T = computed_in(x.dtype)
-    x = contiguous(x, T)
-    written = grad if grad is None or grad.dtype == T and grad.flags.c_contiguous else np.empty(x.shape, T)
-    losses = np.empty(rows)
+    losses = np.empty(x.size // x.shape[-1])
     labels = None if target.ndim == x.ndim else np.ascontiguousarray(target).astype(np.int64, copy=False).ravel()
     with np.errstate(all="ignore"):
         if loss != "softmax_cross_entropy" and labels is not None:
-            _at_labels(loss != "nll_loss", x.reshape(rows, n), labels, written, losses, factor, **terms)
+            _at_labels(loss != "nll_loss", x, labels, grad, losses, factor, **terms)
         else:
-            _by_rows(loss, x, target, labels, written, losses, factor, **terms)
-        if written is not grad:
-            grad[...] = written
+            _by_rows(loss, x, target, labels, grad, losses, factor, **terms)
         if values is not None:
             values[...] = losses.reshape(values.shape)
         return float(losses.sum()) * factor
@@ -189,33 +266,32 @@ def evaluate(loss, x, target, grad, values, factor, **terms):
 
 def _at_labels(logarithm, x, labels, grad, losses, factor, *, shares=None, keep=1.0, ignore_index=0, **_):
     """Losses that read nothing but the element of the row's class."""
+    x = np.atleast_2d(x)
     counts = labels != ignore_index
     if shares is not None:
         counts[counts] = shares[labels[counts]] != 0
     rows, columns = np.flatnonzero(counts), labels[counts]
-    value = x[rows, columns].astype(np.float64)
+    elements = *np.unravel_index(rows, x.shape[:-1]), columns
+    value = x[elements].astype(np.float64)
     share_of = keep if shares is None else shares[columns]
     losses[...] = 0
     losses[rows] = 0 - share_of * (np.log(value) if logarithm else value)
     if grad is not None:
         grad[...] = 0
-        grad.reshape(x.shape)[rows, columns] = -share_of * factor / (value if logarithm else 1.0)
+        np.atleast_2d(grad)[elements] = np.asarray(-share_of * factor / (value if logarithm else 1.0), computed_in(x.dtype))
 
 
 def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spread_weight=None, spread=None, spread_sum=0.0,
              ignore_index=0, keep=1.0, floor=0.0, z_loss=0.0, gamma=0.0):
-    n, T = x.shape[-1], x.dtype.type
+    n, T = x.shape[-1], computed_in(x.dtype)
     if labels is None:
-        spread = np.ascontiguousarray(target, T)
-        if loss == "softmax_cross_entropy":
-            spread = T(keep) * spread + T(floor)
-        if spread_weight is not None:
-            spread = spread * spread_weight
-    numbers = np.array((keep, spread_sum, z_loss, gamma, factor))
-    step = n * x.itemsize if labels is None else 0
-    job = words(x, grad, labels, shares, spread, step, losses, n, ignore_index, numbers)
+        spread = readable(target)
+    numbers = np.array((keep, floor, spread_sum, z_loss, gamma, factor))
+    operands = described(x, T), described(grad, T, writing=True), described(spread, T)
+    buffered = any(words is not None for words in operands) or labels is None and (keep != 1 or floor != 0 or spread_weight is not None)
+    job = words(x, grad, spread, *operands, int(buffered), labels, shares, spread_weight, losses, n, ignore_index, numbers)
     work = cross_entropy(T) if loss == "softmax_cross_entropy" else comparison(loss, T)
-    run_pieces(work, job, len(losses), max(1, len(losses) // 64), x.size * PICOSECONDS * x.itemsize // 4)
+    run_pieces(work, job, len(losses), max(1, len(losses) // 64), x.size * PICOSECONDS * np.dtype(T).itemsize // 4)
 
 
 def total_weight(target, classes, ignore_index, weight):
