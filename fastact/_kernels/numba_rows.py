@@ -16,6 +16,7 @@ import numba
 import numpy as np
 from numba import carray, types
 
+from . import numba_softmax
 from .numba_intrinsics import add_lanes, add_up_lanes, array_loop, as_kernel, at, compiled, load, machine, stack, store
 from .numba_scalar import LOG1P, formulas
 
@@ -172,6 +173,31 @@ def toolbox(T):
 
         return sum_of
 
+    if single and numba_softmax.BY_HAND:
+        add_terms = numba_softmax.add_terms
+
+        @array_loop
+        def added_by_hand(x, e, n, m, skip, sign, totals):
+            as_kernel()
+            if n >= lanes and skip < 0 and sign == one:
+                add_terms(x, e, n, m, totals)
+                return True
+            copy = stack(TERMS_BYTES)
+            for i in range(0, n, TERMS):
+                count = min(n - i, TERMS)
+                source, values = row(x + i * size, count), row(copy, TERMS)
+                for j in range(count):
+                    values[j] = minus_infinity if i + j == skip else source[j] * sign
+                for j in range(count, lanes):
+                    values[j] = minus_infinity
+                add_terms(copy, copy, max(count, lanes), m, totals)
+                if e != 0:
+                    row(e + i * size, count)[:] = row(copy, count)
+            return True
+
+    else:
+        added_by_hand = compiled(lambda x, e, n, m, skip, sign, totals: False)
+
     @array_loop
     def sum_of_terms(x, e, n, m, skip, sign, scale, scale_low):
         """The sum without term number skip, -1 for none, and what rounding took from it; x and e are addresses.
@@ -180,6 +206,8 @@ def toolbox(T):
         """
         copy, block, totals = stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES)
         clear(totals)
+        if scale == one and scale_low == zero and added_by_hand(x, e, n, m, skip, sign, totals):
+            return add_up(totals)
         for i in range(0, n, TERMS):
             count = min(n - i, TERMS)
             source = x + i * size
@@ -587,6 +615,18 @@ def panel_toolbox(T):
 
     t_fused = t.fused
 
+    if single and numba_softmax.BY_HAND:
+        find_terms_of_columns = numba_softmax.find_terms
+
+        @array_loop
+        def found_by_hand(values, peaks, n):
+            as_kernel()
+            find_terms_of_columns(values, peaks, n, PANEL)
+            return True
+
+    else:
+        found_by_hand = compiled(lambda values, peaks, n: False)
+
     @compiled
     def find_all_terms(values, peaks, n, scale, scale_low):
         m = row(peaks, PANEL)
@@ -594,6 +634,8 @@ def panel_toolbox(T):
             m[j] = minus_infinity
         for i in range(n):
             raise_peaks(row(values + size * PANEL * i, PANEL), m)
+        if scale == one and scale_low == zero and found_by_hand(values, peaks, n):
+            return
         for i in range(n):
             find_terms(row(values + size * PANEL * i, PANEL), m, scale, scale_low)
 
