@@ -25,9 +25,11 @@ X, G, Y, X_ROW, G_ROW, Y_ROW, ROWS, N, TEMPERATURE = range(0, 72, 8)
 G_ONE, G_ROWS = 1, 2
 
 TERMS = 256  # elements whose terms are summed while they are in the first-level cache
+BATCH, BATCH_ELEMENTS = 8, 1024  # rows that go through each step together: of one row alone the steps wait for each other
 PANEL = 64
 SHORT = 48  # shorter rows go through panels
 TERMS_BYTES, LANES_BYTES = 8 * TERMS, 8 * 2 * 16
+BATCH_BYTES = 8 * BATCH
 PANEL_BYTES, PANEL_SUMS_BYTES = 8 * PANEL * SHORT, 8 * PANEL * 16 * 2
 
 
@@ -52,6 +54,25 @@ def log1p():
         return k * 6.93147180369123816490e-01 + (f - (p - k * 1.90821492927058770002e-10))
 
     return log1p
+
+
+@functools.cache
+def logarithms(T):
+    """log1p of each of the sums of a row's terms but the largest, in their place; NaN where the largest element is not finite."""
+    log1p_of = log1p()
+
+    @array_loop
+    def replace(rest, m):
+        as_kernel()
+        for j in range(len(rest)):
+            rest[j] = log1p_of(rest[j]) if m[j] - m[j] == 0 else np.nan
+
+    return replace
+
+
+@compiled
+def batch_of(n):
+    return max(1, min(BATCH, BATCH_ELEMENTS // n))
 
 
 @functools.cache
@@ -293,46 +314,70 @@ def field(task, offset):
     return load(np.int64, task + offset)
 
 
+@compiled
+def doubles(address, n):
+    return carray(at(address), (n,), np.float64)
+
+
 def softmax_rows(T):
     """softmax, or with g, one number a row, g softmax / temperature."""
     t = toolbox(T)
     largest, row, scale_of, sum_of_terms, quotient, scale_by = t.largest, t.row, t.scale_of, t.sum_of_terms, t.quotient, t.scale_by
 
     def kernel(task):
-        n, g = field(task, N), field(task, G)
+        peaks, totals, lows = stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES)
+        m, total, low = row(peaks, BATCH), doubles(totals, BATCH), doubles(lows, BATCH)
+        n, g, rows = field(task, N), field(task, G), field(task, ROWS)
         temperature = load(np.float64, task + TEMPERATURE)
         scale, scale_low, sign = scale_of(temperature)
-        for r in range(field(task, ROWS)):
-            x, y = field(task, X) + r * field(task, X_ROW), field(task, Y) + r * field(task, Y_ROW)
-            m = largest(row(x, n), sign)
-            total, low = sum_of_terms(x, y, n, m, -1, sign, scale, scale_low)
-            dividend = 1.0 if g == 0 else np.float64(load(T, g + r * field(task, G_ROW))) / temperature
-            f, f_low = quotient(dividend, total if m - m == 0 else np.nan, low)
-            scale_by(row(y, n), f, f_low)
+        batch = batch_of(n)
+        for first in range(0, rows, batch):
+            count = min(batch, rows - first)
+            x, y = field(task, X) + first * field(task, X_ROW), field(task, Y) + first * field(task, Y_ROW)
+            for r in range(count):
+                m[r] = largest(row(x + r * field(task, X_ROW), n), sign)
+            for r in range(count):
+                total[r], low[r] = sum_of_terms(x + r * field(task, X_ROW), y + r * field(task, Y_ROW), n, m[r], -1, sign, scale, scale_low)
+            for r in range(count):
+                dividend = 1.0 if g == 0 else np.float64(load(T, g + (first + r) * field(task, G_ROW))) / temperature
+                f, f_low = quotient(dividend, total[r] if m[r] - m[r] == 0 else np.nan, low[r])
+                scale_by(row(y + r * field(task, Y_ROW), n), f, f_low)
 
     return kernel
 
 
 def log_rows(T, finish):
-    """finish(x, y, n, m, rest, temperature, scale) for each row, rest being the sum of the terms but the largest."""
+    """finish(x, y, n, m, log_total, temperature, scale) for each row; log_total is log1p of the sum of the terms but the largest."""
     t = toolbox(T)
-    largest, row, scale_of, sum_of_others = t.largest, t.row, t.scale_of, t.sum_of_others
+    largest, row, scale_of, sum_of_others, find_logarithms = t.largest, t.row, t.scale_of, t.sum_of_others, logarithms(T)
 
     def kernel(task):
-        n = field(task, N)
+        peaks, rests = stack(BATCH_BYTES), stack(BATCH_BYTES)
+        m, rest = row(peaks, BATCH), doubles(rests, BATCH)
+        m[:], rest[:] = t_zero, 0.0
+        n, rows = field(task, N), field(task, ROWS)
         temperature = load(np.float64, task + TEMPERATURE)
         scale, scale_low, sign = scale_of(temperature)
-        for r in range(field(task, ROWS)):
-            x, y = field(task, X) + r * field(task, X_ROW), field(task, Y) + r * field(task, Y_ROW)
-            m = largest(row(x, n), sign)
-            finish(x, y, n, m, sum_of_others(x, 0, n, m, scale, scale_low), temperature, scale)
+        batch = batch_of(n)
+        for first in range(0, rows, batch):
+            count = min(batch, rows - first)
+            x, y = field(task, X) + first * field(task, X_ROW), field(task, Y) + first * field(task, Y_ROW)
+            for r in range(count):
+                m[r] = largest(row(x + r * field(task, X_ROW), n), sign)
+            for r in range(count):
+                rest[r] = sum_of_others(x + r * field(task, X_ROW), 0, n, m[r], scale, scale_low)
+            find_logarithms(rest, m)
+            for r in range(count):
+                finish(x + r * field(task, X_ROW), y + r * field(task, Y_ROW), n, m[r], rest[r], temperature, scale)
+
+    t_zero = t.zero
 
     return kernel
 
 
 @functools.cache
 def log_softmax_of_row(T):
-    row, logarithm, nan = toolbox(T).row, log1p(), T(np.nan)
+    row = toolbox(T).row
 
     @array_loop
     def shift(x, y, m, scale, log_total):
@@ -341,21 +386,21 @@ def log_softmax_of_row(T):
             y[i] = (x[i] - m) * scale - log_total
 
     @compiled
-    def finish(x, y, n, m, rest, temperature, scale):
-        shift(row(x, n), row(y, n), m, scale, T(logarithm(rest)) if m - m == 0 else nan)
+    def finish(x, y, n, m, log_total, temperature, scale):
+        shift(row(x, n), row(y, n), m, scale, T(log_total))
 
     return finish
 
 
 @functools.cache
 def logsumexp_of_row(T):
-    row, logarithm = toolbox(T).row, log1p()
+    row = toolbox(T).row
 
     @compiled
-    def finish(x, y, n, m, rest, temperature, scale):
+    def finish(x, y, n, m, log_total, temperature, scale):
         value = m
         if m - m == 0:
-            value = T(np.float64(m) / temperature + logarithm(rest))
+            value = T(np.float64(m) / temperature + log_total)
         else:
             for item in row(x, n):
                 value = item if item != item else value
@@ -682,7 +727,7 @@ def softmax_panels(T):
 def log_panels(T, finish):
     """The same for short rows."""
     t, p = toolbox(T), panel_toolbox(T)
-    row, scale_of = t.row, t.scale_of
+    row, scale_of, find_logarithms = t.row, t.scale_of, logarithms(T)
     load_panel, find_all_terms, sum_panel, sum_others, wide_row = (
         p.load_panel, p.find_all_terms, p.sum_panel, p.sum_others, p.wide_row)  # fmt: skip
 
@@ -699,6 +744,7 @@ def log_panels(T, finish):
             find_all_terms(values, peaks, n, scale, scale_low)
             sum_panel(values, n, totals)
             sum_others(values, n, totals, rows)
+            find_logarithms(rest, m)
             for j in range(rows):
                 finish(x + j * field(task, X_ROW), y + j * field(task, Y_ROW), n, m[j], rest[j], temperature, scale)
 
