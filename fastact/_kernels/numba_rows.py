@@ -70,6 +70,11 @@ def logarithms(T):
     return replace
 
 
+def hand_made(T):
+    """Whether there is numba_softmax.py for numbers of that type."""
+    return T is np.float32 and numba_softmax.BY_HAND
+
+
 @compiled
 def batch_of(n):
     return max(1, min(BATCH, BATCH_ELEMENTS // n))
@@ -194,12 +199,11 @@ def toolbox(T):
 
         return sum_of
 
-    if single and numba_softmax.BY_HAND:
+    if hand_made(T):
         add_terms = numba_softmax.add_terms
 
-        @array_loop
+        @compiled
         def added_by_hand(x, e, n, m, skip, sign, totals):
-            as_kernel()
             if n >= lanes and skip < 0 and sign == one:
                 add_terms(x, e, n, m, totals)
                 return True
@@ -267,6 +271,27 @@ def toolbox(T):
             if values[i] * sign == value:
                 return i
         return 0
+
+    @compiled
+    def whole(address, n, buffer):
+        """The elements where they are, or where they are too few for a vector in a buffer, followed by zeros."""
+        if n >= lanes:
+            return address
+        row(buffer, lanes)[:] = zero
+        row(buffer, n)[:] = row(address, n)
+        return buffer
+
+    def sum_by_hand(add):
+        """The same as blockwise_sum by a function of numba_softmax.py."""
+
+        @compiled
+        def sum_of(a, b, n, p):
+            first, second, totals = stack(LANES_BYTES), stack(LANES_BYTES), stack(LANES_BYTES)
+            clear(totals)
+            add(whole(a, n, first), whole(b, n, second), max(n, lanes), totals)
+            return add_up(totals)
+
+        return sum_of
 
     sum_kept = blockwise_sum(compiled(lambda a, b, p: a))
 
@@ -409,10 +434,15 @@ def logsumexp_of_row(T):
     return finish
 
 
-def backward_rows(T, element, total_element, unit):
-    """A backward pass: element(g, y, s, 1 / temperature) with s the sum of total_element(g, y)."""
+def backward_rows(T, element, total_element, unit, add=None, by_hand=None):
+    """A backward pass: element(g, y, s, 1 / temperature) with s the sum of total_element(g, y).
+
+    ``add`` finds that sum by hand; by_hand(g, y, result, n, s, 1 / temperature) does what there is to do, or returns False.
+    """
     t = toolbox(T)
-    row, sum_of = t.row, t.blockwise_sum(compiled(lambda a, b, p: total_element(a, b)))
+    row = t.row
+    sum_of = t.sum_by_hand(add) if add and hand_made(T) else t.blockwise_sum(compiled(lambda a, b, p: total_element(a, b)))
+    by_hand = by_hand or compiled(lambda g, x, y, n, s, scale: False)
 
     @array_loop
     def apply(g, x, y, s, scale):
@@ -427,7 +457,9 @@ def backward_rows(T, element, total_element, unit):
             x, y = field(task, X) + r * field(task, X_ROW), field(task, Y) + r * field(task, Y_ROW)
             g = field(task, G) + r * field(task, G_ROW)
             total, low = sum_of(g, x, n, scale)
-            apply(row(g, n), row(x, n), row(y, n), unit(T(total), x, n), scale)
+            s = unit(T(total), x, n)
+            if not by_hand(g, x, y, n, s, scale):
+                apply(row(g, n), row(x, n), row(y, n), s, scale)
 
     return kernel
 
@@ -435,14 +467,34 @@ def backward_rows(T, element, total_element, unit):
 def softmax_backward_rows(T):
     """x holds softmax's output p: p (g - sum(p g)) / temperature."""
     element = compiled(lambda g, p, s, scale: p * (g - s) * scale)
-    return backward_rows(T, element, compiled(lambda g, p: p * g), compiled(lambda total, x, n: total))
+    return backward_rows(T, element, compiled(lambda g, p: p * g), compiled(lambda total, x, n: total), numba_softmax.add_products)
 
 
 def log_softmax_backward_rows(T):
     """x holds log_softmax's output y: (g - exp(y) sum(g)) / temperature; nothing where y is -inf, which a mask made."""
     exp, zero, masked = toolbox(T).scalar["exp"], T(0), T(-np.inf)
     element = compiled(lambda g, y, s, scale: zero if y == masked else (g - exp(y) * s) * scale)
-    return backward_rows(T, element, compiled(lambda g, y: zero if y == masked else g), compiled(lambda total, x, n: total))
+    return backward_rows(T, element, compiled(lambda g, y: zero if y == masked else g), compiled(lambda total, x, n: total),
+                         numba_softmax.add_where_finite, log_gradient() if hand_made(T) else None)  # fmt: skip
+
+
+@functools.cache
+def log_gradient():
+    t = toolbox(np.float32)
+    row, whole, lanes, gradient, limit = t.row, t.whole, t.lanes, numba_softmax.log_gradient, np.float32(1e15)
+
+    @compiled
+    def by_hand(g, x, y, n, s, scale):
+        if not -limit < s < limit:
+            return False
+        few_x, few_g, few_y = stack(LANES_BYTES), stack(LANES_BYTES), stack(LANES_BYTES)
+        to = y if n >= lanes else few_y
+        gradient(whole(x, n, few_x), whole(g, n, few_g), to, max(n, lanes), s, scale)
+        if to != y:
+            row(y, n)[:] = row(few_y, n)
+        return True
+
+    return by_hand
 
 
 def sparsemax_backward_rows(T):
@@ -660,7 +712,7 @@ def panel_toolbox(T):
 
     t_fused = t.fused
 
-    if single and numba_softmax.BY_HAND:
+    if hand_made(T):
         find_terms_of_columns = numba_softmax.find_terms
 
         @array_loop

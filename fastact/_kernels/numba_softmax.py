@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from pathlib import Path
 
@@ -105,10 +107,48 @@ def _loaded(builder, address, kind=FLOATS, align=4):
     return value
 
 
-def _add_to_lanes(builder, y, sums):
-    for k, memory in enumerate(sums):
-        part = builder.shuffle_vector(y, y, ir.Constant(ir.VectorType(INT, HALF), [*range(HALF * k, HALF * (k + 1))]))
-        builder.store(builder.fadd(builder.load(memory), builder.fpext(part, DOUBLES)), memory)
+def _over(builder, n, sources, body):
+    """body(vectors, offset, counted) for each vector of n >= 16 elements; the last one overlaps that before it.
+
+    ``counted`` tells which of the last one's elements are new, None of the others. It is loaded first, since results may go to
+    where the sources are.
+    """
+    rest = builder.and_(n, WORD(LANES - 1))
+
+    def vectors(offset):
+        return [Floats(builder, _loaded(builder, builder.add(source, offset))) for source in sources]
+
+    overlapping = builder.shl(builder.sub(n, WORD(LANES)), WORD(2))
+    last = vectors(overlapping)
+    with cgutils.for_range_slice(builder, WORD(0), builder.sub(n, rest), WORD(LANES), WORD) as (index, _):
+        offset = builder.shl(index, WORD(2))
+        body(vectors(offset), offset, None)
+    with builder.if_then(builder.icmp_signed("!=", rest, WORD(0))):
+        undefined = ir.Constant(INTS, ir.Undefined)
+        first = builder.insert_element(undefined, builder.trunc(builder.sub(WORD(LANES), rest), INT), ir.Constant(INT, 0))
+        first = builder.shuffle_vector(first, undefined, integers(0))
+        body(last, overlapping, builder.icmp_signed(">=", integers(*range(LANES)), first))
+
+
+@contextlib.contextmanager
+def _lanes(builder, totals):
+    """add(y, counted), which adds a vector's elements to the lanes of a sum."""
+    places = [builder.add(totals, WORD(8 * HALF * k)) for k in range(2)]
+    sums = [cgutils.alloca_once_value(builder, _loaded(builder, place, DOUBLES, 8)) for place in places]
+
+    def add(y, counted):
+        y = (y if counted is None else chosen(counted, y, 0.0)).value
+        for k, memory in enumerate(sums):
+            part = builder.shuffle_vector(y, y, ir.Constant(ir.VectorType(INT, HALF), [*range(HALF * k, HALF * (k + 1))]))
+            builder.store(builder.fadd(builder.load(memory), builder.fpext(part, DOUBLES)), memory)
+
+    yield add
+    for place, memory in zip(places, sums):
+        builder.store(builder.load(memory), pointer(builder, place, DOUBLES), align=8)
+
+
+def _stored(builder, y, address, offset):
+    builder.store(y.value, pointer(builder, builder.add(address, offset), FLOATS), align=4)
 
 
 @intrinsic
@@ -117,34 +157,62 @@ def add_terms(typing, x, e, n, m, totals):
 
     def generate(context, builder, signature, args):
         x, e, n, m, totals = args
-        origin = Origin(_spread(builder, m))
-        term = origin.for_row()
-        places = [builder.add(totals, WORD(8 * HALF * k)) for k in range(2)]
-        sums = [cgutils.alloca_once_value(builder, _loaded(builder, place, DOUBLES, 8)) for place in places]
-        rest = builder.and_(n, WORD(LANES - 1))
-        # In place, what the last vector shares with the one before it is loaded first.
-        before_last = builder.shl(builder.sub(n, WORD(LANES)), WORD(2))
-        x_last = Floats(builder, _loaded(builder, builder.add(x, before_last)))
+        term = Origin(_spread(builder, m)).for_row()
+        with _lanes(builder, totals) as add:
 
-        def step(value, offset, counted=None):
-            y = term(value)
-            with builder.if_then(builder.icmp_signed("!=", e, WORD(0))):
-                builder.store(y.value, pointer(builder, builder.add(e, offset), FLOATS), align=4)
-            _add_to_lanes(builder, (y if counted is None else chosen(counted, y, 0.0)).value, sums)
+            def body(vectors, offset, counted):
+                y = term(*vectors)
+                with builder.if_then(builder.icmp_signed("!=", e, WORD(0))):
+                    _stored(builder, y, e, offset)
+                add(y, counted)
 
-        with cgutils.for_range_slice(builder, WORD(0), builder.sub(n, rest), WORD(LANES), WORD) as (index, _):
-            offset = builder.shl(index, WORD(2))
-            step(Floats(builder, _loaded(builder, builder.add(x, offset))), offset)
-        with builder.if_then(builder.icmp_signed("!=", rest, WORD(0))):
-            first = builder.trunc(builder.sub(WORD(LANES), rest), INT)
-            undefined = ir.Constant(INTS, ir.Undefined)
-            first = builder.shuffle_vector(builder.insert_element(undefined, first, ir.Constant(INT, 0)), undefined, integers(0))
-            step(x_last, before_last, builder.icmp_signed(">=", integers(*range(LANES)), first))
-        for place, memory in zip(places, sums):
-            builder.store(builder.load(memory), pointer(builder, place, DOUBLES), align=8)
+            _over(builder, n, [x], body)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, types.float32, types.intp), generate
+
+
+def adding(combine):
+    """Adds combine(u, v) of n >= 16 elements of two arrays to the lanes of a sum."""
+
+    @intrinsic
+    def add(typing, a, b, n, totals):
+        def generate(context, builder, signature, args):
+            with _lanes(builder, args[3]) as add_to_lanes:
+                _over(builder, args[2], args[:2], lambda vectors, offset, counted: add_to_lanes(combine(*vectors), counted))
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 4), generate
+
+    return add
+
+
+def is_out(x):
+    return x.builder.fcmp_ordered("==", x.value, x.of(-math.inf))
+
+
+add_products = adding(lambda a, b: a * b)
+add_where_finite = adding(lambda g, x: chosen(is_out(x), 0.0, g))
+
+
+@intrinsic
+def log_gradient(typing, x, g, y, n, total, factor):
+    """y = (g - exp(x) total) factor, 0 where x is -inf, of n >= 16 elements; for |total| < 1e15. y may be x or g."""
+
+    def generate(context, builder, signature, args):
+        x, g, y, n, total, factor = args
+        total, factor = _spread(builder, total), _spread(builder, factor)
+        term = Origin(Floats(builder, ir.Constant(FLOATS, [0.0] * LANES))).for_row()
+
+        def body(vectors, offset, counted):
+            x, g = vectors
+            result = minus_times(term(x) * total, 2.0**-HEADROOM, g) * factor
+            _stored(builder, chosen(is_out(x), 0.0, result), y, offset)
+
+        _over(builder, n, [x, g], body)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 4, types.float32, types.float32), generate
 
 
 @intrinsic
@@ -159,7 +227,7 @@ def find_terms(typing, values, m, n, width):
             with cgutils.for_range_slice(builder, column, stop, step, WORD) as (offset, _):
                 place = builder.add(values, offset)
                 y = origin.term_of_columns(Floats(builder, _loaded(builder, place)))
-                builder.store(y.value, pointer(builder, place, FLOATS), align=4)
+                _stored(builder, y, values, offset)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 4), generate
