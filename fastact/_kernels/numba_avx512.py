@@ -576,3 +576,49 @@ def loop(name, kind):
 
     return run
 
+
+
+# --- sigmoid_cross_entropy --------------------------------------------------------------------------------------------
+
+
+def cross_entropy_of(x, t, w):
+    """The loss and its derivative, t w being the weight of class 1."""
+    builder = x.builder
+    up, a, b, c = builder.icmp_signed(">=", x.bits(), ir.Constant(INTS, [0] * LANES)), absolute(x), t * w, 1 - t
+    wrong, right = chosen(up, c, b), chosen(up, b, c)
+    near = wrong * a, sum_of(log_logistic(a)), sum_of(logistic(a))
+    slots = [cgutils.alloca_once_value(builder, vector.value) for vector in near]
+    far = a.compared(">", LOGISTIC_END)
+    some = builder.bitcast(far, ir.IntType(LANES))
+    with builder.if_then(builder.icmp_unsigned("!=", some, ir.Constant(some.type, 0)), likely=False):
+        shut = builder.fcmp_ordered("==", wrong.value, wrong.of(0))  # 0 inf is 0
+        past = (shut, tamed(a) * wrong), (far, decayed(a, 1.0, 0.5)), (far, decayed(a, 1.0, 1.0))
+        for (mask, value), other, slot in zip(past, near, slots):
+            builder.store(chosen(mask, value, other).value, slot)
+    main, log, s = (x.made(builder.load(slot)) for slot in slots)
+    slope = with_sign_of(times_minus(wrong, 1 - s, right * s), x)
+    return times_plus(wrong + right, log, main), slope
+
+
+@intrinsic
+def cross_entropy_step(typing, x, t, w, value, grad, factor):
+    """Losses and, unless that is 0, gradients times the factor of LANES elements."""
+
+    def generate(context, builder, signature, args):
+        def place(address):
+            return pointer(builder, address, FLOATS)
+
+        vectors = []
+        for address in args[:3]:
+            vectors.append(Floats(builder, builder.load(place(address))))
+            vectors[-1].value.align = 4
+        y, slope = cross_entropy_of(*vectors)
+        builder.store(y.value, place(args[3]), align=4)
+        with builder.if_then(builder.icmp_signed("!=", args[4], args[4].type(0))):
+            undefined = ir.Constant(FLOATS, ir.Undefined)
+            factor = builder.insert_element(undefined, args[5], ir.Constant(INT, 0))
+            factor = builder.shuffle_vector(factor, undefined, ir.Constant(INTS, [0] * LANES))
+            builder.store(builder.fmul(slope.value, factor), place(args[4]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 5, types.float32), generate

@@ -12,7 +12,8 @@ import numba
 import numpy as np
 from numba import carray, types
 
-from .numba_intrinsics import add_lanes, array_loop, as_kernel, at, compiled, load, stack, store
+from .numba_avx512 import LANES, cross_entropy_step
+from .numba_intrinsics import add_lanes, array_loop, as_kernel, at, compiled, has, load, stack, store
 from .numba_jobs import computed_in, run_pieces, words
 from .numba_operands import described, readable, transfer
 from .numba_row_losses import loss_formulas
@@ -30,6 +31,7 @@ DESCRIBED = 56
 SINGLE, JOB_UNIT, TOTALS, NUMBERS = range(112, 144, 8)
 SOURCES, ARRAYS = 4, 7
 NO_NUMBERS = (0.0, 0.0, 0.0)
+REST_BYTES = 5 * 4 * LANES
 
 
 def _element(formula, third, numbers):
@@ -41,6 +43,31 @@ def _element(formula, third, numbers):
         (True, 0): lambda x, t, v, p, q, r: formula(x, t, v),
         (True, 2): lambda x, t, v, p, q, r: formula(x, t, v, p, q),
     }[third, numbers])  # fmt: skip
+
+
+@functools.cache
+def _by_hand():
+    """sigmoid_cross_entropy's loop over blocks in float32, for AVX-512."""
+
+    @array_loop
+    def run(x, t, w, value, grad, n, factor):
+        for i in range(0, n & -LANES, LANES):
+            cross_entropy_step(x + 4 * i, t + 4 * i, w + 4 * i, value + 4 * i, grad + 4 * i if grad else 0, factor)
+        if n % LANES:
+            done, rest = n & -LANES, stack(REST_BYTES)
+            for i in range(done, n):
+                place = rest + 4 * (i - done)
+                store(np.float32, place, load(np.float32, x + 4 * i))
+                store(np.float32, place + 4 * LANES, load(np.float32, t + 4 * i))
+                store(np.float32, place + 8 * LANES, load(np.float32, w + 4 * i))
+            cross_entropy_step(rest, rest + 4 * LANES, rest + 8 * LANES, rest + 12 * LANES, rest + 16 * LANES, factor)
+            for i in range(done, n):
+                place = rest + 4 * (i - done)
+                store(np.float32, value + 4 * i, load(np.float32, place + 12 * LANES))
+                if grad:
+                    store(np.float32, grad + 4 * i, load(np.float32, place + 16 * LANES))
+
+    return run
 
 
 @functools.cache
@@ -62,16 +89,25 @@ def piece(name, T, third, numbers, gradients):
             if gradients > 1:
                 third_grad[i] = result[2] * factor
 
+    @compiled
+    def array(address, n):
+        return carray(at(address), (n,), T)
+
+    if name == "sigmoid_cross_entropy" and T is np.float32 and has("avx512f"):
+        loop = _by_hand()
+        find = compiled(lambda x, t, w, value, grad, third_grad, n, p, q, r, factor: loop(x, t, w, value, grad, n, factor))
+    else:
+
+        @compiled
+        def find(x, target, third, value, grad, third_grad, n, p, q, r, factor):
+            losses(array(x, n), array(target, n), array(third, n), array(value, n), array(grad, n), array(third_grad, n), p, q, r, factor)
+
     @array_loop
     def weigh(y, weight):
         """What does not count is 0, even if it is infinite."""
         as_kernel()
         for i in range(len(y)):
             y[i] = times(weight[i], y[i])
-
-    @compiled
-    def array(address, n):
-        return carray(at(address), (n,), T)
 
     @compiled
     def block_of(job, field, start, buffers):
@@ -109,8 +145,7 @@ def piece(name, T, third, numbers, gradients):
                 value, grad = block_of(job, VALUE, start, buffers), block_of(job, GRAD, start, buffers)
                 third_grad = block_of(job, THIRD_GRAD, start, buffers)
                 value = value if value else block
-                losses(array(x, n), array(target, n), array(third_source, n), array(value, n), array(grad, n),
-                       array(third_grad, n), p, q, r, factor)  # fmt: skip
+                find(x, target, third_source, value, grad, third_grad, n, p, q, r, factor)
                 if weight:
                     weigh(array(value, n), array(weight, n))
                     if gradients > 0:
