@@ -30,7 +30,7 @@ from .numba_intrinsics import (
 from .numba_jobs import computed_in, run_pieces, words
 from .numba_lazy import need_kernel
 from .numba_operands import described, readable, transfer
-from .numba_rows import LANES_BYTES, TERMS, TERMS_BYTES, log1p, toolbox
+from .numba_rows import BATCH, BATCH_BYTES, LANES_BYTES, TERMS, TERMS_BYTES, batch_of, doubles, logarithms, toolbox
 
 # A job for the team: addresses (0 for what there is not), those of the words of numba_operands.py (0 for what is direct), whether
 # rows need buffers, and where the numbers are. Targets that are probabilities are multiplied by KEEP, raised by FLOOR and weighted.
@@ -113,7 +113,7 @@ def cross_entropy(T):
     """
     t = toolbox(T)
     row, largest, sum_of_others, position, scale_by, size = t.row, t.largest, t.sum_of_others, t.find, t.scale_by, t.size
-    one, zero, scaling, unscaling, sum_kept, logarithm = t.one, t.zero, t.scaling, t.unscaling, t.sum_kept, log1p()
+    one, zero, scaling, unscaling, sum_kept, find_logarithms = t.one, t.zero, t.scaling, t.unscaling, t.sum_kept, logarithms(T)
     distance = t.blockwise_sum(compiled(lambda x, s, m: zero if s == zero else s * (m - x)))
     find, get, put, shaped = movers(T)
 
@@ -148,60 +148,94 @@ def cross_entropy(T):
         if peak >= 0:
             values[peak] = T(factor * (others + rise - slope * rest))
 
-    @array_loop
-    def loss(x, grad, n, label, share, spread, spread_sum, z_loss, gamma, factor):
-        m = largest(row(x, n), one)
-        peak, value, label_is_peak = np.float64(m), 0.0, False
+    @compiled
+    def begin(x, n, m, label, share, spread):
+        """What a row's loss is without log1p of the sum; whether the label's logit is the largest."""
+        value, label_is_peak = 0.0, False
         if share != 0.0:
             at_label = row(x, n)[label]
-            value = share * (peak - at_label)
+            value = share * (np.float64(m) - at_label)
             label_is_peak = at_label == m
         if spread:
             total, low = distance(x, spread, n, m)
             value += total
-        rest = sum_of_others(x, grad, n, m, one, zero)
+        return value, label_is_peak
+
+    @array_loop
+    def finish(grad, n, m, rest, log_total, value, label, label_is_peak, share, spread, spread_sum, z_loss, gamma, factor):
         if m - m != zero:
             rest = np.nan
-        log_total = logarithm(rest)
         value += (share + spread_sum) * log_total
         if gamma != 0.0 and share != 0.0:
             power, slope = focus(value / share, rest, label_is_peak, gamma)
             value *= power
             share *= slope
-        log_total += peak
+        log_total += np.float64(m)
         if grad:
             gradient(grad, n, spread, share, spread_sum, label, label_is_peak, rest, 2.0 * z_loss * log_total, factor)
         return value + z_loss * log_total * log_total
 
+    @compiled
+    def class_of(job, r):
+        """The class of a row and what it counts, -1 and 0 where targets are probabilities; whether the row does not count."""
+        labels, shares = load(np.int64, job + LABELS), load(np.int64, job + SHARES)
+        if labels == 0:
+            return -1, 0.0, False
+        label = load(np.int64, labels + 8 * r)
+        share = load(np.float64, shares + 8 * label) if shares and label >= 0 else load(np.float64, load(np.int64, job + NUMBERS) + KEEP)
+        return label, share, label == load(np.int64, job + IGNORE)
+
     @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
     def piece(job, first, count):
         n, labels, numbers = load(np.int64, job + N), load(np.int64, job + LABELS), load(np.int64, job + NUMBERS)
-        shares, same_row = load(np.int64, job + SHARES), load(np.int64, job + SPREAD)
+        peaks, rests, logs, kept = stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES)
+        peak_labels, spreads, spread_sums = stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES)
+        m, rest, log_total, value, spread_sum = (
+            row(peaks, BATCH), doubles(rests, BATCH), doubles(logs, BATCH), doubles(kept, BATCH), doubles(spread_sums, BATCH))  # fmt: skip
         row_bytes = (n * size + LINE - 1) & -LINE
-        memory = 0
+        memory, batch = 0, batch_of(n)
         if load(np.int64, job + BUFFERED):
+            batch = 1
             memory = call_for_word(C_MALLOC, (3 * row_bytes,))
             if memory == 0:
                 need_kernel(-1)
                 return
-        for r in range(first, first + count):
-            grad = find(job, GRAD, r * n, memory + row_bytes)
-            spread_sum, share, label, value = load(np.float64, numbers + SPREAD_SUM), 0.0, -1, 0.0
-            if labels:
-                spread, label = same_row, load(np.int64, labels + 8 * r)
-                share = load(np.float64, shares + 8 * label) if shares and label >= 0 else load(np.float64, numbers + KEEP)
-            else:
-                buffer = memory + 2 * row_bytes
-                spread = shaped(job, get(job, SPREAD, r * n, n, buffer), 0, n, buffer)
-                spread_sum, low = sum_kept(spread, spread, n, zero)
-            if labels and label == load(np.int64, job + IGNORE):
-                if grad:
+        for start in range(first, first + count, batch):
+            m[:], rest[:] = zero, 0.0
+            rows = min(batch, first + count - start)
+            for k in range(rows):
+                label, share, ignored = class_of(job, start + k)
+                begins = (start + k) * n
+                if ignored:
+                    continue
+                x = get(job, X, begins, n, memory)
+                m[k] = largest(row(x, n), one)
+                spread, spread_sum[k] = load(np.int64, job + SPREAD), load(np.float64, numbers + SPREAD_SUM)
+                if labels == 0:
+                    buffer = memory + 2 * row_bytes
+                    spread = shaped(job, get(job, SPREAD, begins, n, buffer), 0, n, buffer)
+                    spread_sum[k], low = sum_kept(spread, spread, n, zero)
+                store(np.int64, spreads + 8 * k, spread)
+                value[k], is_peak = begin(x, n, m[k], label, share, spread)
+                store(np.int64, peak_labels + 8 * k, np.int64(is_peak))
+            for k in range(rows):
+                begins = (start + k) * n
+                if not class_of(job, start + k)[2]:
+                    grad = find(job, GRAD, begins, memory + row_bytes)
+                    rest[k] = sum_of_others(find(job, X, begins, memory), grad, n, m[k], one, zero)
+            log_total[:] = rest
+            find_logarithms(log_total, m)
+            for k in range(rows):
+                label, share, ignored = class_of(job, start + k)
+                grad, result = find(job, GRAD, (start + k) * n, memory + row_bytes), 0.0
+                if not ignored:
+                    result = finish(grad, n, m[k], rest[k], log_total[k], value[k], label, load(np.int64, peak_labels + 8 * k) != 0, share,
+                                    load(np.int64, spreads + 8 * k), spread_sum[k], load(np.float64, numbers + Z_LOSS),
+                                    load(np.float64, numbers + GAMMA), load(np.float64, numbers + FACTOR))  # fmt: skip
+                elif grad:
                     row(grad, n)[:] = zero
-            else:
-                value = loss(get(job, X, r * n, n, memory), grad, n, label, share, spread, spread_sum, load(np.float64, numbers + Z_LOSS),
-                             load(np.float64, numbers + GAMMA), load(np.float64, numbers + FACTOR))  # fmt: skip
-            put(job, GRAD, r * n, n, grad)
-            store(np.float64, load(np.int64, job + VALUES) + 8 * r, value)
+                put(job, GRAD, (start + k) * n, n, grad)
+                store(np.float64, load(np.int64, job + VALUES) + 8 * (start + k), result)
         if memory:
             call(C_FREE, (memory,))
 
