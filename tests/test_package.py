@@ -127,7 +127,7 @@ class TestConfiguration:
             str(fa.get_num_threads()),
         ):
             assert fact in text
-        assert re.search(r"threading +(POSIX threads|none)", text)
+        assert re.search(r"threading +(POSIX threads|none|fastact's own)", text)
 
     def test_runs_the_best_there_is(self):
         program = """if True:
