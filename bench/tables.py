@@ -120,7 +120,7 @@ def tanh_argument(a):
 
 def tail(argument):
     """a s(-z(a)): less the function for -a."""
-    return lambda a: a * logistic(argument(a)[0])
+    return lambda a: a * logistic(mp.mpf(argument(a)[0]))
 
 
 def slope(argument):
@@ -174,6 +174,7 @@ TABLES = {
     "logistic": (logistic, multiples("0.7"), 6),
     "log_logistic": (log_logistic, multiples("0.7"), 6),
     "bell": (bell, multiples("0.7"), 7),
+    "silu_tail": (tail(identity), multiples("0.7"), 7, relative, HALF, True),
     "silu_slope": (slope(identity), multiples("0.7"), 7, unit_of_slope(identity)),
     "gelu_tail": (gelu_tail, GELU, 7, relative, HALF, True),
     "gelu_slope": (gelu_slope, GELU, 7, unit_of_gelu_slope),

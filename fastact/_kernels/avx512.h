@@ -72,9 +72,11 @@ ALWAYS piece piece_at(__m512i place, const float *table, int columns, int rows, 
 ON_INTERVALS(logistic, multiple(a, 1 / 0.7f))     /* s(-a) */
 ON_INTERVALS(log_logistic, multiple(a, 1 / 0.7f)) /* log(1 + exp(-a)) */
 ON_INTERVALS(bell, multiple(a, 1 / 0.7f))         /* s(a) s(-a) */
-ON_INTERVALS(silu_slope, multiple(a, 1 / 0.7f))   /* silu'(-a) */
+/* NAME_tail: -NAME(-a); NAME_slope: NAME'(-a). */
+ON_INTERVALS(silu_tail, multiple(a, 1 / 0.7f))
+ON_INTERVALS(silu_slope, multiple(a, 1 / 0.7f))
 #define LOGISTIC_END 10.8f
-/* NAME_tail: -NAME(-a); NAME_slope: NAME'(-a). Both are nothing beside x or 1 where the intervals end. */
+/* Nothing beside x or 1 where these intervals end. */
 ON_INTERVALS(gelu_tail, rounded_square(a, 0.5f, 2))
 ON_INTERVALS(gelu_slope, rounded_square(a, 0.5f, 2))
 #define GELU_END 7.9f
@@ -92,10 +94,6 @@ ALWAYS floats tail_of(piece p, floats a)
 {
     p.main = _mm512_mask_mul_ps(p.main, _mm512_cmp_ps_mask(p.main, all(0), _CMP_EQ_OQ), a, all(0.5f));
     return sum_of(p);
-}
-ALWAYS floats product_of(floats factor, piece p)
-{
-    return times_plus(factor, p.main, times(times(factor, p.h), p.rest));
 }
 
 /* From what a function is for -|x|. */
@@ -205,7 +203,7 @@ ALWAYS floats logsigmoid_derivative_far(floats x) { return sigmoid_far(minus(all
 #define logsigmoid_past(x) above(absolute(x), LOGISTIC_END)
 #define logsigmoid_derivative_past(x) above(absolute(x), LOGISTIC_END)
 
-ALWAYS floats silu_near(floats x) { return rising_to(x, product_of(absolute(x), logistic(absolute(x)))); }
+ALWAYS floats silu_near(floats x) { return rising_to(x, tail_of(silu_tail(absolute(x)), absolute(x))); }
 ALWAYS floats silu_far(floats x) { return rising_to(x, decayed(absolute(x), tamed(absolute(x)), tamed(absolute(x)))); }
 ALWAYS floats silu_derivative_near(floats x) { return rising_to_one(x, sum_of(silu_slope(absolute(x)))); }
 ALWAYS floats silu_derivative_far(floats x)

@@ -166,7 +166,8 @@ def on_intervals(place, *arguments):
     return lambda name: lambda a: piece(name, place(a, *arguments), a)
 
 
-logistic, log_logistic, bell, silu_slope = map(on_intervals(multiple, 1 / 0.7), ("logistic", "log_logistic", "bell", "silu_slope"))
+logistic, log_logistic, bell = map(on_intervals(multiple, 1 / 0.7), ("logistic", "log_logistic", "bell"))
+silu_tail, silu_slope = map(on_intervals(multiple, 1 / 0.7), ("silu_tail", "silu_slope"))
 gelu_tail, gelu_slope = map(on_intervals(rounded_square, 0.5, 2), ("gelu_tail", "gelu_slope"))
 gelu_tanh_tail, gelu_tanh_slope = map(on_intervals(rounded_square, 0.63, 1.875), ("gelu_tanh_tail", "gelu_tanh_slope"))
 gelu_quick_tail, gelu_quick_slope = map(on_intervals(multiple, 1 / 0.35), ("gelu_quick_tail", "gelu_quick_slope"))
@@ -182,10 +183,6 @@ def tail_of(p, a):
     first = p.main.builder.fcmp_ordered("==", p.main.value, p.main.of(0))
     p.main = chosen(first, a * 0.5, p.main)
     return sum_of(p)
-
-
-def product_of(factor, p):
-    return times_plus(factor, p.main, factor * p.h * p.rest)
 
 
 def rising_to_one(x, y):
@@ -336,7 +333,8 @@ def logsigmoid_derivative_far(x):
 
 
 def silu_near(x):
-    return rising_to(x, product_of(absolute(x), logistic(absolute(x))))
+    a = absolute(x)
+    return rising_to(x, tail_of(silu_tail(a), a))
 
 
 def silu_far(x):
