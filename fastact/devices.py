@@ -199,7 +199,10 @@ def library_of(array):
 
 def any_on_gpu(arrays):
     """Whether one of them is on a GPU."""
-    return any(library_of(array) is not None for array in arrays)
+    for array in arrays:
+        if type(array) is not np.ndarray and library_of(array) is not None:
+            return True
+    return False
 
 
 def gpu_functions():
