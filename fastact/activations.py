@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from . import backends
-from .backends import kernels, learn_bfloat16
+from .backends import NARROW_INTEGERS, kernels, learn_bfloat16
 from .devices import any_on_gpu, gpu_functions
 from .table import ACTIVATIONS, HALF_ULP, Row
 
@@ -37,7 +37,6 @@ NANOSECONDS = {True: 0.05, False: 0.25}
 UFUNC_KEYWORDS = ("where", "dtype", "casting", "order", "subok")
 ONE_TO_ONE_FROM_ZERO = {"negative_slope", "alpha", "lower", "upper"}
 """Parameters that must not be negative where the derivative is told from the output: several inputs would share it."""
-NARROW_INTEGERS = [np.dtype(code) for code in "?bBhH"]
 
 
 def _doc(row: Row, kind: str) -> str:
@@ -140,7 +139,6 @@ class _Function(Elementwise):
             raise TypeError(f"{self.__name__}() needs {' and '.join(self.inputs)}")
         rest = list(args[len(self.inputs) :])
         on_gpu = any_on_gpu(operands)
-        # A Python float beside 8 and 16-bit integers would make them float64; np.exp makes them float16 and float32.
         narrow = not on_gpu and kwargs.get("dtype") is None and all(getattr(x, "dtype", None) in NARROW_INTEGERS for x in operands)
         for name, default in self.row.parameters:
             if rest:
@@ -168,13 +166,17 @@ class _Function(Elementwise):
             return gpu_functions().elementwise(self, operands, **kwargs)
         learn_bfloat16()
         if self.row.parameters and kwargs.get("dtype") is not None:
-            dtype = np.dtype(kwargs.pop("dtype"))
-            parameter = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
-            kwargs["signature"] = (dtype,) * len(self.inputs) + (parameter,) * len(self.row.parameters) + (dtype,)
+            kwargs["signature"] = self.signature_in(kwargs.pop("dtype"))
         if kwargs.keys().isdisjoint(("out", "dtype", "signature")):
             return self.ufunc(*operands, **kwargs)
         with np.errstate(all="ignore"):  # a cast to a narrower type may overflow, as it should
             return self.ufunc(*operands, **kwargs)
+
+    def signature_in(self, dtype):
+        """The dtypes of operands and results of a call in one dtype: parameters beside half types are float32."""
+        dtype = np.dtype(dtype)
+        parameter = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        return (dtype,) * len(self.inputs) + (parameter,) * len(self.row.parameters) + (dtype,) * self.outputs
 
     def _is_plain(self, args, kwargs):
         """Whether there are only arrays of a type that the ufunc takes as they are."""

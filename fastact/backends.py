@@ -145,7 +145,10 @@ active = ""
 _start()
 
 
-# --- bfloat16 ---------------------------------------------------------------------------------------------------------
+# --- dtypes -----------------------------------------------------------------------------------------------------------
+
+NARROW_INTEGERS = [np.dtype(code) for code in "?bBhH"]
+"""Of which np.exp makes float16 and float32; a Python float beside them would make them float64."""
 
 _bfloat16 = None
 _registers = []

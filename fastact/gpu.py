@@ -9,7 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from ._kernels import cuda_elementwise, cuda_losses, cuda_rows, cuda_simplex
 from ._kernels.cuda_kernels import SIZES, VECTOR, WARP, computed_as, lanes
-from .backends import learn_bfloat16
+from .backends import NARROW_INTEGERS, learn_bfloat16
 from .devices import ITEM_SIZES, Call, library_of, name_of_dtype
 from .table import GatedRow, Row
 
@@ -106,9 +106,6 @@ def empty_like(x):
     return library.empty(x, operand.shape, operand.dtype)
 
 
-NARROW_INTEGERS = ("bool", "int8", "uint8", "int16", "uint16")
-
-
 def loop_for(function, kinds, dtype):
     """(dtype that is computed in, dtype of the results), as the ufunc of NumPy's arrays has them.
 
@@ -121,12 +118,10 @@ def loop_for(function, kinds, dtype):
     if "bfloat16" in (*arrays, dtype):
         import ml_dtypes  # noqa: F401  from which NumPy knows it
     learn_bfloat16()
-    number = np.dtype(np.float32) if all(kind in NARROW_INTEGERS for kind in arrays) else float
+    number = np.dtype(np.float32) if all(np.dtype(kind) in NARROW_INTEGERS for kind in arrays) else float
     results, signature = (None,) * function.outputs, {}
     if dtype is not None:
-        dtype = np.dtype(dtype)
-        parameter = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
-        signature["signature"] = (dtype,) * inputs + (parameter,) * (len(kinds) - inputs) + (dtype,) * function.outputs
+        signature["signature"] = function.signature_in(dtype)
     kinds = tuple(number if kind is None else np.dtype(kind) for kind in kinds)
     found = [kind.name for kind in function.ufunc.resolve_dtypes(kinds + results, casting="same_kind", **signature)]
     if found[-1] not in SIZES:

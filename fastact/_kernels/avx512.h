@@ -76,16 +76,6 @@ ON_INTERVALS(bell, multiple(a, 1 / 0.7f))         /* s(a) s(-a) */
 ON_INTERVALS(silu_tail, multiple(a, 1 / 0.7f))
 ON_INTERVALS(silu_slope, multiple(a, 1 / 0.7f))
 #define LOGISTIC_END 10.8f
-/* Nothing beside x or 1 where these intervals end. */
-ON_INTERVALS(gelu_tail, rounded_square(a, 0.5f, 2))
-ON_INTERVALS(gelu_slope, rounded_square(a, 0.5f, 2))
-#define GELU_END 7.9f
-ON_INTERVALS(gelu_tanh_tail, rounded_square(a, 0.63f, 1.875f))
-ON_INTERVALS(gelu_tanh_slope, rounded_square(a, 0.63f, 1.875f))
-#define GELU_TANH_END 6.48f
-ON_INTERVALS(gelu_quick_tail, multiple(a, 1 / 0.35f))
-ON_INTERVALS(gelu_quick_slope, multiple(a, 1 / 0.35f))
-#define GELU_QUICK_END 11.0f
 ON_INTERVALS(scaled_normal_tail, multiple(a, 2)) /* Phi(-a) exp(a^2 / 2) for a > 7 */
 
 ALWAYS floats sum_of(piece p) { return times_plus(p.h, p.rest, p.main); }
@@ -220,36 +210,24 @@ ALWAYS floats silu_derivative_far(floats x)
 #define swish_past(x) above(absolute(x), LOGISTIC_END)
 #define swish_derivative_past(x) above(absolute(x), LOGISTIC_END)
 
-ALWAYS floats gelu_quick_near(floats x)
-{
-    floats a = at_most(absolute(x), GELU_QUICK_END);
-    return rising_to(x, tail_of(gelu_quick_tail(a), a));
-}
-ALWAYS floats gelu_quick_derivative_near(floats x)
-{
-    return rising_to_one(x, sum_of(gelu_quick_slope(at_most(absolute(x), GELU_QUICK_END))));
-}
-ALWAYS floats gelu_tanh_near(floats x)
-{
-    floats a = at_most(absolute(x), GELU_TANH_END);
-    return rising_to(x, tail_of(gelu_tanh_tail(a), a));
-}
-ALWAYS floats gelu_tanh_derivative_near(floats x)
-{
-    return rising_to_one(x, sum_of(gelu_tanh_slope(at_most(absolute(x), GELU_TANH_END))));
-}
-ALWAYS floats gelu_near(floats x)
-{
-    floats a = at_most(absolute(x), GELU_END);
-    return rising_to(x, tail_of(gelu_tail(a), a));
-}
-ALWAYS floats gelu_derivative_near(floats x) { return rising_to_one(x, sum_of(gelu_slope(at_most(absolute(x), GELU_END)))); }
-#define gelu_quick_past(x) below(x, -GELU_QUICK_END)
-#define gelu_tanh_past(x) below(x, -GELU_TANH_END)
-#define gelu_past(x) below(x, -GELU_END)
-#define gelu_quick_derivative_past gelu_quick_past
-#define gelu_tanh_derivative_past gelu_tanh_past
-#define gelu_derivative_past gelu_past
+/* Functions of which, and of whose derivatives, nothing is left beside x or 1 where the intervals end: past are only x < -END. */
+#define FADING(NAME, END, PLACE)                                                                                       \
+    ON_INTERVALS(NAME##_tail, PLACE)                                                                                   \
+    ON_INTERVALS(NAME##_slope, PLACE)                                                                                  \
+    ALWAYS floats NAME##_near(floats x)                                                                                \
+    {                                                                                                                  \
+        floats a = at_most(absolute(x), END);                                                                          \
+        return rising_to(x, tail_of(NAME##_tail(a), a));                                                               \
+    }                                                                                                                  \
+    ALWAYS floats NAME##_derivative_near(floats x)                                                                     \
+    {                                                                                                                  \
+        return rising_to_one(x, sum_of(NAME##_slope(at_most(absolute(x), END))));                                      \
+    }                                                                                                                  \
+    ALWAYS __mmask16 NAME##_past(floats x) { return below(x, -END); }                                                  \
+    ALWAYS __mmask16 NAME##_derivative_past(floats x) { return below(x, -END); }
+FADING(gelu, 7.9f, rounded_square(a, 0.5f, 2))
+FADING(gelu_tanh, 6.48f, rounded_square(a, 0.63f, 1.875f))
+FADING(gelu_quick, 11.0f, multiple(a, 1 / 0.35f))
 
 /* -a s(-(z + low)) */
 ALWAYS floats gated_far(floats a, floats z, floats low)

@@ -139,6 +139,24 @@ def contiguous(target, row, kind, storage, varying, width):
     return Kernel(kernel, (None, source_count, result_count, number_count), THREADS)
 
 
+def where_elements_are(target, arrays, dims):
+    """locate(addresses, i, shape, starts, strides): where the i-th element is in every array; the strides of one after the other."""
+    quotient = target.quotient
+
+    @target.device
+    def locate(addresses, i, shape, starts, strides):
+        for j in range(arrays):
+            addresses[j] = starts[j]
+        for axis in range(dims - 1, -1, -1):
+            above = quotient(i, shape[axis])
+            place = i - above * shape[axis]
+            for j in range(arrays):
+                addresses[j] += place * strides[j * dims + axis]
+            i = above
+
+    return locate
+
+
 def strided(target, row, kind, storage, varying, dims):
     """A kernel for arrays of any strides, one element a thread.
 
@@ -147,10 +165,10 @@ def strided(target, row, kind, storage, varying, dims):
     compute, source_count, result_count = body(target, row, kind, storage, varying, 1)
     access = target.access(storage, 1)
     read, write = access.read, access.write
-    cuda, word, quotient = target.cuda, target.word, target.quotient
-    T, from_word = target.number(storage), target.from_word(storage)
+    cuda, word, T, from_word = target.cuda, target.word, target.number(storage), target.from_word(storage)
     number_count = len(varying) - sum(varying)
     arrays, registers, places = source_count + result_count, max(source_count, result_count), max(number_count, 1)
+    locate = where_elements_are(target, arrays, dims)
 
     def kernel(n, shape, starts, strides, numbers):
         values = cuda.local.array(registers, T)
@@ -160,14 +178,7 @@ def strided(target, row, kind, storage, varying, dims):
         if i < n:
             for j in range(number_count):
                 p[j] = from_word(numbers[j])
-            for j in range(arrays):
-                addresses[j] = starts[j]
-            for axis in range(dims - 1, -1, -1):
-                above = quotient(i, shape[axis])
-                place = i - above * shape[axis]
-                for j in range(arrays):
-                    addresses[j] += place * strides[j * dims + axis]
-                i = above
+            locate(addresses, i, shape, starts, strides)
             for j in range(source_count):
                 read(values, j, addresses[j])
             compute(values, 0, p)
@@ -184,9 +195,10 @@ def convert(target, source, result, masked, dims):
 
     kernel(n, shape, addresses of the source, the result and the mask, their strides one array after the other)
     """
-    cuda, word, quotient, load, store = target.cuda, target.word, target.quotient, target.load, target.store
+    cuda, word, load, store = target.cuda, target.word, target.load, target.store
     bits, from_bits = target.bits, target.from_bits
     arrays, zero = 3 if masked else 2, target.number("float64")(0)
+    locate = where_elements_are(target, arrays, dims)
     from_float, to_float = source in SIZES, result in SIZES
     read = target.access(source if from_float else "float32", 1).read
     write = target.access(result if to_float else "float32", 1).write
@@ -210,14 +222,7 @@ def convert(target, source, result, masked, dims):
         given, made, addresses = cuda.local.array(1, wide), cuda.local.array(1, T), cuda.local.array(arrays, word)
         i = word(cuda.blockIdx.x) * THREADS + word(cuda.threadIdx.x)
         if i < n:
-            for j in range(arrays):
-                addresses[j] = starts[j]
-            for axis in range(dims - 1, -1, -1):
-                above = quotient(i, shape[axis])
-                place = i - above * shape[axis]
-                for j in range(arrays):
-                    addresses[j] += place * strides[j * dims + axis]
-                i = above
+            locate(addresses, i, shape, starts, strides)
             if load(byte, addresses[arrays - 1]) != 0 if masked else True:
                 if not to_float:
                     store(kind, addresses[1], load(kind, addresses[0]))

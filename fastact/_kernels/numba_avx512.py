@@ -350,31 +350,19 @@ def silu_derivative_far(x):
     return rising_to_one(x, decayed_slope(a, 0.0, a, 0.0))
 
 
-def gelu_quick_near(x):
-    a = at_most(absolute(x), GELU_QUICK_END)
-    return rising_to(x, tail_of(gelu_quick_tail(a), a))
+def fading(tail, slope, end):
+    """NAME_near and NAME_derivative_near of a function of which nothing is left beside x, or 1, at the end of the intervals."""
+
+    def near(x):
+        a = at_most(absolute(x), end)
+        return rising_to(x, tail_of(tail(a), a))
+
+    return near, lambda x: rising_to_one(x, sum_of(slope(at_most(absolute(x), end))))
 
 
-def gelu_quick_derivative_near(x):
-    return rising_to_one(x, sum_of(gelu_quick_slope(at_most(absolute(x), GELU_QUICK_END))))
-
-
-def gelu_tanh_near(x):
-    a = at_most(absolute(x), GELU_TANH_END)
-    return rising_to(x, tail_of(gelu_tanh_tail(a), a))
-
-
-def gelu_tanh_derivative_near(x):
-    return rising_to_one(x, sum_of(gelu_tanh_slope(at_most(absolute(x), GELU_TANH_END))))
-
-
-def gelu_near(x):
-    a = at_most(absolute(x), GELU_END)
-    return rising_to(x, tail_of(gelu_tail(a), a))
-
-
-def gelu_derivative_near(x):
-    return rising_to_one(x, sum_of(gelu_slope(at_most(absolute(x), GELU_END))))
+gelu_near, gelu_derivative_near = fading(gelu_tail, gelu_slope, GELU_END)
+gelu_tanh_near, gelu_tanh_derivative_near = fading(gelu_tanh_tail, gelu_tanh_slope, GELU_TANH_END)
+gelu_quick_near, gelu_quick_derivative_near = fading(gelu_quick_tail, gelu_quick_slope, GELU_QUICK_END)
 
 
 def gated_far(a, z, low):

@@ -100,6 +100,9 @@ static inline void clear_fp_status(void)
 #endif
 }
 
+/* Brings a line to the second-level cache. */
+static inline void prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
+
 /* Copies to memory past the cache; to is aligned as its type. Call stream_fence before anyone else reads. */
 static inline void stream_copy(char *to, const char *from, ptrdiff_t bytes)
 {

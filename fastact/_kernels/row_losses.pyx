@@ -21,12 +21,9 @@ np.import_array()
 cdef extern from "primitives.h" nogil:
     void stream_copy(char*, const char*, Py_ssize_t)
     void stream_fence()
+    void prefetch(const void*)
 
 cdef extern from *:
-    """
-    #define prefetch(address) __builtin_prefetch(address)
-    """
-    void prefetch(const void*) nogil
     const Py_ssize_t PY_SSIZE_T_MIN
 
 ctypedef void (*loss_kernel)(CrossEntropy*, Py_ssize_t) noexcept nogil
