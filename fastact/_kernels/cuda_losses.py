@@ -10,7 +10,7 @@ import numpy as np
 
 from .cuda_elementwise import getter
 from .cuda_kernels import SIZES, Kernel, computed_as
-from .cuda_rows import exponentials, gathering, moving, summing, threads_of, where_rows_are
+from .cuda_rows import exponentials, gathering, moving, rows_of_teams, summing, threads_of, where_rows_are
 
 THREADS = 512
 """Of the one block that sums up."""
@@ -65,9 +65,8 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
     read_one, write_one = target.access(storage, 1).read, target.access(storage, 1).write
     read_number, write_loss = target.access(computed_as(storage), 1).read, target.access(losses, 1).write
     integer = target.integer(labels or "int64")
-    locate = where_rows_are(target, 4, inner)
-    threads = threads_of(team)
-    teams, stride, reach = threads // team, team * held, team * width
+    enter = rows_of_teams(target, 4, width, team, inner)
+    stride, reach = team * held, team * width
     weights_at = held if of_classes else 2 * held
     registers, length = weights_at + by_weight * held, 1 + 2 * sums
     zero, one, two, nothing, undefined = T(0), T(1), T(2), T(-np.inf), T(np.nan)
@@ -127,11 +126,7 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
         if factor_at != 0:
             read_number(given, 0, factor_at)
             factor = given[0]
-        thread = word(cuda.threadIdx.x)
-        row = word(cuda.blockIdx.x) * teams + thread // team
-        is_row = row < rows
-        locate(addresses, row if is_row else word(0), inner_count, starts, strides)
-        start = thread % team * width
+        _, is_row, _, start = enter(addresses, rows, n, inner_count, starts, strides)
         label, counts, share, at_label, floor_at_label = word(-1), is_row, zero, zero, floor
         if of_classes & is_row:
             label = word(load(integer, addresses[2]))
@@ -204,11 +199,11 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
                 put(values, 0, addresses[1], strides[5], first, n)
                 first += stride
             if of_classes & counts & (label >= 0):
-                if label // width % team == thread % team:
+                if label // width * width % reach == start:
                     given[0] = (peak if at_label == m else other) * factor
                     write_one(addresses[1] + label * strides[5], given, 0)
 
-    return Kernel(kernel, ARGUMENTS, threads)
+    return Kernel(kernel, ARGUMENTS, threads_of(team))
 
 
 def comparison(target, storage, loss, labels, losses, width, vectors, team, looped, inner, with_grad, weighted):
@@ -225,9 +220,8 @@ def comparison(target, storage, loss, labels, losses, width, vectors, team, loop
     gather, add = gathering(target, storage, team, with_largest=False), exponentials(target, storage).add
     read_one, write_loss = target.access(storage, 1).read, target.access(losses, 1).write
     read_number, integer = target.access(computed_as(storage), 1).read, target.integer(labels or "int64")
-    locate = where_rows_are(target, 4, inner)
-    threads = threads_of(team)
-    teams, stride, reach = threads // team, team * held, team * width
+    enter = rows_of_teams(target, 4, width, team, inner)
+    stride, reach = team * held, team * width
     weights_at = 2 * held
     registers = held if of_classes else weights_at + by_weight * held
     zero, one, undefined = T(0), T(1), T(np.nan)
@@ -291,18 +285,14 @@ def comparison(target, storage, loss, labels, losses, width, vectors, team, loop
         if factor_at != 0:
             read_number(given, 0, factor_at)
             factor = given[0]
-        thread = word(cuda.threadIdx.x)
-        row = word(cuda.blockIdx.x) * teams + thread // team
-        is_row = row < rows
-        locate(addresses, row if is_row else word(0), inner_count, starts, strides)
-        start = thread % team * width
+        _, is_row, _, start = enter(addresses, rows, n, inner_count, starts, strides)
         if of_classes:
             label = word(load(integer, addresses[2]))
             by_class(values, addresses, strides, start, n, is_row, label, ignore_index, weights, factor)
         else:
             by_element(values, addresses, strides, start, n, is_row, weights, factor)
 
-    return Kernel(kernel, ARGUMENTS, threads)
+    return Kernel(kernel, ARGUMENTS, threads_of(team))
 
 
 def total_weight(target, storage, labels, inner, weighted):

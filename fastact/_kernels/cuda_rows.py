@@ -218,6 +218,24 @@ def threads_of(team):
     return team if team > WARP else THREADS
 
 
+def rows_of_teams(target, arrays, width, team, inner):
+    """enter(addresses, rows, n, inner_count, starts, strides): (row, whether there is that row, how many elements it has, which
+    of them is the thread's first). Addresses become those of the row; a team without one comes along with nothing to do.
+    """
+    cuda, word, locate = target.cuda, target.word, where_rows_are(target, arrays, inner)
+    teams = threads_of(team) // team
+
+    @target.device
+    def enter(addresses, rows, n, inner_count, starts, strides):
+        thread = word(cuda.threadIdx.x)
+        row = word(cuda.blockIdx.x) * teams + thread // team
+        is_row = row < rows
+        locate(addresses, row if is_row else word(0), inner_count, starts, strides)
+        return row, is_row, n if is_row else word(0), thread % team * width
+
+    return enter
+
+
 def forward(target, function, storage, width, vectors, team, looped, inner):
     """A kernel of "softmax", "log_softmax", "logsumexp", or "logsumexp_backward", whose second source is a number for a row.
 
@@ -235,9 +253,7 @@ def forward(target, function, storage, width, vectors, team, looped, inner):
     of_row, times_row, logarithmic = function == "logsumexp", function == "logsumexp_backward", function == "log_softmax"
     arrays = 3 if times_row else 2
     last = arrays - 1
-    locate = where_rows_are(target, arrays, inner)
-    threads = threads_of(team)
-    teams, stride = threads // team, team * held
+    enter, stride = rows_of_teams(target, arrays, width, team, inner), team * held
     zero, one, nothing = T(0), T(1), T(-np.inf)
 
     @target.device
@@ -250,12 +266,8 @@ def forward(target, function, storage, width, vectors, team, looped, inner):
         values, given = cuda.local.array(held, T), cuda.local.array(1, T)
         addresses = cuda.local.array(arrays, word)
         sign, c, c_low = from_word(numbers[0]), from_word(numbers[1]), from_word(numbers[2])
-        thread = word(cuda.threadIdx.x)
-        row = word(cuda.blockIdx.x) * teams + thread // team
-        is_row = row < rows
-        count = n if is_row else word(0)
-        locate(addresses, row if is_row else word(0), inner_count, starts, strides)
-        step, start = strides[2], thread % team * width
+        _, is_row, count, start = enter(addresses, rows, n, inner_count, starts, strides)
+        step = strides[2]
         state = cuda.local.array(3, T)
         state[0], state[1], state[2] = nothing, zero, zero
         if looped:
@@ -292,7 +304,7 @@ def forward(target, function, storage, width, vectors, team, looped, inner):
                 put(values, 0, addresses[last], strides[3 * last + 2], first, count)
                 first += stride
 
-    return Kernel(kernel, (None, None, None, arrays, 3 * arrays, 3), threads)
+    return Kernel(kernel, (None, None, None, arrays, 3 * arrays, 3), threads_of(team))
 
 
 def backward(target, function, storage, width, vectors, team, looped, inner):
@@ -308,9 +320,7 @@ def backward(target, function, storage, width, vectors, team, looped, inner):
     e = exponentials(target, storage)
     difference, exponential, add = e.difference, e.exponential, e.add
     logarithmic = function == "log_softmax_backward"
-    locate = where_rows_are(target, 3, inner)
-    threads, both = threads_of(team), 2 * held
-    teams, stride = threads // team, team * held
+    enter, stride, both = rows_of_teams(target, 3, width, team, inner), team * held, 2 * held
     zero, one, nothing = T(0), T(1), T(-np.inf)
     absent = nothing if logarithmic else zero
 
@@ -336,12 +346,7 @@ def backward(target, function, storage, width, vectors, team, looped, inner):
         values = cuda.local.array(both, T)
         addresses = cuda.local.array(3, word)
         c = from_word(numbers[0])
-        thread = word(cuda.threadIdx.x)
-        row = word(cuda.blockIdx.x) * teams + thread // team
-        is_row = row < rows
-        count = n if is_row else word(0)
-        locate(addresses, row if is_row else word(0), inner_count, starts, strides)
-        start = thread % team * width
+        _, _, count, start = enter(addresses, rows, n, inner_count, starts, strides)
         state = cuda.local.array(2, T)
         state[0], state[1] = zero, zero
         if looped:
@@ -370,7 +375,7 @@ def backward(target, function, storage, width, vectors, team, looped, inner):
             put(values, 0, addresses[2], strides[8], first, count)
             first += stride
 
-    return Kernel(kernel, (None, None, None, 3, 9, 1), threads)
+    return Kernel(kernel, (None, None, None, 3, 9, 1), threads_of(team))
 
 
 def sums(target, function, storage, width, vectors, team, looped, inner):
@@ -386,19 +391,13 @@ def sums(target, function, storage, width, vectors, team, looped, inner):
     write_one, of_slopes = target.access(result, 1).write, terms == "slopes"
     arrays = 3 if of_slopes else 2
     last, registers = arrays - 1, (arrays - 1) * held
-    locate = where_rows_are(target, arrays, inner)
-    threads = threads_of(team)
-    teams, stride = threads // team, team * held
+    enter, stride = rows_of_teams(target, arrays, width, team, inner), team * held
     zero, one = T(0), T(1)
 
     def kernel(rows, n, inner_count, starts, strides, numbers):
         values, state, addresses = cuda.local.array(registers, T), cuda.local.array(2, T), cuda.local.array(arrays, word)
-        thread = word(cuda.threadIdx.x)
-        row = word(cuda.blockIdx.x) * teams + thread // team
-        is_row = row < rows
-        count = n if is_row else word(0)
-        locate(addresses, row if is_row else word(0), inner_count, starts, strides)
-        first = thread % team * width
+        _, is_row, count, start = enter(addresses, rows, n, inner_count, starts, strides)
+        first = start
         state[0], state[1] = zero, zero
         while first < count:
             for j in range(last):
@@ -411,8 +410,8 @@ def sums(target, function, storage, width, vectors, team, looped, inner):
                 state[0], state[1] = add(state[0], state[1], term)
             first += stride
         gather(state, one, zero)
-        if (thread % team == 0) & is_row:
+        if (start == 0) & is_row:
             values[0] = state[0] + state[1]
             write_one(addresses[last], values, 0)
 
-    return Kernel(kernel, (None, None, None, arrays, 3 * arrays, 0), threads)
+    return Kernel(kernel, (None, None, None, arrays, 3 * arrays, 0), threads_of(team))

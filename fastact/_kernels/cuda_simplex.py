@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .cuda_kernels import SIZES, WARP, Kernel, computed_as
-from .cuda_rows import EVERYONE, exponentials, moving, threads_of, where_rows_are
+from .cuda_rows import EVERYONE, exponentials, moving, rows_of_teams, threads_of
 
 
 def meeting(target, team, length, combine):
@@ -85,8 +85,7 @@ def sparsemax(target, function, storage, width, vectors, team, looped, inner):
     larger, sum_up = combining(target, storage)
     meet_largest, meet_sums = meeting(target, team, 1, larger), meeting(target, team, 4, sum_up)
     anyone, add = anyone_of_warp(target, team), exponentials(target, storage).add
-    locate, threads = where_rows_are(target, 2, inner), threads_of(team)
-    teams, stride, shared = threads // team, team * held, 4 * WARP
+    enter, stride, shared = rows_of_teams(target, 2, width, team, inner), team * held, 4 * WARP
     zero, one, half, nothing = T(0), T(1), T(0.5), T(-np.inf)
     newton = 8
 
@@ -108,12 +107,7 @@ def sparsemax(target, function, storage, width, vectors, team, looped, inner):
     def kernel(rows, n, inner_count, starts, strides, numbers):
         values, addresses = cuda.local.array(held, T), cuda.local.array(2, word)
         state, other, parts = cuda.local.array(4, T), cuda.local.array(4, T), cuda.shared.array(shared, T)
-        thread = word(cuda.threadIdx.x)
-        row = word(cuda.blockIdx.x) * teams + thread // team
-        is_row = row < rows
-        count = n if is_row else word(0)
-        locate(addresses, row if is_row else word(0), inner_count, starts, strides)
-        start = thread % team * width
+        _, _, count, start = enter(addresses, rows, n, inner_count, starts, strides)
         state[0] = nothing
         if looped:
             first = start
@@ -160,7 +154,7 @@ def sparsemax(target, function, storage, width, vectors, team, looped, inner):
             put(values, 0, addresses[1], strides[5], first, count)
             first += stride
 
-    return Kernel(kernel, (None, None, None, 2, 6, 0), threads)
+    return Kernel(kernel, (None, None, None, 2, 6, 0), threads_of(team))
 
 
 def sparsemax_backward(target, function, storage, width, vectors, team, looped, inner):
@@ -168,8 +162,7 @@ def sparsemax_backward(target, function, storage, width, vectors, team, looped, 
     cuda, word, T, held = target.cuda, target.word, target.number(storage), width * vectors
     fetch, put = moving(target, storage, width, vectors, team)
     meet, add = meeting(target, team, 4, combining(target, storage)[1]), exponentials(target, storage).add
-    locate, threads = where_rows_are(target, 3, inner), threads_of(team)
-    teams, stride, shared, both = threads // team, team * held, 4 * WARP, 2 * held
+    enter, stride, shared, both = rows_of_teams(target, 3, width, team, inner), team * held, 4 * WARP, 2 * held
     zero, one = T(0), T(1)
 
     @target.device
@@ -188,12 +181,7 @@ def sparsemax_backward(target, function, storage, width, vectors, team, looped, 
     def kernel(rows, n, inner_count, starts, strides, numbers):
         values, addresses = cuda.local.array(both, T), cuda.local.array(3, word)
         state, other, parts = cuda.local.array(4, T), cuda.local.array(4, T), cuda.shared.array(shared, T)
-        thread = word(cuda.threadIdx.x)
-        row = word(cuda.blockIdx.x) * teams + thread // team
-        is_row = row < rows
-        count = n if is_row else word(0)
-        locate(addresses, row if is_row else word(0), inner_count, starts, strides)
-        start = thread % team * width
+        _, _, count, start = enter(addresses, rows, n, inner_count, starts, strides)
         for j in range(4):
             state[j] = zero
         if looped:
@@ -217,7 +205,7 @@ def sparsemax_backward(target, function, storage, width, vectors, team, looped, 
             put(values, 0, addresses[2], strides[8], first, count)
             first += stride
 
-    return Kernel(kernel, (None, None, None, 3, 9, 0), threads)
+    return Kernel(kernel, (None, None, None, 3, 9, 0), threads_of(team))
 
 
 def largest(target, function, storage, width, vectors, team, looped, inner):
@@ -232,8 +220,7 @@ def largest(target, function, storage, width, vectors, team, looped, inner):
     of_row, backward = function == "maxout", function == "maxout_backward"
     arrays = 3 if backward else 2
     last, reach = arrays - 1, team * width
-    locate, threads = where_rows_are(target, arrays, inner), threads_of(team)
-    teams, stride = threads // team, team * held
+    enter, stride = rows_of_teams(target, arrays, width, team, inner), team * held
     zero, one, nothing = T(0), T(1), T(-np.inf)
 
     @target.device
@@ -246,12 +233,7 @@ def largest(target, function, storage, width, vectors, team, looped, inner):
         values, addresses = cuda.local.array(held, T), cuda.local.array(arrays, word)
         state, other, parts = cuda.local.array(1, T), cuda.local.array(1, T), cuda.shared.array(WARP, T)
         place, other_place, places = cuda.local.array(1, word), cuda.local.array(1, word), cuda.shared.array(WARP, word)
-        thread = word(cuda.threadIdx.x)
-        row = word(cuda.blockIdx.x) * teams + thread // team
-        is_row = row < rows
-        count = n if is_row else word(0)
-        locate(addresses, row if is_row else word(0), inner_count, starts, strides)
-        start = thread % team * width
+        _, is_row, count, start = enter(addresses, rows, n, inner_count, starts, strides)
         mine, at = nothing, n
         first = start
         while first < count:
@@ -286,7 +268,7 @@ def largest(target, function, storage, width, vectors, team, looped, inner):
                 put(values, 0, addresses[last], strides[3 * last + 2], first, count)
                 first += stride
 
-    return Kernel(kernel, (None, None, None, arrays, 3 * arrays, 0), threads)
+    return Kernel(kernel, (None, None, None, arrays, 3 * arrays, 0), threads_of(team))
 
 
 def jacobian(target, function, storage, width, vectors, team, looped, inner):
@@ -296,20 +278,16 @@ def jacobian(target, function, storage, width, vectors, team, looped, inner):
     cuda, word, T, from_word, held = target.cuda, target.word, target.number(storage), target.from_word(storage), width * vectors
     fetch, put = moving(target, storage, width, vectors, team)
     meet, add = meeting(target, team, 4, combining(target, storage)[1]), exponentials(target, storage).add
-    read_one, locate, threads = target.access(storage, 1).read, where_rows_are(target, 3, inner), threads_of(team)
-    teams, stride, reach, shared = threads // team, team * held, team * width, 4 * WARP
+    read_one, enter = target.access(storage, 1).read, rows_of_teams(target, 3, width, team, inner)
+    stride, reach, shared = team * held, team * width, 4 * WARP
     zero = T(0)
 
     def kernel(rows, n, inner_count, starts, strides, numbers):
         values, given, addresses = cuda.local.array(held, T), cuda.local.array(1, T), cuda.local.array(3, word)
         state, other, parts = cuda.local.array(4, T), cuda.local.array(4, T), cuda.shared.array(shared, T)
         c = from_word(numbers[0])
-        thread = word(cuda.threadIdx.x)
-        row = word(cuda.blockIdx.x) * teams + thread // team
-        is_row = row < rows
-        count = n if is_row else word(0)
-        locate(addresses, row if is_row else word(0), inner_count, starts, strides)
-        start, mine = thread % team * width, row % n
+        row, is_row, count, start = enter(addresses, rows, n, inner_count, starts, strides)
+        mine = row % n
         for j in range(4):
             state[j] = zero
         first = start
@@ -335,7 +313,7 @@ def jacobian(target, function, storage, width, vectors, team, looped, inner):
             put(values, 0, addresses[2], strides[8], first, count)
             first += stride
 
-    return Kernel(kernel, (None, None, None, 3, 9, 1), threads)
+    return Kernel(kernel, (None, None, None, 3, 9, 1), threads_of(team))
 
 
 # --- Random numbers ---------------------------------------------------------------------------------------------------
