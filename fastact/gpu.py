@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -46,13 +47,17 @@ def joined(shape, strides):
     return tuple(dims), steps
 
 
+def meet(one, other):
+    """Whether operands may have memory in common."""
+    (first, last), (start, end) = one.extent, other.extent
+    return first < end and start < last
+
+
 def apart(call, result, sources):
     """The result itself if elements may be written to it while others of the sources are still to be read, else another."""
-    first, last = result.extent
     for source in sources:
-        start, end = source.extent
         same = (source.address, source.strides, source.shape) == (result.address, result.strides, result.shape)
-        if first < end and start < last and not same:
+        if not same and meet(source, result):
             return call.new(result.shape, result.dtype)
     return result
 
@@ -65,6 +70,10 @@ def run_elementwise(call, row, kind, dtype, sources, results, numbers, varying):
         return
     arrays = [*sources, *results]
     dims, strides = joined(shape, [array.strides for array in arrays])
+    if dtype not in SIZES:
+        call.launch(cuda_elementwise.of_integers, (row, dtype, len(dims)), blocks(count, cuda_elementwise.THREADS),
+                    count, dims, tuple(array.address for array in arrays), tuple(step for steps in strides for step in steps))  # fmt: skip
+        return
     words = tuple(number_word(number, dtype) for number in numbers)
     if all(tuple(steps) in ((), (SIZES[dtype],)) for steps in strides):
         width = 1 if any(array.address % VECTOR for array in arrays) else lanes(dtype)
@@ -88,15 +97,35 @@ def copy(call, source, target, mask=None):
                     target.size, dims, tuple(array.address for array in arrays), tuple(step for steps in strides for step in steps))  # fmt: skip
 
 
+def copied(call, operand, dtype):
+    """A copy of that dtype, in the order of a plain array."""
+    made = call.scratch(operand.shape, dtype)
+    copy(call, operand, made)
+    return made
+
+
 def as_dtype(call, operand, dtype):
     """The operand, or a copy of that dtype."""
     if operand.dtype == dtype:
         return operand
     if operand.dtype not in ITEM_SIZES:
         raise TypeError(f"{call.name}() takes real numbers of 64 bits at most, not {operand.dtype}")
-    made = call.scratch(operand.shape, dtype)
-    copy(call, operand, made)
-    return made
+    return copied(call, operand, dtype)
+
+
+def broadcast(name, operand, shape):
+    """The operand with a shape that it must not make larger."""
+    if len(operand.shape) > len(shape) or any(n not in (1, m) for n, m in zip(operand.shape[::-1], shape[::-1])):
+        raise ValueError(f"{name} has shape {operand.shape}, which does not broadcast to {shape}")
+    return operand.broadcast(shape)
+
+
+def take_mask(call):
+    """That operand of the call, which is one no more, which says where results are wanted or what counts; None for everywhere."""
+    mask = call.operands.pop("where", None)
+    if mask is not None and mask.dtype != "bool":
+        raise TypeError(f"where must be of dtype bool, not {mask.dtype}")
+    return mask
 
 
 def empty_like(x):
@@ -124,8 +153,6 @@ def loop_for(function, kinds, dtype):
         signature["signature"] = function.signature_in(dtype)
     kinds = tuple(number if kind is None else np.dtype(kind) for kind in kinds)
     found = [kind.name for kind in function.ufunc.resolve_dtypes(kinds + results, casting="same_kind", **signature)]
-    if found[-1] not in SIZES:
-        raise TypeError(f"{function.__name__}() has no kernels for {found[-1]} on a GPU; dtype= makes it floating-point")
     used = {found[k] for k, kind in enumerate(kinds) if kind is not number}
     return found[-1] if used == {found[-1]} else computed_as(found[-1]), found[-1]
 
@@ -142,9 +169,7 @@ def elementwise(function, operands, out=None, stream=None, where=True, dtype=Non
     names = [*function.inputs, *function.parameters]
     arrays = {key: value for k, (key, value) in enumerate(zip(names, operands)) if k < inputs or varying[k - inputs]}
     call = Call(name, arrays | ({} if where is True else {"where": where}), stream)
-    mask = call.operands.pop("where", None)
-    if mask is not None and mask.dtype != "bool":
-        raise TypeError(f"where must be of dtype bool, not {mask.dtype}")
+    mask = take_mask(call)
     kinds = [call.operands[key].dtype if key in arrays else None for key in names]
     computed, dtype = loop_for(function, kinds, None if dtype is None else name_of_dtype(dtype))
     shape = np.broadcast_shapes(*(operand.shape for operand in call.operands.values()), () if mask is None else mask.shape)
@@ -216,7 +241,8 @@ def plan_of_rows(shape, axis, operands, dtype, sources=1):
         return None
     rows, n, inner, strides = found
     size = SIZES[dtype]
-    full = [(operand.address, steps) for operand, steps in zip(operands, strides) if len(operand.shape) == len(shape)]
+    full = [(operand.address, steps) for operand, steps in zip(operands, strides)
+            if len(operand.shape) == len(shape) and operand.dtype in SIZES]  # fmt: skip
     apart = n > 1 and any(steps[2] != size for _, steps in full)
     aligned = not any(number % VECTOR for address, steps in full for number in (address, *steps[:2]))
     width = lanes(dtype) if aligned and not apart else 1
@@ -225,20 +251,21 @@ def plan_of_rows(shape, axis, operands, dtype, sources=1):
     return (rows, n, inner, flat), (width, vectors, team, looped, inner > 1), blocks(rows, cuda_rows.threads_of(team) // team)
 
 
-def run_rows(call, factory, function, dtype, shape, axis, operands, numbers):
-    """Launch a kernel of rows on its sources and, last of the operands, its result."""
+def run_rows(call, factory, function, dtype, shape, axis, operands, numbers, mask=None):
+    """Launch a kernel of rows on its sources and, last of the operands, its result; ``mask`` says which elements count."""
     if math.prod(operands[-1].shape) == 0:
         return
-    plan = plan_of_rows(shape, axis, operands, dtype, len(operands) - 1)
+    arrays, masked = (operands, ()) if mask is None else ([*operands, mask], (True,))
+    plan = plan_of_rows(shape, axis, arrays, dtype, len(operands) - 1)
     if plan is None:
-        plain = [call.scratch(operand.shape, operand.dtype) for operand in operands]
-        for operand, other in zip(operands[:-1], plain):
-            copy(call, operand, other)
-        run_rows(call, factory, function, dtype, shape, axis, plain, numbers)
-        copy(call, plain[-1], operands[-1])
+        *sources, result = operands
+        written = call.scratch(result.shape, result.dtype)
+        sources, mask = [copied(call, source, source.dtype) for source in sources], mask and copied(call, mask, "bool")
+        run_rows(call, factory, function, dtype, shape, axis, [*sources, written], numbers, mask)
+        copy(call, written, result)
         return
     (rows, n, inner, strides), layout, grid = plan
-    call.launch(factory, (function, dtype, *layout), grid, rows, n, inner, tuple(operand.address for operand in operands), strides,
+    call.launch(factory, (function, dtype, *layout, *masked), grid, rows, n, inner, tuple(operand.address for operand in arrays), strides,
                 tuple(number_word(number, dtype) for number in numbers))  # fmt: skip
 
 
@@ -263,15 +290,16 @@ OF_ROWS, TIMES_ROWS = ("logsumexp", "maxout"), ("logsumexp_backward", "maxout_ba
 
 def rows(name, x, grad=None, axis=-1, where=None, temperature=1.0, out=None, stream=None, keepdims=False):
     """A function of rows, as ``rowwise.py`` names them; of a backward pass x is what that takes beside grad_output."""
-    if where is not None:
-        raise TypeError(f"{name}() takes no where where arrays are on a GPU")
     of_row, times_row = name in OF_ROWS, name in TIMES_ROWS
     second = "x" if grad is None or times_row else "output"
-    call = Call(name, {second: x} | ({} if grad is None else {"grad_output": grad}), stream)
+    masks = {} if where is None or where is True else {"where": where}
+    call = Call(name, {second: x} | ({} if grad is None else {"grad_output": grad}) | masks, stream)
+    mask = take_mask(call)
     dtype = call.real(*call.operands)
     source = call.operands[second]
     shape = source.shape or (1,)
     axis = normalize_axis_index(axis, len(shape))
+    mask = mask and broadcast("where", mask, shape)
     rest = shape[:axis] + shape[axis + 1 :] if source.shape else ()
     kept = shape[:axis] + (1,) + shape[axis + 1 :] if source.shape else ()
     sources = [as_rows(source, shape)]
@@ -286,7 +314,7 @@ def rows(name, x, grad=None, axis=-1, where=None, temperature=1.0, out=None, str
     scale = (-1 if name.startswith("softmin") else 1) / temperature
     factory, function = ROW_KERNELS[name]
     numbers = {cuda_rows.forward: powers_of(scale, dtype), cuda_rows.backward: (scale,)}.get(factory, ())
-    run_rows(call, factory, function, dtype, shape, axis, [*sources, written], numbers)
+    run_rows(call, factory, function, dtype, shape, axis, [*sources, written], numbers, mask)
     if target is not result:
         copy(call, target, result)
     return result.array
@@ -372,25 +400,31 @@ def prelu_backward(gradient, grad_output, x, weight, out=None, stream=None, **ke
     arrays = {"grad_output": grad_output, "x": x} | ({"weight": weight} if library_of(weight) is not None else {})
     call = Call("prelu.backward", arrays, stream)
     dtype = call.real(*arrays)
-    sources, kind = [call.operands["grad_output"], call.operands["x"]], "slopes"
+    sources = [call.operands["grad_output"], call.operands["x"]]
     shape, wanted = sources[1].shape, call.operands["weight"].shape if "weight" in arrays else ()
     if sources[0].shape != shape or np.broadcast_shapes(shape, wanted) != shape:
         raise ValueError(f"grad_output has shape {sources[0].shape} and weight {wanted}, x has {shape}")
     grad_weight = call.new(wanted, dtype)
+    sum_to(call, "slopes", sources, grad_weight)
+    found = gradient(grad_output, x, weight, out=out, **({} if stream is None else {"stream": stream}), **keywords)
+    return found, grad_weight.array
+
+
+def sum_to(call, terms, sources, result):
+    """The sums of terms, as ``cuda_rows.sums`` has them, over those axes of the sources along which the result broadcasts."""
+    shape, wanted = sources[0].shape, result.shape
     extra = len(shape) - len(wanted)
     axes = [axis for axis, n in enumerate(shape) if axis < extra or n != wanted[axis - extra]]
     kept = tuple(axis for axis in range(len(shape)) if axis not in axes)
-    goal = grad_weight.reshaped(tuple(shape[axis] for axis in kept), tuple(grad_weight.strides[axis - extra] for axis in kept))
+    goal = result.reshaped(tuple(shape[axis] for axis in kept), tuple(result.strides[axis - extra] for axis in kept))
     if not axes:  # rows of one
         axes, shape = [len(shape)], (*shape, 1)
         sources = [operand.reshaped(shape, (*operand.strides, 0)) for operand in sources]
     for axis in reversed(axes):
         rest = shape[:axis] + shape[axis + 1 :]
-        target = goal if axis == axes[0] else call.scratch(rest, computed_as(dtype))
-        run_rows(call, cuda_rows.sums, (kind, target.dtype), sources[0].dtype, shape, axis, [*sources, target], ())
-        shape, sources, kind = rest, [target], "numbers"
-    found = gradient(grad_output, x, weight, out=out, **({} if stream is None else {"stream": stream}), **keywords)
-    return found, grad_weight.array
+        target = goal if axis == axes[0] else call.scratch(rest, computed_as(result.dtype))
+        run_rows(call, cuda_rows.sums, (terms, target.dtype), sources[0].dtype, shape, axis, [*sources, target], ())
+        shape, sources, terms = rest, [target], "numbers"
 
 
 # --- Losses -----------------------------------------------------------------------------------------------------------
@@ -431,10 +465,7 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
     sources = 1 + (not of_classes) + (smooth and weights != 0)
     plan = plan_of_rows(x.shape, axis, [x, written, t, losses], dtype, sources)
     if plan is None:
-        plain = call.scratch(x.shape, dtype), call.scratch(t.shape, t.dtype)
-        for operand, other in zip((x, t), plain):
-            copy(call, operand, other)
-        x, t = plain
+        x, t = copied(call, x, dtype), copied(call, t, t.dtype)
         written = call.scratch(x.shape, dtype) if with_grad else x
         plan = plan_of_rows(x.shape, axis, [x, written, t, losses], dtype, sources)
     factor, factor_at = 1.0, 0
@@ -494,8 +525,6 @@ def class_numbers(call, name, n, dtype):
 def elementwise_loss(row, kernel, numbers, given, with_grad):
     """A loss of the table by one of its kernels, which takes these numbers; ``given`` holds the arguments of the call by name."""
     x_name, target_name, *third = row.inputs
-    if third and given.get(f"{third[0]}_grad", False) is not False:
-        raise TypeError(f"{row.name}() has no gradient of {third[0]} where arrays are on a GPU")
     operands = {target_name: given[target_name]}
     if third:
         operands[third[0]] = 1.0 if given[third[0]] is None else given[third[0]]
@@ -507,16 +536,21 @@ def elementwise_loss(row, kernel, numbers, given, with_grad):
     arrays = {name: value for name, value in operands.items() if library_of(value) is not None}
     call = Call(row.name, {x_name: given[x_name], **arrays}, given["stream"])
     x, dtype = call.operands[x_name], call.real(x_name)
-    # Half types do not hold all that others do.
-    computed = dtype if all(operand.dtype == dtype for operand in call.operands.values()) else computed_as(dtype)
+    third_grad, summed = f"{third[0]}_grad" if third else None, False
+    if third_grad and with_grad and given.get(third_grad, False) is not False:
+        third_shape = call.operands[third[0]].shape if third[0] in arrays else ()
+        summed = third_shape != x.shape
+    else:
+        third_grad = None
+    # Half types do not hold all that others do, nor what is summed up.
+    alike = not summed and all(operand.dtype == dtype for operand in call.operands.values())
+    computed = dtype if alike else computed_as(dtype)
     sources = [as_dtype(call, x, computed)]
     for name in arrays:
         operand = call.operands[name]
         if name == target_name and operand.shape not in (x.shape, ()):
             raise ValueError(f"target has shape {operand.shape}, {x_name} has {x.shape}; they must be equal, or the target a single number")
-        if np.broadcast_shapes(operand.shape, x.shape) != x.shape:
-            raise ValueError(f"{name} has shape {operand.shape}, which does not broadcast to {x.shape}")
-        sources.append(as_dtype(call, operand, computed).broadcast(x.shape))
+        sources.append(broadcast(name, as_dtype(call, operand, computed), x.shape))
     reduction, each = given["reduction"], given["reduction"] == "none"
     if not each and given["out"] is not None:
         raise ValueError("out receives the losses of the elements, which only reduction='none' returns")
@@ -525,15 +559,17 @@ def elementwise_loss(row, kernel, numbers, given, with_grad):
         results["out"] = call.result(given["out"], x.shape, dtype)
     if with_grad:
         results["grad_out"] = call.result(given["grad_out"], x.shape, dtype, "grad_out")
+    if third_grad:
+        results[third_grad] = call.result(None if given[third_grad] is True else given[third_grad], third_shape, dtype, third_grad)
+    if any(meet(one, other) for one, other in itertools.combinations(results.values(), 2)):
+        raise ValueError("the arrays for the results share memory")
 
     size, count = SIZES[computed], x.size
-    dims, strides = joined(x.shape, [operand.strides for operand in (*sources, *results.values())])
-    written = {name: apart(call, result, sources) for name, result in results.items()}
+    written = {name: call.scratch(x.shape, computed) if summed and name == third_grad else apart(call, result, sources)
+               for name, result in results.items()}  # fmt: skip
+    dims, strides = joined(x.shape, [operand.strides for operand in (*sources, *written.values())])
     if computed != dtype or len(dims) > 1 or any(steps[0] != size for steps in strides if steps):
-        plain = [call.scratch(x.shape, computed) for _ in sources]
-        for source, other in zip(sources, plain):
-            copy(call, source, other)
-        sources, written = plain, {name: call.scratch(x.shape, computed) for name in results}
+        sources, written = [copied(call, source, computed) for source in sources], {name: call.scratch(x.shape, computed) for name in results}
     width = 1 if any(operand.address % VECTOR for operand in (*sources, *written.values())) else lanes(computed)
     grid = blocks(count, cuda_losses.BLOCK * cuda_losses.ROUNDS * width)
     losses = written["out"] if each else call.scratch((max(grid, 1),), computed_as(computed))
@@ -542,12 +578,16 @@ def elementwise_loss(row, kernel, numbers, given, with_grad):
     every = {**operands, **dict(enumerate(numbers)), **weight}
     varying = tuple(name in arrays for name in every)
     fixed = [value for name, value in every.items() if name not in arrays]
+    slopes = tuple(array.address for name, array in written.items() if name != "out")
     if count:
-        call.launch(cuda_losses.elementwise, (computed, kernel, varying, bool(weight), computed if each else None, width, with_grad), grid,
-                    count, tuple(source.address for source in sources), losses.address, written["grad_out"].address if with_grad else 0,
+        call.launch(cuda_losses.elementwise, (computed, kernel, varying, bool(weight), computed if each else None, width, len(slopes)), grid,
+                    count, tuple(source.address for source in sources), losses.address, slopes,
                     tuple(number_word(number, computed) for number in (factor, *fixed)))  # fmt: skip
     for name, result in results.items():
-        if written[name] is not result:
+        if summed and name == third_grad:
+            sum_to(call, "numbers", [written[name]], result)
+        elif written[name] is not result:
             copy(call, written[name], result)
     value = results["out"] if each else add_up(call, losses.reshaped((grid,), losses.strides), dtype, factor, 0)
-    return (value.array, results["grad_out"].array) if with_grad else value.array
+    gradients = tuple(result.array for name, result in results.items() if name != "out")
+    return (value.array, gradients if third_grad else gradients[0]) if with_grad else value.array

@@ -229,6 +229,7 @@ class Emulator:
         return SimpleNamespace(
             cuda=cuda, word=int, device=lambda function: function, load=load, store=store, quotient=lambda a, b: a // b,
             access=self._access, formulas=made_by(numba_scalar), loss_formulas=made_by(numba_loss_formulas),
+            integer_formulas=lambda name: numba_scalar.integer_formulas(getattr(np, name), lambda function: function),
             number=computed, integer=lambda name: getattr(np, name),
             fma=lambda a, b, c: type(a)(np.longdouble(a) * b + c), exp2=lambda x: np.exp2(x, dtype=np.float32),
             log1p=lambda x: type(x)(math.log1p(x)) if x > -1 else x,

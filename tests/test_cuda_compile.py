@@ -59,9 +59,11 @@ def elementwise_cases():
         specification = (ROWS[name], "backward", "float32", varying, 3)
         yield f"{name}_strided_{sum(varying)}", cuda_elementwise.strided, "float32", specification
     for source, result, masked in (("float64", "float16", False), ("float32", "bfloat16", True), ("bool", "float16", True),
-                                   ("uint64", "float32", False), ("int32", "int32", False)):  # fmt: skip
+                                   ("uint64", "float32", False), ("int16", "int64", True), ("bool", "bool", False)):  # fmt: skip
         name = f"convert_{source}_to_{result}"
         yield name, cuda_elementwise.convert, "float64" if source == "float64" else "float32", (source, result, masked, 2)
+    for name, kind in (("relu", "int8"), ("relu", "uint64"), ("identity", "int32")):
+        yield f"{name}_of_{kind}", cuda_elementwise.of_integers, kind, (ROWS[name], kind, 2)
     yield "gelu_narrow", cuda_elementwise.contiguous, "bfloat16", (ROWS["gelu"], "forward", "bfloat16", (), 1)
 
 
@@ -76,6 +78,9 @@ def layout(shape, storage, sources=1):
     return width, vectors, team, looped, apart
 
 
+MASKED = [(cuda_rows.forward, name) for name in ("softmax", "log_softmax", "logsumexp", "logsumexp_backward")] + [(cuda_simplex.sparsemax, None)]
+
+
 def row_cases():
     """(name, factory, storage, specification)"""
     for factory, names in ((cuda_rows.forward, ("softmax", "log_softmax", "logsumexp", "logsumexp_backward")),
@@ -84,6 +89,10 @@ def row_cases():
             if EVERYTHING or storage == "float32" and shape == "warp" or name == "softmax" and storage in ("float32", "bfloat16"):
                 sources = 1 + (factory is cuda_rows.backward)
                 yield f"{name}_{shape}", factory, storage, (name, storage, *layout(shape, storage, sources))
+    for (factory, function), shape, storage in itertools.product(MASKED, WIDTHS, STORAGES):
+        name = function or "sparsemax"
+        if EVERYTHING or storage == "float32" and shape == "warp" or name == "softmax" and storage == "bfloat16" and shape == "looped":
+            yield f"{name}_{shape}_masked", factory, storage, (function, storage, *layout(shape, storage), True)
     for name, factory, function, sources in (
         ("sparsemax", cuda_simplex.sparsemax, None, 1), ("sparsemax_backward", cuda_simplex.sparsemax_backward, None, 2),
         ("maxout", cuda_simplex.largest, "maxout", 1), ("maxout_backward", cuda_simplex.largest, "maxout_backward", 2),
@@ -118,7 +127,9 @@ def loss_cases():
     for kernel, row in ((kernel, row) for row in chosen for kernel in row.kernels):
         for storage, losses, weighted in (("float32", None, False), ("bfloat16", "bfloat16", True)):
             varying = (True,) * (len(row.inputs) - 1) + (False,) * row.numbers + (True,) * weighted
-            yield f"{kernel}_grad", cuda_losses.elementwise, storage, (storage, kernel, varying, weighted, losses, lanes(storage), True)
+            for gradients in (1, 2) if row.third_gradient else (1,):
+                specification = storage, kernel, varying, weighted, losses, lanes(storage), gradients
+                yield f"{kernel}_grad" + "_both" * (gradients > 1), cuda_losses.elementwise, storage, specification
     yield "total_weight", cuda_losses.total_weight, "float32", ("bfloat16", "int32", True, True)
     yield "add_up", cuda_losses.add_up, "float32", ("float32",)
 

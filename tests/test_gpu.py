@@ -39,6 +39,9 @@ def agree(found, wanted, ulp=8, near_zero=0.0):
     assert found.shape == wanted.shape
     assert found.dtype == wanted.dtype
     dtype = found.dtype
+    if dtype.kind in "iu":
+        np.testing.assert_array_equal(found, wanted)
+        return
     eps = float(np.finfo(dtype).eps) if dtype.kind == "f" else 2.0**-7
     if dtype.itemsize == 2:
         ulp = 1.01
@@ -151,6 +154,21 @@ class TestElementwise:
         for call in (fa.silu, fa.elu, lambda x: fa.hardtanh(x, -0.5, 7.5)):  # with parameters that stay numbers
             agree(gpu.numpy(call(gpu.array(x))), call(x))
 
+    @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
+    @pytest.mark.parametrize("name", ["relu", "identity"])
+    def test_integers_that_stay_integers(self, gpu, name, dtype):
+        x, function = np.arange(-40, 380).reshape(20, 21).astype(dtype), getattr(fa, name)
+        where = x % 3 == 1
+        for index in np.s_[:], np.s_[:, ::2], np.s_[3, 4]:
+            agree(gpu.numpy(function(gpu.array(x)[index])), np.asarray(function(x[index])), ulp=0)
+        out = gpu.array(np.full(x.shape, 7, function(x).dtype))
+        assert function(gpu.array(x), out=out, where=gpu.array(where)) is out
+        np.testing.assert_array_equal(gpu.numpy(out), np.where(where, function(x), 7))
+        agree(gpu.numpy(function(gpu.array(x), dtype=np.float64)), function(x, dtype=np.float64), ulp=0)
+        if dtype is np.int16:
+            agree(gpu.numpy(function(gpu.array(x), dtype=np.int64)), function(x, dtype=np.int64), ulp=0)
+        agree(gpu.numpy(function.derivative(gpu.array(x))), function.derivative(x), ulp=0)
+
     def test_half_types_with_parameters_that_are_not(self, gpu, rng):
         x = rng.normal(size=(7, 9)).astype(np.float16)
         slopes = rng.uniform(size=(7, 1)).astype(np.float32)
@@ -262,9 +280,6 @@ class TestMistakes:
     def test_other_dtypes(self, gpu):
         with pytest.raises(TypeError, match="float16, bfloat16, float32 or float64 on a GPU, not int64"):
             fa.softmax(gpu.array(np.arange(3)))
-        for name in ("relu", "identity"):
-            with pytest.raises(TypeError, match="no kernels for int64 on a GPU; dtype= makes it"):
-                getattr(fa, name)(gpu.array(np.arange(3)))
         with pytest.raises(TypeError, match="gelu"):
             fa.gelu(gpu.array(np.ones(3, np.complex64)))
 
@@ -475,6 +490,47 @@ class TestRows:
             found = getattr(fa, name).backward(gpu.array(x), output=gpu.array(y), temperature=temperature)
             agree(gpu.numpy(found), getattr(fa, name).backward(x, output=y, temperature=temperature), near_zero=64)
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("n", [1, 7, 8, 70, 257, 9000])
+    @pytest.mark.parametrize("name", [*SOFTMAXES, "sparsemax"])
+    def test_where(self, gpu, rng, name, n, dtype):
+        x, where = rng.normal(size=(4, n)).astype(dtype), rng.uniform(size=(4, n)) < 0.7
+        where[1], where[2, -1] = False, True
+        x[2, where[2]] = -np.inf if name != "softmin" else np.inf  # of which none counts less than those that are left out
+        x[~where] = np.inf
+        function = getattr(fa, name)
+        agree(gpu.numpy(function(gpu.array(x), where=gpu.array(where))), function(x, where=where), near_zero=2)
+        if name == "logsumexp":
+            grad = rng.normal(size=4).astype(dtype)
+            found = function.backward(gpu.array(grad), gpu.array(x), where=gpu.array(where))
+            agree(gpu.numpy(found), function.backward(grad, x, where=where), near_zero=4)
+
+    @pytest.mark.parametrize("mask_shape", [(), (6,), (5, 1), (4, 1, 6), (3, 4, 5, 6)], ids=str)
+    @pytest.mark.parametrize("axis", [0, 1, 2, 3])
+    @pytest.mark.parametrize("name", ["softmax", "logsumexp", "sparsemax"])
+    def test_masks_that_broadcast(self, gpu, rng, name, axis, mask_shape):
+        x, where = rng.normal(size=(3, 4, 5, 6)).astype(np.float32), np.asarray(rng.uniform(size=mask_shape) < 0.6)
+        function = getattr(fa, name)
+        agree(gpu.numpy(function(gpu.array(x), axis, where=gpu.array(where))), function(x, axis, where=where), near_zero=2)
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    def test_masks_of_arrays_with_gaps(self, gpu, rng, axis):
+        x, where, index = rng.normal(size=(6, 8, 9)).astype(np.float32), rng.uniform(size=(8, 9)) < 0.6, np.s_[..., 1:, ::2]
+        found = fa.softmax(gpu.array(x)[::2][index], axis, where=gpu.array(where)[index])
+        agree(gpu.numpy(found), fa.softmax(x[::2][index], axis, where=where[index]), near_zero=2)
+
+    def test_where_in_place_and_with_other_options(self, gpu, rng):
+        x, where = rng.normal(size=(4, 50)).astype(np.float32), rng.uniform(size=50) < 0.5
+        wanted = fa.softmax(x, where=where, temperature=0.3)
+        on_gpu = gpu.array(x)
+        assert fa.softmax(on_gpu, where=gpu.array(where), temperature=0.3, out=on_gpu) is on_gpu
+        agree(gpu.numpy(on_gpu), wanted)
+        found = fa.logsumexp(gpu.array(x), 0, keepdims=True, where=gpu.array(where))
+        agree(gpu.numpy(found), fa.logsumexp(x, 0, keepdims=True, where=where))
+        agree(gpu.numpy(fa.softmax(gpu.array(x), where=True)), fa.softmax(x))
+        number = np.float32(3)
+        agree(gpu.numpy(fa.softmax(gpu.array(number), where=gpu.array(np.asarray(False)))), fa.softmax(np.asarray(number), where=False))
+
     def test_out_and_in_place(self, gpu, rng):
         x = rng.normal(size=(4, 50)).astype(np.float32)
         on_gpu = gpu.array(x)
@@ -505,10 +561,12 @@ class TestRows:
             fa.softmax(x, 2)
         with pytest.raises(ValueError, match="positive"):
             fa.softmax(x, temperature=0)
-        with pytest.raises(TypeError, match="where"):
+        with pytest.raises(TypeError, match="where must be of dtype bool, not float32"):
             fa.softmax(x, where=x)
-        with pytest.raises(TypeError, match="sparsemax"):
-            fa.sparsemax(x, where=x)
+        with pytest.raises(TypeError, match="where must be one too, not ndarray"):
+            fa.sparsemax(x, where=np.ones(3, bool))
+        with pytest.raises(ValueError, match=r"where has shape \(2, 2, 3\), which does not broadcast to \(2, 3\)"):
+            fa.logsumexp(x, where=gpu.array(np.ones((2, 2, 3), bool)))
         with pytest.raises(ValueError, match="grad_output has shape"):
             fa.softmax.backward(gpu.array(np.ones(3, np.float32)), output=x)
 
@@ -1170,6 +1228,29 @@ class TestElementwiseLosses:
         for reduction in ("mean", "none"):
             self.check(gpu, "sigmoid_cross_entropy", x, target, weight=weight, reduction=reduction)
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("reduction", ["mean", "none"])
+    @pytest.mark.parametrize("shape", [None, (), (4,), (5, 1), (3, 5, 4), (1, 5, 4)], ids=str)
+    def test_gradient_of_the_variance(self, gpu, rng, shape, reduction, dtype):
+        x, target = rng.normal(size=(2, 3, 5, 4)).astype(dtype)
+        var, weight = 0.7 if shape is None else rng.uniform(0.5, 2, shape).astype(dtype), rng.uniform(size=4).astype(dtype)
+        there = [gpu.array(x), gpu.array(target), 0.7 if shape is None else gpu.array(var)]
+        options = {"reduction": reduction, "weight": gpu.array(weight), "var_grad": True}
+        wanted_value, wanted = fa.gaussian_nll.value_and_grad(x, target, var, **options | {"weight": weight})
+        value, found = fa.gaussian_nll.value_and_grad(*there, **options)
+        agree(gpu.numpy(value), np.asarray(wanted_value), ulp=16, near_zero=16)
+        for one, other in zip(found, wanted, strict=True):
+            agree(gpu.numpy(one), np.asarray(other), ulp=32, near_zero=16)
+
+    def test_gradient_of_the_variance_in_its_place(self, gpu, rng):
+        x, target, third = self.arrays(rng, "gaussian_nll", (70,))
+        _, wanted = fa.gaussian_nll.value_and_grad(x, target, **third, var_grad=True)
+        there, var = gpu.array(x), gpu.array(third["var"])
+        _, found = fa.gaussian_nll.value_and_grad(there, gpu.array(target), var, grad_out=there, var_grad=var)
+        assert found[0] is there and found[1] is var
+        for one, other in zip(found, wanted):
+            agree(gpu.numpy(one), other, ulp=16, near_zero=16)
+
     def test_strides(self, emulator, rng):
         x, target = rng.normal(size=(2, 6, 10)).astype(np.float32)
         found = fa.mse(emulator.array(x)[:, ::2], emulator.array(target)[:, ::2], reduction="none")
@@ -1196,5 +1277,7 @@ class TestElementwiseLosses:
             fa.mse(x, np.ones((2, 3), np.float32))
         with pytest.raises(ValueError, match="out receives"):
             fa.mse(x, 0.0, out=x)
-        with pytest.raises(TypeError, match="no gradient of var"):
-            fa.gaussian_nll.value_and_grad(x, x, x, var_grad=True)
+        with pytest.raises(ValueError, match=r"var_grad must be a writeable array of shape \(3,\), not \(2, 3\)"):
+            fa.gaussian_nll.value_and_grad(x, x, gpu.array(np.ones(3, np.float32)), var_grad=x)
+        with pytest.raises(ValueError, match="share memory"):
+            fa.gaussian_nll.value_and_grad(x, x, x, var_grad=x, grad_out=x)

@@ -188,10 +188,28 @@ def strided(target, row, kind, storage, varying, dims):
     return Kernel(kernel, (None, dims, arrays, arrays * dims, number_count), THREADS)
 
 
+def of_integers(target, row, kind, dims):
+    """A kernel of a function that keeps integers of a kind what they are, for arrays of any strides.
+
+    kernel(n, shape, addresses of the source and the result, their strides one array after the other)
+    """
+    cuda, word, load, store, integer = target.cuda, target.word, target.load, target.store, target.integer(kind)
+    formula, locate = target.integer_formulas(kind)[row.name], where_elements_are(target, 2, dims)
+
+    def kernel(n, shape, starts, strides):
+        addresses = cuda.local.array(2, word)
+        i = word(cuda.blockIdx.x) * THREADS + word(cuda.threadIdx.x)
+        if i < n:
+            locate(addresses, i, shape, starts, strides)
+            store(integer, addresses[1], formula(load(integer, addresses[0])))
+
+    return Kernel(kernel, (None, dims, 2, 2 * dims), THREADS)
+
+
 def convert(target, source, result, masked, dims):
     """A kernel that copies numbers of one type to places of another, with any strides, where no mask says False.
 
-    Types are storages, and for sources integers and bool, too. Integers stay what they are if both types are the same.
+    Types are storages, and integers; sources may be bool, too. From floating-point to integers there is no way.
 
     kernel(n, shape, addresses of the source, the result and the mask, their strides one array after the other)
     """
@@ -204,7 +222,8 @@ def convert(target, source, result, masked, dims):
     write = target.access(result if to_float else "float32", 1).write
     wide = target.number(source if from_float else "float32")
     T = target.number(result if to_float else "float32")
-    kind, byte = target.integer("uint8" if from_float or source == "bool" else source), target.integer("uint8")
+    byte = target.integer("uint8")
+    kind, goal = (byte if name in SIZES or name == "bool" else target.integer(name) for name in (source, result))
     to_half = source == "float64" and SIZES.get(result) == 2
 
     @target.device
@@ -225,7 +244,7 @@ def convert(target, source, result, masked, dims):
             locate(addresses, i, shape, starts, strides)
             if load(byte, addresses[arrays - 1]) != 0 if masked else True:
                 if not to_float:
-                    store(kind, addresses[1], load(kind, addresses[0]))
+                    store(goal, addresses[1], goal(load(kind, addresses[0])))
                 else:
                     if from_float:
                         read(given, 0, addresses[0])

@@ -175,13 +175,17 @@ def target(capability):
     def made_by(module):
         return functools.cache(lambda storage: module.formulas(np.float64 if storage == "float64" else np.float32, MACHINE))
 
+    @functools.cache
+    def integer_formulas(name):
+        return numba_scalar.integer_formulas(np.dtype(name).type, device_function)
+
     @device_function
     def single(word):
         return from_bits(types.int32(word))
 
     return SimpleNamespace(
         cuda=cuda, word=types.int64, device=device_function, load=load, store=store, quotient=quotient, access=access,
-        formulas=made_by(numba_scalar), loss_formulas=made_by(numba_loss_formulas), fma=fma, exp2=exp2_approximately, log1p=math.log1p,
+        formulas=made_by(numba_scalar), integer_formulas=integer_formulas, loss_formulas=made_by(numba_loss_formulas), fma=fma, exp2=exp2_approximately, log1p=math.log1p,
         number=lambda storage: types.float64 if storage == "float64" else types.float32, integer=lambda name: getattr(types, name),
         from_word=lambda storage: from_bits if storage == "float64" else single, bits=bits, from_bits=from_bits,
     )  # fmt: skip

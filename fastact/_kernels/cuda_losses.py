@@ -368,14 +368,15 @@ ROUNDS = 8
 """How often a thread of an elementwise loss reads, which makes the sums of blocks fewer."""
 
 
-def elementwise(target, storage, name, varying, weighted, losses, width, with_grad):
+def elementwise(target, storage, name, varying, weighted, losses, width, gradients):
     """A kernel of an elementwise loss, of arrays without gaps in one order.
 
     Operands are x, the target, what else the formula takes, and, if ``weighted``, the weight. ``varying`` tells which of those
-    after x are arrays; the others are among the numbers, after the factor of the gradient. ``losses`` is the storage of the
-    losses of the elements, or None for sums of blocks.
+    after x are arrays; the others are among the numbers, after the factor of the gradients. ``losses`` is the storage of the
+    losses of the elements, or None for sums of blocks. ``gradients`` is how many are written: first that of x, then that of
+    what comes after the target.
 
-    kernel(n, addresses of the arrays, of the losses or sums, of the gradient, numbers)
+    kernel(n, addresses of the arrays, of the losses or sums, of the gradients, numbers)
     """
     formula = target.loss_formulas(storage)[name]
     cuda, word, T, from_word, size = target.cuda, target.word, target.number(storage), target.from_word(storage), SIZES[storage]
@@ -398,24 +399,28 @@ def elementwise(target, storage, name, varying, weighted, losses, width, with_gr
     loss_size = SIZES[losses or computed_as(storage)]
     write_loss = target.access(losses or computed_as(storage), 1).write
     gather, add = gathering(target, storage, BLOCK, with_largest=False), exponentials(target, storage).add
-    loss_at, registers = arrays * width, (arrays + 1) * width
+    made, registers = arrays * width, (arrays + 1 + gradients) * width
     tile, zero, one = BLOCK * width, T(0), T(1)
 
     @target.device
     def compute(values, k, p, state):
-        """The loss of the k-th element; its gradient takes the place of x."""
+        """The loss and the gradients of the k-th element, which are put after what was read."""
         found = evaluate(values, k, p)
-        loss, slope = found[0], found[1]
+        loss, slope, other_slope = found[0], found[1], found[-1]
         if weighted:
             w = weight_of(values, k, p)
             loss = zero if w == zero else loss * w
             slope = zero if w == zero else slope * w
-        values[k] = slope * p[0]
-        values[loss_at + k] = loss
+            other_slope = zero if w == zero else other_slope * w
+        values[made + k] = loss
+        if gradients > 0:
+            values[made + width + k] = slope * p[0]
+        if gradients > 1:
+            values[made + 2 * width + k] = other_slope * p[0]
         if summed:
             state[0], state[1] = add(state[0], state[1], loss)
 
-    def kernel(n, sources, losses_at, grad, words):
+    def kernel(n, sources, losses_at, grads, words):
         values, p, state = cuda.local.array(registers, T), cuda.local.array(numbers, T), cuda.local.array(2, T)
         for j in range(numbers):
             p[j] = from_word(words[j])
@@ -430,19 +435,19 @@ def elementwise(target, storage, name, varying, weighted, losses, width, with_gr
                 for k in range(width):
                     compute(values, k, p, state)
                     if not summed:
-                        write_loss(losses_at + (i + k) * loss_size, values, loss_at + k)
-                if with_grad:
-                    write(grad + i * size, values, 0)
+                        write_loss(losses_at + (i + k) * loss_size, values, made + k)
+                for j in range(gradients):
+                    write(grads[j] + i * size, values, made + (1 + j) * width)
             else:
                 for k in range(width):
                     if i + k < n:
                         for j in range(arrays):
                             read_one(values, j * width, sources[j] + (i + k) * size)
                         compute(values, 0, p, state)
-                        if with_grad:
-                            write_one(grad + (i + k) * size, values, 0)
+                        for j in range(gradients):
+                            write_one(grads[j] + (i + k) * size, values, made + (1 + j) * width)
                         if not summed:
-                            write_loss(losses_at + (i + k) * loss_size, values, loss_at)
+                            write_loss(losses_at + (i + k) * loss_size, values, made)
             i += tile
         if summed:
             gather(state, one, zero)
@@ -451,4 +456,4 @@ def elementwise(target, storage, name, varying, weighted, losses, width, with_gr
                 values[0] = state[0] + low
                 write_loss(losses_at + word(cuda.blockIdx.x) * loss_size, values, 0)
 
-    return Kernel(kernel, (None, arrays, None, None, numbers), BLOCK)
+    return Kernel(kernel, (None, arrays, None, gradients, numbers), BLOCK)

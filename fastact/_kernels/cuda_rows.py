@@ -173,6 +173,24 @@ def moving(target, storage, width, vectors, team):
     return fetch, put
 
 
+def hiding(target, width, vectors, team):
+    """hide(values, fill, mask, step, first, count): a fill for those of a thread's elements, as ``moving`` has them, of which
+    the mask, of bytes, says that they do not count.
+    """
+    load, byte, reach = target.load, target.integer("uint8"), team * width
+
+    @target.device
+    def hide(values, fill, mask, step, first, count):
+        for u in range(vectors):
+            for k in range(width):
+                i = first + u * reach + k
+                if i < count:
+                    if load(byte, mask + i * step) == 0:
+                        values[u * width + k] = fill
+
+    return hide
+
+
 def summing(target, storage, held):
     """absorb(values, state, c, c_low): m and the sum of terms, with those of ``held`` elements more."""
     e = exponentials(target, storage)
@@ -236,11 +254,12 @@ def rows_of_teams(target, arrays, width, team, inner):
     return enter
 
 
-def forward(target, function, storage, width, vectors, team, looped, inner):
-    """A kernel of "softmax", "log_softmax", "logsumexp", or "logsumexp_backward", whose second source is a number for a row.
+def forward(target, function, storage, width, vectors, team, looped, inner, masked=False):
+    """A kernel of "softmax", "log_softmax", "logsumexp", or "logsumexp_backward", whose second source is a number for a row; if
+    ``masked``, of those elements of rows that count.
 
-    kernel(rows, n, inner count, addresses of the sources and the result, their strides, numbers): the numbers are 1 or -1, by
-    which elements are multiplied, and 1 / temperature as high and low.
+    kernel(rows, n, inner count, addresses of the sources, the result and the mask, their strides, numbers): the numbers are 1
+    or -1, by which elements are multiplied, and 1 / temperature as high and low.
     """
     cuda, word, T, from_word = target.cuda, target.word, target.number(storage), target.from_word(storage)
     log1p, held = target.log1p, width * vectors
@@ -251,33 +270,37 @@ def forward(target, function, storage, width, vectors, team, looped, inner):
     anchor, difference, exponential = e.anchor, e.difference, e.exponential
     read_one, write_one = target.access(storage, 1).read, target.access(storage, 1).write
     of_row, times_row, logarithmic = function == "logsumexp", function == "logsumexp_backward", function == "log_softmax"
-    arrays = 3 if times_row else 2
-    last = arrays - 1
+    last = 2 if times_row else 1
+    arrays = last + 1 + masked
+    mask = arrays - 1
     enter, stride = rows_of_teams(target, arrays, width, team, inner), team * held
+    hide = hiding(target, width, vectors, team)
     zero, one, nothing = T(0), T(1), T(-np.inf)
+    hidden = nothing if logarithmic else zero
 
     @target.device
-    def take(values, address, step, first, count, sign):
-        fetch(values, 0, address, step, first, count, nothing * sign)
+    def take(values, addresses, strides, first, count, sign):
+        fetch(values, 0, addresses[0], strides[2], first, count, nothing * sign)
         for k in range(held):
             values[k] = values[k] * sign
+        if masked:
+            hide(values, nothing, addresses[mask], strides[3 * mask + 2], first, count)
 
     def kernel(rows, n, inner_count, starts, strides, numbers):
         values, given = cuda.local.array(held, T), cuda.local.array(1, T)
         addresses = cuda.local.array(arrays, word)
         sign, c, c_low = from_word(numbers[0]), from_word(numbers[1]), from_word(numbers[2])
         _, is_row, count, start = enter(addresses, rows, n, inner_count, starts, strides)
-        step = strides[2]
         state = cuda.local.array(3, T)
         state[0], state[1], state[2] = nothing, zero, zero
         if looped:
             first = start
             while first < count:
-                take(values, addresses[0], step, first, count, sign)
+                take(values, addresses, strides, first, count, sign)
                 absorb(values, state, c, c_low)
                 first += stride
         else:
-            take(values, addresses[0], step, start, count, sign)
+            take(values, addresses, strides, start, count, sign)
             absorb(values, state, c, c_low)
         gather(state, c, c_low)
         m, total, low = state[0], state[1], state[2]
@@ -297,10 +320,12 @@ def forward(target, function, storage, width, vectors, team, looped, inner):
             first = start
             while first < count:
                 if looped:
-                    take(values, addresses[0], step, first, count, sign)
+                    take(values, addresses, strides, first, count, sign)
                 for k in range(held):
                     high, rest = difference(values[k], at, c, c_low)
                     values[k] = (high - logarithm) + rest if logarithmic else exponential(high, rest) * scale
+                if masked:
+                    hide(values, hidden, addresses[mask], strides[3 * mask + 2], first, count)
                 put(values, 0, addresses[last], strides[3 * last + 2], first, count)
                 first += stride
 

@@ -1,8 +1,8 @@
 """Kernels for GPUs that go over rows as those of cuda_rows.py do: sparsemax, the largest elements of rows, the derivatives of
 softmax; and random numbers.
 
-As in cuda_rows.py a team of threads has a row; all kernels of rows take (rows, n, inner count, addresses of the sources and the
-result, their strides, numbers).
+As in cuda_rows.py a team of threads has a row; all kernels of rows take (rows, n, inner count, addresses of the sources, the
+result and the mask, their strides, numbers).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .cuda_kernels import SIZES, WARP, Kernel, computed_as
-from .cuda_rows import EVERYONE, exponentials, moving, rows_of_teams, threads_of
+from .cuda_rows import EVERYONE, exponentials, hiding, moving, rows_of_teams, threads_of
 
 
 def meeting(target, team, length, combine):
@@ -77,17 +77,28 @@ def anyone_of_warp(target, team):
     return anyone
 
 
-def sparsemax(target, function, storage, width, vectors, team, looped, inner):
+def sparsemax(target, function, storage, width, vectors, team, looped, inner, masked=False):
     """A kernel of max(x - m - t, 0), m being the largest, with the t that makes the sum 1: by Newton's method, every second
-    step a bisection where that takes long. The t are bounds from below, so that it ends where there is no larger one."""
+    step a bisection where that takes long. The t are bounds from below, so that it ends where there is no larger one. If
+    ``masked``, of those elements of rows that count.
+    """
     cuda, word, T, held = target.cuda, target.word, target.number(storage), width * vectors
     fetch, put = moving(target, storage, width, vectors, team)
     larger, sum_up = combining(target, storage)
     meet_largest, meet_sums = meeting(target, team, 1, larger), meeting(target, team, 4, sum_up)
     anyone, add = anyone_of_warp(target, team), exponentials(target, storage).add
-    enter, stride, shared = rows_of_teams(target, 2, width, team, inner), team * held, 4 * WARP
+    arrays = 2 + masked
+    mask = arrays - 1
+    enter, stride, shared = rows_of_teams(target, arrays, width, team, inner), team * held, 4 * WARP
+    hide = hiding(target, width, vectors, team)
     zero, one, half, nothing = T(0), T(1), T(0.5), T(-np.inf)
     newton = 8
+
+    @target.device
+    def take(values, addresses, strides, first, count):
+        fetch(values, 0, addresses[0], strides[2], first, count, nothing)
+        if masked:
+            hide(values, nothing, addresses[mask], strides[3 * mask + 2], first, count)
 
     @target.device
     def find_largest(values, state):
@@ -105,18 +116,18 @@ def sparsemax(target, function, storage, width, vectors, team, looped, inner):
                 state[2], state[3] = add(state[2], state[3], one)
 
     def kernel(rows, n, inner_count, starts, strides, numbers):
-        values, addresses = cuda.local.array(held, T), cuda.local.array(2, word)
+        values, addresses = cuda.local.array(held, T), cuda.local.array(arrays, word)
         state, other, parts = cuda.local.array(4, T), cuda.local.array(4, T), cuda.shared.array(shared, T)
         _, _, count, start = enter(addresses, rows, n, inner_count, starts, strides)
         state[0] = nothing
         if looped:
             first = start
             while first < count:
-                fetch(values, 0, addresses[0], strides[2], first, count, nothing)
+                take(values, addresses, strides, first, count)
                 find_largest(values, state)
                 first += stride
         else:
-            fetch(values, 0, addresses[0], strides[2], start, count, nothing)
+            take(values, addresses, strides, start, count)
             find_largest(values, state)
         meet_largest(parts, state, other)
         m = state[0]
@@ -127,7 +138,7 @@ def sparsemax(target, function, storage, width, vectors, team, looped, inner):
             if looped:
                 first = start
                 while first < count:
-                    fetch(values, 0, addresses[0], strides[2], first, count, nothing)
+                    take(values, addresses, strides, first, count)
                     take_sums(values, state, m, t)
                     first += stride
             else:
@@ -147,14 +158,16 @@ def sparsemax(target, function, storage, width, vectors, team, looped, inner):
         first = start
         while first < count:
             if looped:
-                fetch(values, 0, addresses[0], strides[2], first, count, nothing)
+                take(values, addresses, strides, first, count)
             for k in range(held):
                 d = (values[k] - m) - low
                 values[k] = zero if d < zero else d
+            if masked:
+                hide(values, zero, addresses[mask], strides[3 * mask + 2], first, count)
             put(values, 0, addresses[1], strides[5], first, count)
             first += stride
 
-    return Kernel(kernel, (None, None, None, 2, 6, 0), threads_of(team))
+    return Kernel(kernel, (None, None, None, arrays, 3 * arrays, 0), threads_of(team))
 
 
 def sparsemax_backward(target, function, storage, width, vectors, team, looped, inner):
