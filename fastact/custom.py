@@ -17,7 +17,7 @@ __all__ = ["activation"]
 MAX_PARAMETERS = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CustomRow(Row):
     """What the table says about fastact's own functions, and two Python functions."""
 

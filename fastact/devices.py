@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import math
 import sys
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,7 @@ EXTRA = "pip install 'fastact[cuda]'"
 # --- The libraries whose arrays these are -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Operand:
+class Operand(NamedTuple):
     """An array as the kernels see it; strides in bytes."""
 
     array: Any
@@ -36,7 +35,7 @@ class Operand:
 
     @property
     def size(self):
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def extent(self):
@@ -48,7 +47,7 @@ class Operand:
 
     def reshaped(self, shape, strides):
         """The same memory in another shape."""
-        return replace(self, shape=shape, strides=strides)
+        return Operand(self.array, self.address, shape, strides, self.dtype, self.device, self.writeable)
 
     def broadcast(self, shape):
         """The same with that shape."""
@@ -62,12 +61,14 @@ class Operand:
 ITEM_SIZES = SIZES | {"bool": 1} | {f"{sign}int{8 * size}": size for sign in ("", "u") for size in (1, 2, 4, 8)}
 
 
+@functools.cache
 def name_of_dtype(dtype):
     """The name of a dtype of PyTorch, or of what NumPy knows as one."""
     name = str(dtype)
     return name.removeprefix("torch.") if name.startswith("torch.") else np.dtype(dtype).name
 
 
+@functools.lru_cache(1024)
 def c_strides(shape, size):
     """Of an array without gaps, its last axis first in memory."""
     strides = []
@@ -157,13 +158,13 @@ class PyTorch(Interface):
         return array.detach()
 
     def operand(self, array):
-        dtype = str(array.dtype).removeprefix("torch.")
         size = array.element_size()
-        return Operand(array, array.data_ptr(), tuple(array.shape), tuple(size * step for step in array.stride()), dtype,
-                       array.get_device())  # fmt: skip
+        return Operand(array, array.data_ptr(), tuple(array.shape), tuple([size * step for step in array.stride()]),
+                       name_of_dtype(array.dtype), array.get_device())  # fmt: skip
 
     def stream(self, array):
-        return sys.modules["torch"].cuda.current_stream(array.device).cuda_stream or LEGACY_DEFAULT_STREAM
+        # What Triton, too, asks: torch.cuda.current_stream() takes longer than all else that a call does.
+        return sys.modules["torch"]._C._cuda_getCurrentRawStream(array.get_device()) or LEGACY_DEFAULT_STREAM
 
     def allocating_on(self, stream, like):
         cuda = sys.modules["torch"].cuda
@@ -189,11 +190,18 @@ ANY_OTHER = Interface()
 PLAIN = (np.ndarray, int, float, bool, list, tuple, type(None), np.generic)
 
 
+@functools.cache
+def package_of(kind):
+    """The package that defines a type, or None if nothing of that type is on a GPU."""
+    return None if issubclass(kind, PLAIN) else kind.__module__.partition(".")[0]
+
+
 def library_of(array):
     """The library of an array on a GPU, or None for anything else."""
-    if isinstance(array, PLAIN):
+    package = package_of(type(array))
+    if package is None:
         return None
-    library = LIBRARIES.get(type(array).__module__.partition(".")[0], ANY_OTHER)
+    library = LIBRARIES.get(package, ANY_OTHER)
     return library if library.holds(array) else None
 
 
@@ -205,6 +213,7 @@ def any_on_gpu(arrays):
     return False
 
 
+@functools.cache
 def gpu_functions():
     """The functions of arrays on a GPU, imported with the first of these: few users have any."""
     from . import gpu
@@ -258,20 +267,21 @@ class Call:
 
     def __init__(self, name, arrays, stream=None):
         launcher()  # which says what is missing
-        found = {key: library_of(array) for key, array in arrays.items()}
-        for key, library in found.items():
-            if library is None:
-                raise TypeError(f"{name}() has arrays on a GPU, so {key} must be one too, not {type(arrays[key]).__name__}")
         self.name = name
-        self.library = next(iter(found.values()))
-        if any(library is not self.library for library in found.values()):
-            kinds = " and ".join(sorted({type(array).__module__.partition(".")[0] for array in arrays.values()}))
-            raise TypeError(f"{name}() takes arrays of one library, not of {kinds}")
         self.like = next(iter(arrays.values()))
-        self.operands = {key: self.library.operand(array) for key, array in arrays.items()}
-        self.device = self.operands[next(iter(arrays))].device
-        for key, operand in self.operands.items():
-            if operand.device != self.device:
+        self.library = library_of(self.like)
+        self.operands = {}
+        for key, array in arrays.items():
+            library = library_of(array)
+            if library is None:
+                raise TypeError(f"{name}() has arrays on a GPU, so {key} must be one too, not {type(array).__name__}")
+            if library is not self.library:
+                kinds = " and ".join(sorted({str(package_of(type(array))) for array in arrays.values()}))
+                raise TypeError(f"{name}() takes arrays of one library, not of {kinds}")
+            operand = self.operands[key] = library.operand(array)
+            if key == next(iter(arrays)):
+                self.device = operand.device
+            elif operand.device != self.device:
                 raise ValueError(f"{key} is on GPU {operand.device}, the others are on GPU {self.device}")
         self._stream = self.library.stream(self.like) if stream is None else stream_handle(stream)
         self._elsewhere = stream is not None
@@ -292,12 +302,15 @@ class Call:
         return self.library.allocating_on(self._stream, self.like) if self._elsewhere else contextlib.nullcontext()
 
     def new(self, shape, dtype):
+        library = self.library
+        if not self._elsewhere:
+            return library.operand(library.empty(self.like, shape, dtype))
         with self.on_its_stream():
-            return self.library.operand(self.library.empty(self.like, shape, dtype))
+            return library.operand(library.empty(self.like, shape, dtype))
 
     def scratch(self, shape, dtype):
         """Memory for this call, in the order of a plain array."""
-        return self.new((int(np.prod(shape, dtype=np.int64)),), dtype).reshaped(shape, c_strides(shape, ITEM_SIZES[dtype]))
+        return self.new((math.prod(shape),), dtype).reshaped(shape, c_strides(shape, ITEM_SIZES[dtype]))
 
     def result(self, out, shape, dtype, name="out", may_cast=False):
         """The operand that receives a result: ``out`` if that was given and fits, by ``may_cast`` also if of another dtype."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import struct
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -19,10 +21,18 @@ IDENTITY = Row("identity", "Identity function.", "x", "1")  # a copy of the pack
 
 def number_word(value, dtype):
     """The bits of a number of the type in which arrays of a dtype are computed."""
+    value = float(value)
     if dtype == "float64":
-        return int(np.float64(value).view(np.int64))
-    with np.errstate(over="ignore"):
-        return int(np.float32(value).view(np.int32))
+        return INT64.unpack(FLOAT64.pack(value))[0]
+    try:
+        return INT32.unpack(FLOAT32.pack(value))[0]
+    except OverflowError:
+        return INT32.unpack(FLOAT32.pack(math.copysign(math.inf, value)))[0]
+
+
+INT32, INT64, FLOAT32, FLOAT64 = (struct.Struct(f"<{code}") for code in "iqfd")  # thrice as fast as NumPy's numbers
+PLANS = 1024
+"""How many of each kind are remembered: what depends on shapes and strides alone is found once for a layer of a network."""
 
 
 def blocks(count, each):
@@ -30,8 +40,9 @@ def blocks(count, each):
     return -(-count // each)
 
 
+@functools.lru_cache(PLANS)
 def joined(shape, strides):
-    """Shape and strides of arrays, given as one list for each, with those axes made one that can be walked as one."""
+    """Shape and strides of arrays, given as one tuple for each, with those axes made one that can be walked as one."""
     order = sorted((axis for axis, n in enumerate(shape) if n != 1), key=lambda axis: -abs(strides[-1][axis]))
     dims, steps = [], [[] for _ in strides]
     for axis in order:
@@ -44,7 +55,19 @@ def joined(shape, strides):
             dims.append(n)
             for old, new in zip(steps, strides):
                 old.append(new[axis])
-    return tuple(dims), steps
+    return tuple(dims), tuple(map(tuple, steps))
+
+
+def strides_of(operands):
+    return tuple([operand.strides for operand in operands])
+
+
+def addresses_of(operands):
+    return tuple([operand.address for operand in operands])
+
+
+def flat(strides):
+    return tuple(itertools.chain.from_iterable(strides))
 
 
 def meet(one, other):
@@ -69,20 +92,28 @@ def run_elementwise(call, row, kind, dtype, sources, results, numbers, varying):
     if count == 0:
         return
     arrays = [*sources, *results]
-    dims, strides = joined(shape, [array.strides for array in arrays])
+    addresses = addresses_of(arrays)
+    dims, strides = joined(shape, strides_of(arrays))
     if dtype not in SIZES:
         call.launch(cuda_elementwise.of_integers, (row, dtype, len(dims)), blocks(count, cuda_elementwise.THREADS),
-                    count, dims, tuple(array.address for array in arrays), tuple(step for steps in strides for step in steps))  # fmt: skip
+                    count, dims, addresses, flat(strides))  # fmt: skip
         return
-    words = tuple(number_word(number, dtype) for number in numbers)
-    if all(tuple(steps) in ((), (SIZES[dtype],)) for steps in strides):
-        width = 1 if any(array.address % VECTOR for array in arrays) else lanes(dtype)
+    words = tuple([number_word(number, dtype) for number in numbers])
+    if all(steps == () or steps == (SIZES[dtype],) for steps in strides):
+        width = aligned_lanes(addresses, dtype)
         call.launch(cuda_elementwise.contiguous, (row, kind, dtype, varying, width), blocks(count, cuda_elementwise.THREADS * width),
-                    count, tuple(array.address for array in sources), tuple(array.address for array in results), words)  # fmt: skip
+                    count, addresses[: len(sources)], addresses[len(sources) :], words)  # fmt: skip
     else:
         call.launch(cuda_elementwise.strided, (row, kind, dtype, varying, len(dims)), blocks(count, cuda_elementwise.THREADS),
-                    count, dims, tuple(array.address for array in arrays), tuple(step for steps in strides for step in steps),
-                    words)  # fmt: skip
+                    count, dims, addresses, flat(strides), words)  # fmt: skip
+
+
+def aligned_lanes(addresses, dtype):
+    """How many numbers of a dtype can be read at once from all of those addresses."""
+    together = 0
+    for address in addresses:
+        together |= address
+    return 1 if together % VECTOR else lanes(dtype)
 
 
 def copy(call, source, target, mask=None):
@@ -91,10 +122,10 @@ def copy(call, source, target, mask=None):
         run_elementwise(call, IDENTITY, "forward", source.dtype, [source], [target], (), ())
     elif target.size:
         arrays = [source, target] + ([] if mask is None else [mask])
-        dims, strides = joined(target.shape, [array.strides for array in arrays])
+        dims, strides = joined(target.shape, strides_of(arrays))
         specification = source.dtype, target.dtype, mask is not None, len(dims)
         call.launch(cuda_elementwise.convert, specification, blocks(target.size, cuda_elementwise.THREADS),
-                    target.size, dims, tuple(array.address for array in arrays), tuple(step for steps in strides for step in steps))  # fmt: skip
+                    target.size, dims, addresses_of(arrays), flat(strides))  # fmt: skip
 
 
 def copied(call, operand, dtype):
@@ -135,12 +166,13 @@ def empty_like(x):
     return library.empty(x, operand.shape, operand.dtype)
 
 
-def loop_for(function, kinds, dtype):
+@functools.lru_cache(PLANS)
+def loop_for(function, arrays, varying, dtype):
     """(dtype that is computed in, dtype of the results), as the ufunc of NumPy's arrays has them.
 
-    ``kinds`` are the dtypes of the operands, None for numbers; ``dtype`` is what the caller wants.
+    ``arrays`` are the dtypes of the operands but for parameters that are numbers, as ``varying`` tells; ``dtype`` is what the
+    caller wants.
     """
-    arrays = [kind for kind in kinds if kind is not None]
     first, inputs = arrays[0], len(function.inputs)
     if dtype is None and first in SIZES and arrays[:inputs].count(first) == inputs and {first, computed_as(first)} >= set(arrays):
         return first if arrays.count(first) == len(arrays) else computed_as(first), first
@@ -151,8 +183,9 @@ def loop_for(function, kinds, dtype):
     results, signature = (None,) * function.outputs, {}
     if dtype is not None:
         signature["signature"] = function.signature_in(dtype)
-    kinds = tuple(number if kind is None else np.dtype(kind) for kind in kinds)
-    found = [kind.name for kind in function.ufunc.resolve_dtypes(kinds + results, casting="same_kind", **signature)]
+    given = iter(arrays)
+    kinds = [np.dtype(next(given)) if is_array else number for is_array in (*(True,) * inputs, *varying)]
+    found = [kind.name for kind in function.ufunc.resolve_dtypes((*kinds, *results), casting="same_kind", **signature)]
     used = {found[k] for k, kind in enumerate(kinds) if kind is not number}
     return found[-1] if used == {found[-1]} else computed_as(found[-1]), found[-1]
 
@@ -162,28 +195,33 @@ def elementwise(function, operands, out=None, stream=None, where=True, dtype=Non
     name, inputs = function.__name__, len(function.inputs)
     for keyword in keywords:
         raise TypeError(f"{name}() takes no {keyword} where arrays are on a GPU")
-    varying = tuple(library_of(value) is not None for value in operands[inputs:])
-    numbers = [value for value, varies in zip(operands[inputs:], varying) if not varies]
-    if any(np.ndim(number) for number in numbers):
-        raise TypeError(f"the parameters of {name}() must be numbers or arrays on the GPU, as the input is")
-    names = [*function.inputs, *function.parameters]
-    arrays = {key: value for k, (key, value) in enumerate(zip(names, operands)) if k < inputs or varying[k - inputs]}
-    call = Call(name, arrays | ({} if where is True else {"where": where}), stream)
+    arrays, numbers, varying = dict(zip(function.inputs, operands)), [], []
+    for (key, _), value in zip(function.row.parameters, operands[inputs:]):
+        varies = library_of(value) is not None
+        varying.append(varies)
+        if varies:
+            arrays[key] = value
+        elif type(value) is float or np.ndim(value) == 0:
+            numbers.append(value)
+        else:
+            raise TypeError(f"the parameters of {name}() must be numbers or arrays on the GPU, as the input is")
+    call = Call(name, arrays if where is True else arrays | {"where": where}, stream)
     mask = take_mask(call)
-    kinds = [call.operands[key].dtype if key in arrays else None for key in names]
-    computed, dtype = loop_for(function, kinds, None if dtype is None else name_of_dtype(dtype))
-    shape = np.broadcast_shapes(*(operand.shape for operand in call.operands.values()), () if mask is None else mask.shape)
+    kinds = [operand.dtype for operand in call.operands.values()]
+    computed, dtype = loop_for(function, tuple(kinds), tuple(varying), None if dtype is None else name_of_dtype(dtype))
+    shapes = {operand.shape for operand in call.operands.values()} | (set() if mask is None else {mask.shape})
+    shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
     outs = out if isinstance(out, tuple) else (out,) * (out is not None)
     if outs and len(outs) != function.outputs:
         raise ValueError(f"{name}() has {function.outputs} results, not {len(outs)}")
     results = [call.result(out, shape, dtype, may_cast=True) for out in outs or (None,) * function.outputs]
     sources = [as_dtype(call, operand, computed).broadcast(shape) for operand in call.operands.values()]
-    written = [apart(call, result, sources) if result.dtype == computed and mask is None else call.scratch(shape, computed)
-               for result in results]  # fmt: skip
+    written = [call.scratch(shape, computed) if result.dtype != computed or mask is not None else apart(call, result, sources)
+               for result in results] if outs or computed != dtype or mask is not None else results  # fmt: skip
     kind = function.kind
     if isinstance(function.row, GatedRow):
         kind = "gated" + kind.removeprefix("forward").replace("backward", "_backward")
-    run_elementwise(call, function.row, kind, computed, sources, written, numbers, varying)
+    run_elementwise(call, function.row, kind, computed, sources, written, numbers, tuple(varying))
     for result, array in zip(results, written):
         if array is not result:
             copy(call, array, result, None if mask is None else mask.broadcast(shape))
@@ -200,17 +238,17 @@ MANY_ROWS = 4096
 """From so many on a thread for each is enough, if their elements are apart."""
 
 
-def rows_of(shape, axis, operands):
+def rows_of(shape, axis, strides):
     """(rows, n, inner count, strides of the operands): of outer rows, of inner rows and along the axis.
 
     Operands without the axis have 0 for the last. None if rows do not fit into two levels.
     """
     along, others = [], []
-    for operand in operands:
-        has_axis = len(operand.strides) == len(shape)
-        along.append(operand.strides[axis] if has_axis else 0)
-        others.append(operand.strides[:axis] + operand.strides[axis + 1 :] if has_axis else operand.strides)
-    dims, strides = joined(shape[:axis] + shape[axis + 1 :], others)
+    for steps in strides:
+        has_axis = len(steps) == len(shape)
+        along.append(steps[axis] if has_axis else 0)
+        others.append(steps[:axis] + steps[axis + 1 :] if has_axis else steps)
+    dims, strides = joined(shape[:axis] + shape[axis + 1 :], tuple(others))
     if len(dims) > 2:
         return None
     outer, inner = (*dims, 1, 1)[:2]
@@ -236,19 +274,24 @@ def plan_of_rows(shape, axis, operands, dtype, sources=1):
 
     None if rows do not fit into two levels.
     """
-    found = rows_of(shape, axis, operands)
+    full = tuple([len(operand.shape) == len(shape) and operand.dtype in SIZES for operand in operands])
+    aligned = aligned_lanes([operand.address for operand, is_full in zip(operands, full) if is_full], dtype) > 1
+    return _plan_of_rows(shape, axis, strides_of(operands), full, aligned, dtype, sources)
+
+
+@functools.lru_cache(PLANS)
+def _plan_of_rows(shape, axis, strides, full, aligned, dtype, sources):
+    found = rows_of(shape, axis, strides)
     if found is None:
         return None
     rows, n, inner, strides = found
     size = SIZES[dtype]
-    full = [(operand.address, steps) for operand, steps in zip(operands, strides)
-            if len(operand.shape) == len(shape) and operand.dtype in SIZES]  # fmt: skip
-    apart = n > 1 and any(steps[2] != size for _, steps in full)
-    aligned = not any(number % VECTOR for address, steps in full for number in (address, *steps[:2]))
+    steps_of_full = [steps for steps, is_full in zip(strides, full) if is_full]
+    apart = n > 1 and any(steps[2] != size for steps in steps_of_full)
+    aligned = aligned and not any(step % VECTOR for steps in steps_of_full for step in steps[:2])
     width = lanes(dtype) if aligned and not apart else 1
     team, vectors, looped = team_for(rows, n, size, width, apart, sources)
-    flat = tuple(step for steps in strides for step in steps)
-    return (rows, n, inner, flat), (width, vectors, team, looped, inner > 1), blocks(rows, cuda_rows.threads_of(team) // team)
+    return (rows, n, inner, flat(strides)), (width, vectors, team, looped, inner > 1), blocks(rows, cuda_rows.threads_of(team) // team)
 
 
 def run_rows(call, factory, function, dtype, shape, axis, operands, numbers, mask=None):
@@ -265,8 +308,8 @@ def run_rows(call, factory, function, dtype, shape, axis, operands, numbers, mas
         copy(call, written, result)
         return
     (rows, n, inner, strides), layout, grid = plan
-    call.launch(factory, (function, dtype, *layout, *masked), grid, rows, n, inner, tuple(operand.address for operand in arrays), strides,
-                tuple(number_word(number, dtype) for number in numbers))  # fmt: skip
+    call.launch(factory, (function, dtype, *layout, *masked), grid, rows, n, inner, addresses_of(arrays), strides,
+                tuple([number_word(number, dtype) for number in numbers]))  # fmt: skip
 
 
 ROW_KERNELS = {
@@ -309,7 +352,7 @@ def rows(name, x, grad=None, axis=-1, where=None, temperature=1.0, out=None, str
             raise ValueError(f"grad_output has shape {given.shape}, not {rest if times_row else source.shape}")
         sources.insert(times_row, without(given, axis, rest) if times_row else as_rows(given, shape))
     result = call.result(out, (kept if keepdims else rest) if of_row else source.shape, dtype)
-    target = apart(call, result, call.operands.values())
+    target = result if out is None else apart(call, result, call.operands.values())
     written = without(target, axis, rest) if of_row else as_rows(target, shape)
     scale = (-1 if name.startswith("softmin") else 1) / temperature
     factory, function = ROW_KERNELS[name]
@@ -494,17 +537,27 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
 
 def share_of_rows(call, classes, shape, axis, ignore_index, weights, dtype):
     """One number on the GPU: 1 / the sum of the weights of the classes of the rows that count; weights are their address or 0."""
-    share = call.scratch((1,), computed_as(dtype))
-    rows, n, inner, ((outer, beside, _),) = rows_of(shape, axis, [classes])
-    call.launch(cuda_losses.total_weight, (dtype, classes.dtype, inner > 1, weights != 0), 1,
-                rows, n, inner, (classes.address,), (outer, beside, 0), ignore_index, weights, share.address)  # fmt: skip
-    return share
+    rows, n, inner, ((outer, beside, _),) = rows_of(shape, axis, (classes.strides,))
+    grid = blocks(rows, cuda_losses.PART)
+    sums = call.scratch((grid,), computed_as(dtype))
+    call.launch(cuda_losses.total_weight, (dtype, classes.dtype, inner > 1, weights != 0, grid == 1), grid,
+                rows, n, inner, (classes.address,), (outer, beside, 0), ignore_index, weights, sums.address)  # fmt: skip
+    return sums if grid == 1 else add_up(call, sums, sums.dtype, inverse=True)
 
 
-def add_up(call, numbers, dtype, factor, factor_at):
-    """The sum of numbers that follow each other, times a factor or what is at an address: an array of a dtype without dimensions."""
+def add_up(call, numbers, dtype, factor=1.0, factor_at=0, inverse=False):
+    """The sum of numbers that follow each other, times a factor or what is at an address, or the ``inverse`` of the sum: an array
+    of a dtype without dimensions.
+    """
+    while numbers.size > cuda_losses.PART:
+        grid = blocks(numbers.size, cuda_losses.PART)
+        sums = call.scratch((grid,), numbers.dtype)
+        call.launch(cuda_losses.add_up, (sums.dtype, False), grid, numbers.size, numbers.address, sums.address, 0,
+                    (number_word(1.0, sums.dtype),))  # fmt: skip
+        numbers = sums
     value = call.new((), dtype)
-    call.launch(cuda_losses.add_up, (dtype,), 1, numbers.size, numbers.address, value.address, factor_at, (number_word(factor, dtype),))
+    call.launch(cuda_losses.add_up, (dtype, inverse), 1, numbers.size, numbers.address, value.address, factor_at,
+                (number_word(factor, dtype),))  # fmt: skip
     return value
 
 
@@ -567,10 +620,10 @@ def elementwise_loss(row, kernel, numbers, given, with_grad):
     size, count = SIZES[computed], x.size
     written = {name: call.scratch(x.shape, computed) if summed and name == third_grad else apart(call, result, sources)
                for name, result in results.items()}  # fmt: skip
-    dims, strides = joined(x.shape, [operand.strides for operand in (*sources, *written.values())])
+    dims, strides = joined(x.shape, strides_of((*sources, *written.values())))
     if computed != dtype or len(dims) > 1 or any(steps[0] != size for steps in strides if steps):
         sources, written = [copied(call, source, computed) for source in sources], {name: call.scratch(x.shape, computed) for name in results}
-    width = 1 if any(operand.address % VECTOR for operand in (*sources, *written.values())) else lanes(computed)
+    width = aligned_lanes(addresses_of((*sources, *written.values())), computed)
     grid = blocks(count, cuda_losses.BLOCK * cuda_losses.ROUNDS * width)
     losses = written["out"] if each else call.scratch((max(grid, 1),), computed_as(computed))
     factor = 1.0 / max(count, 1) if reduction == "mean" else 1.0

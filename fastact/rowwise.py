@@ -65,7 +65,8 @@ def softmax(x, axis=-1, *, where=None, temperature=1.0, out=None, stream=None):
         row of one.
     axis : int, default -1
     where : array_like of bool, broadcastable to ``x``, optional
-        Elements that count. The others are 0 in the result, whatever they are in ``x``, also where none counts.
+        Elements that count. The others are 0 in the result, whatever they are in ``x``, also where none counts. On a GPU if
+        ``x`` is.
     temperature : float, default 1
         Positive; the larger, the more even the result.
     out : ndarray, optional

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
-    """What everything else needs to know about one activation.
+    """What everything else needs to know about one activation. A row is equal to itself alone, which is quick to hash.
 
     ``parameters`` holds (name, default) pairs, default ``None`` meaning that the caller must give it.
     ``from_output`` says that ``backward(grad_output, output=y)`` is possible, i.e. that ``scalar.pxd`` has a
@@ -43,7 +43,7 @@ class Row:
     custom = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GatedRow:
     """The same about a function of two arrays, or of the two halves of one.
 

@@ -130,8 +130,9 @@ def loss_cases():
             for gradients in (1, 2) if row.third_gradient else (1,):
                 specification = storage, kernel, varying, weighted, losses, lanes(storage), gradients
                 yield f"{kernel}_grad" + "_both" * (gradients > 1), cuda_losses.elementwise, storage, specification
-    yield "total_weight", cuda_losses.total_weight, "float32", ("bfloat16", "int32", True, True)
-    yield "add_up", cuda_losses.add_up, "float32", ("float32",)
+    yield "total_weight", cuda_losses.total_weight, "float32", ("bfloat16", "int32", True, True, True)
+    yield "add_up", cuda_losses.add_up, "float32", ("float32", False)
+    yield "add_up_inverse", cuda_losses.add_up, "float64", ("float64", True)
 
 
 def compiled(factory, specification, arch):

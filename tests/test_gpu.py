@@ -1044,6 +1044,16 @@ class TestOtherRowLosses:
         for one, wanted in zip(found, fa.nll_loss.value_and_grad(x[index[0]], target[index[1]], axis=2)):
             agree(one.values, np.asarray(wanted))
 
+    @pytest.mark.parametrize("name", [*OF_CLASSES, "softmax_cross_entropy"])
+    def test_more_rows_than_a_block_sums_up(self, gpu, rng, name, monkeypatch):
+        if not gpu.real:
+            monkeypatch.setattr("fastact._kernels.cuda_losses.PART", 512)
+        x, target = self.arrays(rng, name, (40000 if gpu.real else 1100, 2))
+        target[::3] = -100
+        check_row_loss(gpu, x, target, 64, loss=getattr(fa, name))
+        check_row_loss(gpu, x, target, 64, loss=getattr(fa, name), weight=WEIGHTS[:2])
+        check_row_loss(gpu, x, np.full_like(target, -100), 64, loss=getattr(fa, name))
+
     def test_no_rows(self, gpu):
         check_row_loss(gpu, np.ones((0, 4), np.float32), np.zeros(0, int), loss=fa.nll_loss)
         check_row_loss(gpu, np.ones((0, 4), np.float32), np.ones((0, 4), np.float32), loss=fa.kl_div)
@@ -1209,9 +1219,12 @@ class TestElementwiseLosses:
         x, target, third = self.arrays(rng, name, (50,))
         self.check(gpu, name, x, target, **third | options)
 
-    def test_many_elements(self, gpu, rng):
+    def test_many_elements(self, gpu, rng, monkeypatch):
         x, target, _ = self.arrays(rng, "mse", (20001,))
         self.check(gpu, "mse", x, target)
+        if not gpu.real:
+            monkeypatch.setattr("fastact._kernels.cuda_losses.PART", 2)  # sums of blocks, and sums of those
+            self.check(gpu, "mse", x, target)
 
     def test_weights_and_what_broadcasts(self, gpu, rng):
         x, target, _ = self.arrays(rng, "sigmoid_cross_entropy", (6, 5))

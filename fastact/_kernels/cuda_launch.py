@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import threading
 
+from cuda.bindings import driver
 from cuda.core import Device, LaunchConfig, Linker, LinkerOptions, ObjectCode, Stream, launch
 from numba import types
 from numba.cuda import compiler
@@ -45,6 +47,29 @@ def link(ptx, capability):
     return linker.link("cubin"), linker.get_info_log()
 
 
+@functools.lru_cache(256)
+def stream_of(handle):
+    """cuda.core's object for a stream that somebody else has made; making it takes as long as three launches."""
+    return Stream.from_handle(handle)
+
+
+def current_device():
+    """The number of the GPU that this thread works on, None before it has chosen one."""
+    error, device = driver.cuCtxGetDevice()
+    return int(device) if error == driver.CUresult.CUDA_SUCCESS else None
+
+
+@contextlib.contextmanager
+def working_on(device):
+    """A context in which the thread works on a GPU; after it on that of before, which the arrays' library relies on."""
+    _, before = driver.cuCtxGetCurrent()
+    device.set_current()
+    try:
+        yield
+    finally:
+        driver.cuCtxSetCurrent(before)
+
+
 class Launcher:
     """The kernels that are loaded, and launching them."""
 
@@ -68,15 +93,26 @@ class Launcher:
 
     def launch(self, factory, specification, grid, arguments, device=0, stream=0):
         """Run ``factory(target, *specification)`` on a stream, in ``grid`` blocks; arguments are words and tuples of words."""
-        on, capability = self._device(device)
-        on.set_current()
-        key = factory, specification, device
-        if key not in self._kernels:
-            with self._lock:
-                if key not in self._kernels:
-                    self._kernels[key] = self._load(factory, specification, capability)
-        kernel, loaded = self._kernels[key]
+        current = current_device()
+        if current is None:
+            self._device(device)[0].set_current()
+        elif current != device:
+            with working_on(self._device(device)[0]):
+                return self.launch(factory, specification, grid, arguments, device, stream)
+        found = self._kernels.get((factory, specification, device))
+        kernel, loaded = found or self._loaded(factory, specification, device)
         words = []
         for argument in arguments:
-            words.extend(argument if isinstance(argument, tuple) else (argument,))
-        launch(Stream.from_handle(stream), LaunchConfig(grid=grid, block=kernel.threads), loaded, *words)
+            if isinstance(argument, tuple):
+                words += argument
+            else:
+                words.append(argument)
+        launch(stream_of(stream), LaunchConfig(grid=grid, block=kernel.threads), loaded, *words)
+
+    def _loaded(self, factory, specification, device):
+        """The kernel, and what launches it, compiled if this is the first that comes."""
+        key = factory, specification, device
+        with self._lock:
+            if key not in self._kernels:
+                self._kernels[key] = self._load(factory, specification, self._device(device)[1])
+        return self._kernels[key]

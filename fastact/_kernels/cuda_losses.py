@@ -13,7 +13,9 @@ from .cuda_kernels import SIZES, Kernel, computed_as
 from .cuda_rows import exponentials, gathering, moving, rows_of_teams, summing, threads_of, where_rows_are
 
 THREADS = 512
-"""Of the one block that sums up."""
+"""Of a block that sums up."""
+PART = 32 * THREADS
+"""How many numbers it sums up, for which a thread of it waits 32 times."""
 
 
 def class_weights(target, storage, width, vectors, team):
@@ -295,11 +297,12 @@ def comparison(target, storage, loss, labels, losses, width, vectors, team, loop
     return Kernel(kernel, ARGUMENTS, threads_of(team))
 
 
-def total_weight(target, storage, labels, inner, weighted):
-    """A kernel, of one block, of 1 / the sum of the weights of the classes of the rows that count; 1 if none does.
+def total_weight(target, storage, labels, inner, weighted, all_at_once):
+    """A kernel of the sum of the weights of the classes of the rows that count, for each block that of PART rows; if one block
+    sees them ``all_at_once``, of 1 / that, 1 if none counts.
 
-    kernel(rows, n, inner count, addresses of the target and of the result, strides of the target, class to ignore, address of the
-    weights): weights are 1 where that is not ``weighted``.
+    kernel(rows, n, inner count, address of the target, its strides, class to ignore, address of the weights, that of the
+    results): weights are 1 where that is not ``weighted``.
     """
     cuda, word, T, load = target.cuda, target.word, target.number(storage), target.load
     storage = computed_as(storage)
@@ -308,11 +311,12 @@ def total_weight(target, storage, labels, inner, weighted):
     gather, add = gathering(target, storage, THREADS, with_largest=False), exponentials(target, storage).add
     zero, one = T(0), T(1)
 
-    def kernel(rows, n, inner_count, starts, strides, ignore_index, weights, result):
+    def kernel(rows, n, inner_count, starts, strides, ignore_index, weights, results):
         addresses, given, state = cuda.local.array(1, word), cuda.local.array(1, T), cuda.local.array(2, T)
         total, low = zero, zero
-        row = word(cuda.threadIdx.x)
-        while row < rows:
+        block = word(cuda.blockIdx.x)
+        row, stop = block * PART + word(cuda.threadIdx.x), min(rows, (block + 1) * PART)
+        while row < stop:
             locate(addresses, row, inner_count, starts, strides)
             label = word(load(integer, addresses[0]))
             if (label != ignore_index) & (label >= 0) & (label < n):
@@ -325,27 +329,31 @@ def total_weight(target, storage, labels, inner, weighted):
         gather(state, one, zero)
         if word(cuda.threadIdx.x) == 0:
             total = state[0] + state[1]
-            given[0] = one if total == zero else one / total
-            write(result, given, 0)
+            given[0] = total
+            if all_at_once:
+                given[0] = one if total == zero else one / total
+            write(results + block * size, given, 0)
 
     return Kernel(kernel, (None, None, None, 1, 3, None, None, None), THREADS)
 
 
-def add_up(target, storage):
-    """A kernel, of one block, of the sum of numbers that follow each other, as they are computed with, times a factor.
+def add_up(target, storage, inverse):
+    """A kernel of the sum of numbers that follow each other, as they are computed with, times a factor; for each block that of
+    PART numbers. The ``inverse`` is 1 / the sum, 1 if that is 0.
 
-    kernel(count, address of the numbers, that of the result, of the storage, that of the factor or 0, number: the factor)
+    kernel(count, address of the numbers, that of the results, of the storage, that of the factor or 0, number: the factor)
     """
     cuda, word, T, from_word = target.cuda, target.word, target.number(storage), target.from_word(storage)
     read, write, size = target.access(computed_as(storage), 1).read, target.access(storage, 1).write, SIZES[computed_as(storage)]
     gather, add = gathering(target, storage, THREADS, with_largest=False), exponentials(target, storage).add
-    zero, one = T(0), T(1)
+    zero, one, step = T(0), T(1), SIZES[storage]
 
-    def kernel(count, numbers, result, factor_at, factors):
+    def kernel(count, numbers, results, factor_at, factors):
         given, state = cuda.local.array(1, T), cuda.local.array(2, T)
         total, low = zero, zero
-        i = word(cuda.threadIdx.x)
-        while i < count:
+        block = word(cuda.blockIdx.x)
+        i, stop = block * PART + word(cuda.threadIdx.x), min(count, (block + 1) * PART)
+        while i < stop:
             read(given, 0, numbers + i * size)
             total, low = add(total, low, given[0])
             i += THREADS
@@ -357,8 +365,9 @@ def add_up(target, storage):
                 read(given, 0, factor_at)
                 factor = given[0]
             low = state[1] if state[1] == state[1] else zero
-            given[0] = (state[0] + low) * factor
-            write(result, given, 0)
+            total = state[0] + low
+            given[0] = (one if total == zero else one / total) if inverse else total * factor
+            write(results + block * step, given, 0)
 
     return Kernel(kernel, (None, None, None, None, 1), THREADS)
 
