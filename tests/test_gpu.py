@@ -490,8 +490,12 @@ class TestRows:
             found = getattr(fa, name).backward(gpu.array(x), output=gpu.array(y), temperature=temperature)
             agree(gpu.numpy(found), getattr(fa, name).backward(x, output=y, temperature=temperature), near_zero=64)
 
+    @pytest.mark.parametrize("name", ["softmax", "sparsemax"])
+    def test_where_of_rows_that_registers_do_not_hold(self, gpu, rng, name):
+        self.test_where(gpu, rng, name, 9000, np.float32)
+
     @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("n", [1, 7, 8, 70, 257, 9000])
+    @pytest.mark.parametrize("n", [1, 7, 8, 70, 257])
     @pytest.mark.parametrize("name", [*SOFTMAXES, "sparsemax"])
     def test_where(self, gpu, rng, name, n, dtype):
         x, where = rng.normal(size=(4, n)).astype(dtype), rng.uniform(size=(4, n)) < 0.7
@@ -1044,11 +1048,11 @@ class TestOtherRowLosses:
         for one, wanted in zip(found, fa.nll_loss.value_and_grad(x[index[0]], target[index[1]], axis=2)):
             agree(one.values, np.asarray(wanted))
 
-    @pytest.mark.parametrize("name", [*OF_CLASSES, "softmax_cross_entropy"])
+    @pytest.mark.parametrize("name", ["nll_loss", "softmax_cross_entropy"])
     def test_more_rows_than_a_block_sums_up(self, gpu, rng, name, monkeypatch):
         if not gpu.real:
-            monkeypatch.setattr("fastact._kernels.cuda_losses.PART", 512)
-        x, target = self.arrays(rng, name, (40000 if gpu.real else 1100, 2))
+            monkeypatch.setattr("fastact._kernels.cuda_losses.PART", 50)
+        x, target = self.arrays(rng, name, (40000 if gpu.real else 130, 2))
         target[::3] = -100
         check_row_loss(gpu, x, target, 64, loss=getattr(fa, name))
         check_row_loss(gpu, x, target, 64, loss=getattr(fa, name), weight=WEIGHTS[:2])
