@@ -26,15 +26,17 @@ cdef class Kernel:
     ``operands`` has a letter for each array: x of the type that the first one has, float32 or float64; d float64;
     i int64; n int32. All must be contiguous; None stands for no array. The elements of the first, ``cost`` nanoseconds each, decide
     how many threads the work gets. What belongs to one of the total is written by nobody else: the result does not
-    depend on the threads.
+    depend on the threads. If the first is no array of NumPy, ``plain`` gets the same arguments instead.
     """
     cdef piece single, double_
     cdef double cost
     cdef readonly str name
     cdef bytes operands
+    cdef object plain
 
-    def __init__(self, str name, kernels, str operands, double cost):
+    def __init__(self, str name, kernels, str operands, double cost, plain):
         self.name = name
+        self.plain = plain
         self.cost = cost
         self.operands = operands.encode()
         self.single = <piece><size_t>kernels[name + "_float"]
@@ -42,6 +44,8 @@ cdef class Kernel:
 
     def __call__(self, Py_ssize_t total, tuple arrays, tuple sizes=(), tuple values=()):
         cdef Work work
+        if not isinstance(arrays[0], np.ndarray):
+            return self.plain(total, arrays, sizes, values)
         cdef np.ndarray array = arrays[0]
         cdef int number = np.PyArray_TYPE(array), threads, wanted
         cdef Py_ssize_t k, chunk, count = len(arrays)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from .layers.base import positive
+from .places import as_array, gather
 
 
 class Dataset:
     """Rows of inputs and their targets.
 
-    A ``np.memmap`` stays on disk: a batch reads the rows it needs, and only those are converted.
+    A ``np.memmap`` stays on disk: a batch reads the rows it needs, and only those are converted. In the same way arrays that
+    are too large for a GPU stay in NumPy's memory, and a model there is sent one batch after the other.
 
     Parameters
     ----------
@@ -23,7 +25,7 @@ class Dataset:
     """
 
     def __init__(self, x, y):
-        self.x, self.y = (array if isinstance(array, np.ndarray) else np.asarray(array) for array in (x, y))
+        self.x, self.y = map(as_array, (x, y))
         lengths = [len(array) if array.ndim else 0 for array in (self.x, self.y)]
         if lengths[0] != lengths[1] or not lengths[0]:
             raise ValueError(f"there are {lengths[0]} rows of x and {lengths[1]} of y")
@@ -72,7 +74,8 @@ class DataLoader:
         if self.shuffle:
             if self.order is None:
                 self.order = np.empty(rows, np.intp)
-                self.buffers = [np.empty((self.batch_size, *array.shape[1:]), array.dtype) for array in (x, y)]
+                self.buffers = [np.empty((self.batch_size, *array.shape[1:]), array.dtype, like=array)
+                                for array in (x, y)]  # fmt: skip
             self.order[:] = np.arange(rows)
             rng.shuffle(self.order)
         for begin in range(0, rows, self.batch_size):
@@ -80,9 +83,7 @@ class DataLoader:
             part = slice(begin + count * rank // size, begin + count * (rank + 1) // size)
             if self.shuffle:
                 chosen = self.order[part]
-                # Indices of our own making need no check, and mode="raise" would buffer the output.
-                yield tuple(np.take(array, chosen, axis=0, out=buffer[: len(chosen)], mode="clip")
-                            for array, buffer in zip((x, y), self.buffers))  # fmt: skip
+                yield tuple(gather(array, chosen, buffer[: len(chosen)]) for array, buffer in zip((x, y), self.buffers))
             else:
                 yield x[part], y[part]
 
@@ -111,7 +112,7 @@ class ZScore(Scaler):
     """Each feature to mean 0 and standard deviation 1 over the rows; constant features to 0."""
 
     def fit(self, x):
-        x = np.asarray(x)
+        x = as_array(x)
         return self._set(x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64))
 
 
@@ -119,5 +120,5 @@ class MinMax(Scaler):
     """Each feature to [0, 1] over the rows; constant features to 0."""
 
     def fit(self, x):
-        x = np.asarray(x, np.float64)
+        x = as_array(x).astype(np.float64, copy=False)
         return self._set(x.min(axis=0), np.ptp(x, axis=0))

@@ -99,21 +99,18 @@ class Meter:
         self.reset()
 
     def reset(self):
-        self.totals = np.zeros(2 + len(self.metrics))  # rows, loss, metrics
+        self.totals = [np.float64(0)] * (2 + len(self.metrics))  # rows, loss, metrics
 
     def measure(self, prediction, target):
         """The metrics of a batch, before the gradient overwrites the prediction."""
         return [metric(prediction, target) for metric in self.metrics.values()]
 
-    def add(self, value, measured, rows):
-        totals = self.totals
-        totals[0] += rows
-        totals[1] += value * rows
-        for k, number in enumerate(measured, 2):
-            totals[k] += number * rows
+    def add(self, sums):
+        """Rows, and the sums over them of the loss and the metrics; those of a GPU stay there, and nobody waits for them."""
+        self.totals = [total + number for total, number in zip(self.totals, sums)]
 
     def means(self):
-        rows, *totals = self.totals.tolist()
+        rows, *totals = map(float, self.totals)
         return {name: total / rows for name, total in zip(("loss", *self.metrics), totals)}
 
 

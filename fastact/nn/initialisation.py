@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from .places import beside
+
 XAVIER = {"identity", "sigmoid", "tanh", "softsign", "softshrink", "hardshrink", "tanhshrink", "hardtanh",
           "hardsigmoid", "logsigmoid", "softmax", "log_softmax", "softmin"}  # fmt: skip
 LECUN = {"selu"}
@@ -30,8 +32,9 @@ def normal(weight, rng, fan_in, fan_out, following, scheme=None):
     chosen, slope = scheme_for(following)
     scheme = scheme or chosen
     variance = {"he": 2 / (1 + slope**2) / fan_in, "lecun": 1 / fan_in, "xavier": 2 / (fan_in + fan_out)}[scheme]
-    rng.standard_normal(dtype=weight.dtype, out=weight)
-    weight *= math.sqrt(variance)
+    drawn = rng.standard_normal(weight.shape, weight.dtype)
+    drawn *= math.sqrt(variance)
+    weight[...] = beside(weight, drawn)
 
 
 def orthogonal(weight, rng):
@@ -39,7 +42,7 @@ def orthogonal(weight, rng):
     n = len(weight)
     for begin in range(0, weight.shape[1], n):
         q, r = np.linalg.qr(rng.standard_normal((n, n)))
-        weight[:, begin : begin + n] = q * np.where(np.diag(r) < 0, -1, 1)
+        weight[:, begin : begin + n] = beside(weight, q * np.where(np.diag(r) < 0, -1, 1))
 
 
 def check_scheme(scheme):

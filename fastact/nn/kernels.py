@@ -6,28 +6,25 @@ import numpy as np
 
 from .. import backends
 from ..backends import kernels as addresses
+from . import plain_kernels
 
 UNITS, UNIT_ELEMENTS = 16, 4096
 """Sums over rows are taken over at most so many units, each of at least so many elements."""
 
 training = backends.compiled_kernels("training")
-if training is not None:
 
-    def kernel(name, operands, cost):
-        return training.Kernel(name, addresses, operands, cost)
 
-    def chunk(function, kind, dtype):
-        """Where the kernel for one contiguous run of an activation lies."""
-        return addresses[f"{function.name}_{kind}_{'double' if dtype == np.float64 else 'float'}"]
+def kernel(name, operands, cost):
+    """The compiled kernel for arrays of NumPy, which leaves all others to the plain one."""
+    plain = plain_kernels.Kernel(name)
+    return plain if training is None else training.Kernel(name, addresses, operands, cost, plain)
 
-else:
-    from . import plain_kernels
 
-    kernel = plain_kernels.Kernel
-
-    def chunk(function, kind, dtype):
-        """Such a function of arrays."""
+def chunk(function, kind, like):
+    """An activation as kernels of arrays like this one take it: where its compiled loop lies, or a function."""
+    if training is None or not isinstance(like, np.ndarray):
         return plain_kernels.chunk(function, kind)
+    return addresses[f"{function.name}_{kind}_{'double' if like.dtype == np.float64 else 'float'}"]
 
 
 # Costs in nanoseconds for an element of the first array, on one thread; only their order matters.
@@ -69,6 +66,6 @@ def fold_units(totals, out):
 def sum_of_squares(x):
     """Sum of the squares of a vector, in float64, the same on any number of threads."""
     unit = 4096
-    totals = np.empty(-(-x.size // unit))
+    totals = np.empty(-(-x.size // unit), like=x)
     squares(totals.size, (x, totals), (x.size, unit))
     return float(totals.sum())

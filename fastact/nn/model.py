@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 
 from .layers import LAYERS
+from .places import beside, is_array, on_host, prototype
 
 
 class Sequential:
@@ -31,10 +32,15 @@ class Sequential:
         For the initial weights and for dropout: the same seed gives the same, None different ones each time.
     dtype : {float32, float64}
         Of the parameters and of everything that is computed.
+    like : array, optional
+        The model computes where this array is: one of CuPy, such as the training data, puts it on CuPy's current GPU. The
+        same seed draws the same weights there.
 
     Attributes
     ----------
     layers : list
+    like : ndarray
+        An empty array where the model is, of its dtype.
     parameters, gradients : ndarray, one-dimensional
     spans : list of (begin, end, decays)
         Where in the vector the parameters lie that weight decay takes hold of, and where the others.
@@ -43,25 +49,28 @@ class Sequential:
     ------
     ValueError
         If a layer does not fit behind the one before.
+    TypeError
+        If `like` is no array of NumPy or CuPy.
     """
 
-    def __init__(self, layers, *, input_shape=None, seed=0, dtype=np.float32):
-        self.connect(layers, input_shape, dtype)
+    def __init__(self, layers, *, input_shape=None, seed=0, dtype=np.float32, like=None):
+        self.connect(layers, input_shape, dtype, like)
         self.initialise(seed)
 
-    def connect(self, layers, input_shape, dtype):
+    def connect(self, layers, input_shape, dtype, like):
         """Put the layers in a row and give them their parameters, which are not drawn yet."""
         self.layers = list(layers)
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"a model computes in float32 or float64, not in {self.dtype}")
+        self.like = prototype(like, self.dtype)
         if not self.layers:
             raise ValueError("a model needs at least one layer")
         if len(set(self.layers)) < len(self.layers) or any(hasattr(layer, "parameters") for layer in self.layers):
             raise ValueError("a layer has one place in one model: make a new object for each place")
         shape = self.layers[0].input_shape if input_shape is None else tuple(input_shape)
         for previous, layer in zip([None, *self.layers], self.layers):
-            layer.dtype = self.dtype
+            layer.like = self.like
             layer.connect(previous, shape)
             shape = layer.output_shape
         self.input_shape, self.output_shape = self.layers[0].input_shape, shape
@@ -77,7 +86,7 @@ class Sequential:
     def share_out_parameters(self):
         """Make the two vectors, and for each layer its views of them."""
         count = sum(math.prod(shape) for layer in self.layers for shape in layer.shapes.values())
-        self.parameters, self.gradients = np.zeros((2, count), self.dtype)
+        self.parameters, self.gradients = np.zeros((2, count), self.dtype, like=self.like)
         self.spans = []
         end = 0
         for layer in self.layers:
@@ -97,20 +106,22 @@ class Sequential:
     def as_input(self, x):
         """`x` as the C-contiguous array that the layers take: of the model's dtype, or of int64 where numbers are looked up.
 
+        Those are given in NumPy's memory, where they can be checked without waiting for a GPU.
+
         Raises
         ------
         ValueError
             If the shape does not fit.
         TypeError
-            If integers are wanted and `x` has others.
+            If integers are wanted and `x` has others, or `x` is on a GPU and the model is not.
         """
-        x = np.asarray(x)
         if self.layers[0].takes_integers:
+            x = x if isinstance(x, np.ndarray) else on_host(beside(self.like, x))
             if x.dtype.kind not in "iu":
                 raise TypeError(f"{self.layers[0]!r} takes integers, not {x.dtype}")
             x = np.ascontiguousarray(x, np.int64)
         else:
-            x = np.ascontiguousarray(x, self.dtype)
+            x = beside(self.like, x, self.dtype)
         if x.ndim != 1 + len(self.input_shape) or any(
             n not in (None, m) for n, m in zip(self.input_shape, x.shape[1:])
         ):
@@ -135,22 +146,24 @@ class Sequential:
         Parameters
         ----------
         x : array_like of shape (rows, *input_shape)
+            A model on a GPU copies each batch there if it is not there yet.
 
         Returns
         -------
-        ndarray of shape (rows, *output_shape)
+        array of shape (rows, *output_shape)
+            Where the model is.
         """
-        if not (isinstance(x, np.ndarray) and x.ndim == 1 + len(self.input_shape)):
+        if not (is_array(x) and x.ndim == 1 + len(self.input_shape)):
             x = self.as_input(x)
         if not len(x):
-            return np.empty((0, *self.output_shape_for(self.as_input(x))), self.dtype)
+            return np.empty((0, *self.output_shape_for(self.as_input(x))), self.dtype, like=self.like)
         output = None
         with np.errstate(all="ignore"):  # NaN and infinities pass; NumPy's products would warn of them
             for begin in range(0, len(x), batch_size):
                 rows = slice(begin, begin + batch_size)
                 part = self.forward(self.as_input(x[rows]))  # so that an array larger than memory is converted in parts
                 if output is None:
-                    output = np.empty((len(x), *part.shape[1:]), self.dtype)
+                    output = np.empty((len(x), *part.shape[1:]), self.dtype, like=self.like)
                 output[rows] = part
         return output
 
@@ -172,7 +185,7 @@ class Sequential:
                 raise ValueError(f"saved are {name} of {state[name].dtype} and shape {state[name].shape}; {self!r} has "
                                  f"{array.dtype} and {array.shape}")  # fmt: skip
         for name, array in mine.items():
-            array[...] = state[name]
+            array[...] = beside(array, state[name])
 
     def _changing(self):
         states = {
@@ -196,11 +209,11 @@ class Sequential:
 
     def __reduce__(self):
         # By its parts: a plain copy would hold views that are no longer views of one vector.
-        return restore, (self.configuration(), self.state())
+        return restore, (self.configuration(), self.state(), self.like)
 
 
-def restore(configuration, state):
-    """The model with this configuration and these arrays; ValueError if they make none."""
+def restore(configuration, state, like):
+    """The model with this configuration and these arrays, where `like` is; ValueError if they make none."""
     try:
         described, shape = configuration["layers"], configuration.get("input_shape")
         unknown = {name for name, _, _ in described} - set(LAYERS)
@@ -208,7 +221,7 @@ def restore(configuration, state):
             raise ValueError(f"unknown layers {sorted(unknown)}; this version has {sorted(LAYERS)}")
         model = Sequential.__new__(Sequential)  # drawing the parameters would be wasted
         model.connect(
-            [LAYERS[name](*args, **kwargs) for name, args, kwargs in described], shape, state["parameters"].dtype
+            [LAYERS[name](*args, **kwargs) for name, args, kwargs in described], shape, state["parameters"].dtype, like
         )
         model.set_state(state)
     except (KeyError, TypeError, AttributeError, MemoryError, OverflowError) as error:
@@ -225,25 +238,36 @@ BROKEN = (ValueError, OSError, EOFError, KeyError, TypeError, AttributeError, In
 """What NumPy, zipfile and json are known to raise on files that are not theirs."""
 
 
-def load(path):
+def load(path, like=None):
     """The `Sequential` that ``model.save(path)`` wrote, or the one in a checkpoint.
 
-    The file is data only: nothing in it is executed.
+    The file is data only: nothing in it is executed. It does not say where the model was.
+
+    Parameters
+    ----------
+    path : str or path
+    like : array, optional
+        The model is made where this array is, as by `Sequential`.
 
     Raises
     ------
     ValueError
         If the file is broken, or no saved model.
+    TypeError
+        If `like` is no array of NumPy or CuPy.
     """
+    like = prototype(like, np.float32)
     descriptions, arrays = read(path)
     try:
-        return restore(descriptions, {name: array for name, array in arrays.items() if not name.startswith("trainer.")})
+        state = {name: array for name, array in arrays.items() if not name.startswith("trainer.")}
+        return restore(descriptions, state, like)
     except ValueError as error:
         raise ValueError(f"{path} is no model that can be loaded: {error}") from error
 
 
 def write(path, descriptions, arrays):
     """A .npz file of descriptions and arrays; moved into place when it is whole."""
+    arrays = {name: on_host(array) for name, array in arrays.items()}
     temporary = f"{os.fspath(path)}.part"
     with open(temporary, "wb") as file:
         np.savez(file, **{name: json.dumps(value) for name, value in descriptions.items()}, **arrays)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..plot import new_figure
+from .places import on_host
 
 RASTER = 200
 """Points of a decision boundary's picture along each axis."""
@@ -78,7 +79,7 @@ def decision_boundary(model, x, y, title=None):
 
 def draw_boundary(axes, model, x, y, title):
     """The same into given axes."""
-    x, y = np.asarray(x), np.asarray(y).ravel()
+    x, y = on_host(x), on_host(y).ravel()
     if x.ndim != 2 or x.shape[1] != 2 or len(x) != len(y):
         raise ValueError(
             f"a decision boundary needs points of two features and as many classes, not {x.shape} and {y.shape}"
@@ -87,7 +88,7 @@ def draw_boundary(axes, model, x, y, title):
     margin = 0.1 * np.maximum(high - low, 1e-9)
     lines = [np.linspace(a - m, b + m, RASTER) for a, b, m in zip(low, high, margin)]
     plane = np.stack(np.meshgrid(*lines), axis=-1)
-    classes = _classes(np.asarray(model.predict(plane.reshape(-1, 2)))).reshape(RASTER, RASTER)
+    classes = _classes(on_host(model.predict(plane.reshape(-1, 2)))).reshape(RASTER, RASTER)
     known = np.unique(np.concatenate([np.unique(classes), np.unique(y)]))
     colours = [COLOURS[int(k) % len(COLOURS)] for k in known]
     edges = np.concatenate([[known[0] - 0.5], (known[1:] + known[:-1]) / 2, [known[-1] + 0.5]])

@@ -1,4 +1,6 @@
-"""The kernels of the layers and optimizers once more, in NumPy, for where nothing is compiled: slower, in more memory.
+"""The kernels of the layers and optimizers once more, in NumPy: slower, in more memory.
+
+They are for where nothing is compiled, and for arrays on a GPU, so they use only what CuPy has, too.
 
 Each is called as its twin in layers.pxi.in or optimizers.pxi.in, with arrays, sizes and values in the same order.
 """
@@ -11,7 +13,7 @@ import numpy as np
 class Kernel:
     """``kernel(total, arrays, sizes, values)``, as the compiled class of that name."""
 
-    def __init__(self, name, operands, cost):
+    def __init__(self, name):
         self.name = name
         self.run = globals()[name]
 
@@ -37,8 +39,10 @@ def rows_of(x, n):
 
 def unit_sums(totals, unit, terms):
     """Into each row of totals the sum of as many rows of terms, which are float64."""
-    for u, total in enumerate(totals):
-        np.sum(terms[u * unit : (u + 1) * unit], axis=0, out=total)
+    whole, features = len(terms) // unit, terms.shape[1]
+    np.sum(terms[: whole * unit].reshape(whole, unit, features), axis=1, out=totals[:whole])
+    if whole < len(totals):
+        np.sum(terms[whole * unit :], axis=0, out=totals[whole])
 
 
 # --- Bias, activation and their gradients -----------------------------------------------------------------------------
@@ -70,7 +74,7 @@ def fold(y, totals, n, units):
 
 def dropout(x, y, threshold, key, scale):
     low, high = (np.uint32(key >> shift & 0xFFFFFFFF) for shift in (0, 32))
-    h = np.arange(x.size, dtype=np.uint32) * np.uint32(0x9E3779B9) + low
+    h = np.arange(x.size, dtype=np.uint32, like=x) * np.uint32(0x9E3779B9) + low
     h = (h ^ (h >> 16)) * np.uint32(0x7FEB352D)
     h = (h ^ (h >> 15) ^ high) * np.uint32(0x846CA68B)
     kept = (h ^ (h >> 16)) >= np.uint32(threshold)
@@ -123,13 +127,16 @@ def unnormalise_rows(g, z, scratch, factor, scale, n):
 def padded_for(places, top, left, stride, windows, x):
     """Zeros that all windows lie in, and the part of them where the images are."""
     rows, columns = ((n - 1) * stride + k for n, k in zip(places, windows))
-    padded = np.zeros((len(x), max(rows, top + x.shape[1]), max(columns, left + x.shape[2]), x.shape[3]), x.dtype)
+    shape = len(x), max(rows, top + x.shape[1]), max(columns, left + x.shape[2]), x.shape[3]
+    padded = np.zeros(shape, x.dtype, like=x)
     return padded, padded[:, top : top + x.shape[1], left : left + x.shape[2]]
 
 
 def shifted(images, k, l, places, stride):  # noqa: E741
     """Element (k, l) of every window."""
-    return images[:, k : k + places[0] * stride : stride, l : l + places[1] * stride : stride][:, : places[0], : places[1]]
+    return images[:, k : k + places[0] * stride : stride, l : l + places[1] * stride : stride][
+        :, : places[0], : places[1]
+    ]
 
 
 def patches(windows, x, H, W, C, K, L, OH, OW, stride, top, left):
@@ -226,8 +233,7 @@ def gru_backward(a, b, before, dh, n):
 
 
 def squares(x, totals, size, unit):
-    for u in range(len(totals)):
-        totals[u] = np.sum(np.square(x[u * unit : (u + 1) * unit], dtype=np.float64))
+    unit_sums(totals[:, None], unit, np.square(x, dtype=np.float64)[:, None])
 
 
 def step(g, p, scale, limit, weight_decay):

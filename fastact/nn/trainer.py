@@ -14,6 +14,7 @@ from .data import DataLoader, Dataset
 from .history import History, Meter, as_metrics, probe_rows
 from .losses import as_loss
 from .model import read, write
+from .places import beside, gather, is_array
 
 
 class Trainer:
@@ -38,7 +39,7 @@ class Trainer:
     comm : mpi4py communicator, optional
         Of processes that run the same program on the same data: each takes its share of every batch, and the mean of the
         gradients is everybody's. What one process computes, they compute, to rounding; but BatchNorm takes its statistics
-        from the share of one process, and dropout drops something else.
+        from the share of one process, and dropout drops something else. Not for models on a GPU.
 
     Attributes
     ----------
@@ -51,12 +52,16 @@ class Trainer:
     ------
     ValueError
         For an unknown loss, and for a model that ends in the softmax or sigmoid which the loss applies itself.
+    TypeError
+        For `comm` with a model on a GPU.
     """
 
     def __init__(self, model, loss, optimizer, *, clip_norm=None, clip_value=None, metrics=(), seed=0, comm=None):
         for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, not {value!r}")
+        if comm is not None and not isinstance(model.parameters, np.ndarray):
+            raise TypeError("several processes exchange gradients in NumPy's memory: comm is not for a model on a GPU")
         self.model, self.loss, self.optimizer = model, as_loss(loss, model), optimizer
         self.clip_norm, self.clip_value, self.metrics, self.comm = clip_norm, clip_value, tuple(metrics), comm
         self.state = optimizer.start(model.parameters)
@@ -75,7 +80,8 @@ class Trainer:
         Parameters
         ----------
         x : array_like of shape (rows, *input_shape), Dataset or DataLoader
-            A DataLoader has its own batch size, and shuffles or not.
+            A DataLoader has its own batch size, and shuffles or not. Arrays are brought where the model is as a whole; the
+            batches of a Dataset one by one.
         y : array_like of length rows
             Integer classes, or whatever else the loss takes. None if `x` holds both.
         epochs, batch_size : int
@@ -151,8 +157,8 @@ class Trainer:
 
     def save(self, path):
         """Write a checkpoint: the model, the optimizer's state, the random generator and the history."""
-        arrays = {f"trainer.{name}": value for name, value in self.state.items() if isinstance(value, np.ndarray)}
-        numbers = {name: value for name, value in self.state.items() if not isinstance(value, np.ndarray)}
+        arrays = {f"trainer.{name}": value for name, value in self.state.items() if is_array(value)}
+        numbers = {name: value for name, value in self.state.items() if not is_array(value)}
         about = {"optimizer": type(self.optimizer).__name__, "numbers": numbers, "epochs": self.epochs,
                  "rng": _plain(self.rng.bit_generator.state), "split_seed": self.split_seed,
                  "history": [dict(self.history), self.history.gradient_norms, self.history.dead_units]}  # fmt: skip
@@ -176,7 +182,7 @@ class Trainer:
             raise ValueError(f"{path} is a checkpoint of another model, {about['layers']}")
         about, kind = about["trainer"], type(self.optimizer).__name__
         memory = {name.removeprefix("trainer."): array for name, array in arrays.items() if name.startswith("trainer.")}
-        expected = {name: value.shape for name, value in self.state.items() if isinstance(value, np.ndarray)}
+        expected = {name: value.shape for name, value in self.state.items() if is_array(value)}
         if about["optimizer"] != kind or {name: array.shape for name, array in memory.items()} != expected:
             raise ValueError(f"{path} was written with {about['optimizer']}, and this trainer has {self.optimizer!r}")
         try:
@@ -187,7 +193,7 @@ class Trainer:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} is a broken checkpoint: {error}") from error
         self.model.set_state({name: array for name, array in arrays.items() if not name.startswith("trainer.")})
-        self.state = {**numbers, **memory}
+        self.state = {**numbers, **{name: beside(self.model.like, array) for name, array in memory.items()}}
         self.rng, self.history, self.epochs, self.split_seed = rng, values, epochs, split_seed
 
     # --- Data ---------------------------------------------------------------------------------------------------------
@@ -198,11 +204,12 @@ class Trainer:
         if not isinstance(x, Dataset):
             # What is in memory is converted once, what is on disk batch by batch.
             x = x if isinstance(x, np.memmap) else self.model.as_input(x)
-            y = y if isinstance(y, np.memmap) else self._target(np.ascontiguousarray(y))
+            y = y if isinstance(y, np.memmap) else self._target(y)
             x = Dataset(x, y)
         return DataLoader(x, batch_size, shuffle=shuffle)
 
     def _target(self, y):
+        y = beside(self.model.like, y)
         return y.astype(self.model.dtype, copy=False) if y.dtype.kind == "f" else y
 
     def _split(self, x, y, validation, share):
@@ -212,10 +219,11 @@ class Trainer:
             raise ValueError("validation_split is for arrays; give a dataset of its own as validation")
         if not 0 < share < 1:
             raise ValueError(f"validation_split must lie between 0 and 1, not {share!r}")
-        x, y = np.asarray(x), np.asarray(y)
+        x, y = self.model.as_input(x), self._target(y)
         order = np.random.default_rng(self.split_seed).permutation(len(x))
-        kept = math.ceil(len(x) * share)
-        return x[order[kept:]], y[order[kept:]], (x[order[:kept]], y[order[:kept]])
+        count = math.ceil(len(x) * share)
+        left, kept = ([gather(array, rows) for array in (x, y)] for rows in (order[count:], order[:count]))
+        return (*left, kept)
 
     # --- Steps --------------------------------------------------------------------------------------------------------
 
@@ -228,22 +236,19 @@ class Trainer:
             last = model.layers[-1]
             grad_out = last.buffer("loss gradient", prediction.shape) if last.needs_output else prediction
             value, grad_output = self.loss.value_and_grad(prediction, y, grad_out=grad_out)
-            value = float(value)
+            model.backward(grad_output)
+            value = float(value)  # waits for a GPU, so only now
         else:  # a process whose share of a small batch is empty
             value, measured = 0.0, [0.0] * len(self.meter.metrics)
+            model.gradients[...] = 0
+        sums = [rows, value * rows, *(number * rows for number in measured)]
         if self.comm is None:
             self._check(value, x)
-            model.backward(grad_output)
-            self.meter.add(value, measured, rows)
         else:
-            self._check(value, x, sums := self._sum(np.array([rows, value * rows, *np.multiply(measured, rows)])))
-            if rows:
-                model.backward(grad_output)
-                model.gradients *= model.dtype.type(rows / sums[0])
-            else:
-                model.gradients[...] = 0
+            self._check(value, x, sums := self._sum(np.array(sums)))
+            model.gradients *= model.dtype.type(rows / sums[0])
             model.gradients[...] = self._sum(model.gradients)
-            self.meter.totals += sums
+        self.meter.add(sums)
         self.optimizer.step(model.parameters, model.gradients, self.state, **self._step_options())
 
     def _step_options(self):
@@ -266,7 +271,8 @@ class Trainer:
             for x, y in DataLoader(loader.dataset, loader.batch_size):
                 x, y = self.model.as_input(x), self._target(y)
                 prediction = self.model.forward(x)
-                meter.add(float(self.loss(prediction, y)), meter.measure(prediction, y), len(x))
+                values = [float(self.loss(prediction, y)), *meter.measure(prediction, y)]
+                meter.add([len(x), *(value * len(x) for value in values)])
         return meter.means()
 
     # --- Not a number -------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import fastact as fa
 
 from .. import kernels
 from ..names import find
+from ..places import beside, on_host
 from .base import Layer, rows_of
 
 ROWWISE = ("softmax", "log_softmax", "softmin")
@@ -46,7 +47,7 @@ class Activation(Layer):
         self.in_place = self.needs_output and self.overwrites_input
         self.biased = None
         if self.is_rowwise or self.function.row.custom or any(np.ndim(value) for value in self.options.values()):
-            self.options = {name: np.asarray(value, self.dtype) if np.ndim(value) else value
+            self.options = {name: beside(self.like, value, self.dtype) if np.ndim(value) else value
                             for name, value in self.options.items()}  # fmt: skip
             return
         if getattr(previous, "has_bias", False):
@@ -54,7 +55,7 @@ class Activation(Layer):
         values = {**self.function.parameters, **self.options}
         self.values = tuple(map(float, values.values()))
         kind = "backward_from_output" if self.needs_output else "backward"
-        self.chunks = [kernels.chunk(self.function, kind, self.dtype) for kind in ("forward", kind)]
+        self.chunks = [kernels.chunk(self.function, kind, self.like) for kind in ("forward", kind)]
 
     def forward(self, x, training=False):
         y = x if self.in_place else self.buffer("output", x.shape)
@@ -79,7 +80,7 @@ class Activation(Layer):
     def dead_share(self):
         """Share of the units whose derivative was 0 everywhere in the last `forward`."""
         kept = rows_of(self.kept)
-        alive = np.zeros(kept.shape[1], bool)
+        alive = np.zeros(kept.shape[1], bool, like=kept)
         count = max(1, 16384 // kept.shape[1])
         for part in (kept[begin : begin + count] for begin in range(0, len(kept), count)):
             slopes = (self.function.backward(np.ones_like(part), output=part, **self.options) if self.needs_output
@@ -88,7 +89,7 @@ class Activation(Layer):
         return 1 - float(alive.mean())
 
     def arguments(self):
-        options = {name: value if np.ndim(value) == 0 else np.asarray(value, np.float64).tolist()
+        options = {name: value if np.ndim(value) == 0 else on_host(value).astype(np.float64).tolist()
                    for name, value in self.options.items()}  # fmt: skip
         return [self.function.__name__], options
 

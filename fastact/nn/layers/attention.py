@@ -66,7 +66,7 @@ class Attention(Layer):
         mask = None if layer is None or layer.mask is None else layer.mask[:, None, None, :]
         if not self.causal:
             return mask
-        earlier = np.tri(steps, dtype=bool)
+        earlier = np.tri(steps, dtype=bool, like=self.like)
         return earlier if mask is None else earlier & mask
 
     def parts(self, combined):

@@ -1,8 +1,10 @@
 """What a model asks of a layer.
 
-Every array is C-contiguous, of the model's dtype, its first axis the rows. A layer may write over its input wherever the
-layer before does not need its output in its own backward pass: activations whose derivative follows from their output
-work in place, the others keep their input, and the gradient of a ``Dense`` layer's input replaces that input.
+Every array is C-contiguous, of the model's dtype and where the model is, its first axis the rows. A layer may write over its
+input wherever the layer before does not need its output in its own backward pass: activations whose derivative follows from
+their output work in place, the others keep their input, and the gradient of a ``Dense`` layer's input replaces that input.
+
+Layers use those of NumPy's functions that CuPy has, too; a new array is a ``buffer``, or made with ``like=self.like``.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class Layer:
     transparent : bool
         Whether the activation that a weight in front of this layer is drawn for stands behind it.
     takes_integers : bool
-        Whether the input is an array of int64.
+        Whether the input is an array of int64, which is always in NumPy's memory.
+    like : ndarray
+        An empty array where the layer is to compute, of its dtype; the model sets it.
     """
 
     shapes: dict[str, tuple[int, ...]] = {}
@@ -39,7 +43,10 @@ class Layer:
     needs_output = False
     transparent = False
     takes_integers = False
+    like: np.ndarray
     input_shape: tuple | None = None
+
+    dtype = property(lambda self: self.like.dtype)
 
     def connect(self, previous, shape):
         """Take place behind `previous`, which is None for the first layer, and take rows of that shape."""
@@ -78,7 +85,7 @@ class Layer:
             size = math.prod(shape)
             store = self.stores.get(name)
             if store is None or store.size < size:
-                store = self.stores[name] = np.empty(size, dtype or self.dtype)
+                store = self.stores[name] = np.empty(size, dtype or self.dtype, like=self.like)
             array = self.buffers[name] = store[:size].reshape(shape)
         return array
 

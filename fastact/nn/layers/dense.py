@@ -11,6 +11,7 @@ import fastact as fa
 
 from .. import kernels
 from ..initialisation import check_scheme, normal
+from ..places import beside, gather
 from .base import Layer, match_features, positive, rows_of
 
 
@@ -178,12 +179,9 @@ class Embedding(Layer):
 
     def forward(self, x, training=False):
         check_range(self, x, self.count)
-        self.x = x
-        self.mask = None if self.padding is None else x != self.padding
-        # Checked above; mode="raise" would buffer the output.
-        return np.take(
-            self.parameters["weight"], x, axis=0, out=self.buffer("output", (*x.shape, self.features)), mode="clip"
-        )
+        self.x = beside(self.like, x)
+        self.mask = None if self.padding is None else self.x != self.padding
+        return gather(self.parameters["weight"], self.x, self.buffer("output", (*x.shape, self.features)))
 
     def backward(self, grad_output):
         self.gradients["weight"][...] = 0

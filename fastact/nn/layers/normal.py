@@ -111,7 +111,7 @@ class BatchNorm(Normalisation):
 
     def connect(self, previous, shape):
         super().connect(previous, shape)
-        self.states["mean"], self.states["variance"] = np.zeros((2, shape[-1]))
+        self.states["mean"], self.states["variance"] = np.zeros((2, shape[-1]), like=self.like)
 
     def initialise(self, rng, following):
         super().initialise(rng, following)

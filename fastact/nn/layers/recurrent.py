@@ -56,7 +56,7 @@ class Recurrent(Biased):
 
     def connect(self, previous, shape):
         super().connect(previous, shape)
-        chunks = (kernels.chunk(function, "forward", self.dtype) for function in (fa.sigmoid, fa.tanh))
+        chunks = (kernels.chunk(function, "forward", self.like) for function in (fa.sigmoid, fa.tanh))
         self.sizes = (self.outputs, *chunks)
 
     def initialise(self, rng, following):

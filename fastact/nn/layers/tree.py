@@ -10,6 +10,7 @@ import fastact as fa
 
 from .. import kernels
 from ..initialisation import normal
+from ..places import beside, gather
 from .base import Layer, positive
 from .dense import check_range
 
@@ -103,16 +104,18 @@ class Tree(Layer):
             children = np.maximum(height[every, left[:, j]], height[every, right[:, j]])
             height[:, j] = np.where(is_pair[:, j], children + 1, 0)
         first = (every * count)[:, None]
-        self.roots = every * count + count - 1 - np.argmax((is_leaf | is_pair)[:, ::-1], axis=1)
-        self.leaf_places, self.leaf_kinds = np.flatnonzero(is_leaf), kinds[is_leaf]
+        roots = every * count + count - 1 - np.argmax((is_leaf | is_pair)[:, ::-1], axis=1)
+        self.roots, self.leaf_places, self.leaf_kinds = (
+            beside(self.like, numbers) for numbers in (roots, np.flatnonzero(is_leaf), kinds[is_leaf])
+        )
         left, right = left + first, right + first
 
         self.h = self.buffer("h", (rows * count, self.features))
         self.h[self.leaf_places] = self.parameters["leaves"][self.leaf_kinds]
         self.levels = []
         for level in range(1, height.max(initial=0) + 1):
-            places = np.flatnonzero(height == level)
-            children = left.ravel()[places], right.ravel()[places]
+            at = np.flatnonzero(height == level)
+            places, *children = (beside(self.like, numbers) for numbers in (at, left.ravel()[at], right.ravel()[at]))
             pair = self.buffer(f"pair {level}", (len(places), 2 * self.features))
             for k, child in enumerate(children):
                 pair[:, k * self.features : (k + 1) * self.features] = self.h[child]
@@ -121,7 +124,7 @@ class Tree(Layer):
             self.h[places] = fa.tanh(z, out=z)
             self.levels.append((places, children, pair))
         y = self.buffer("output", (rows, self.features))
-        return np.take(self.h, self.roots, axis=0, out=y, mode="clip")
+        return gather(self.h, self.roots, y)
 
     def check(self, kinds, left, right, is_leaf, is_pair):
         """Raise unless children come before their parents and leaves are known: nothing may be read that is not there."""
@@ -145,7 +148,7 @@ class Tree(Layer):
             self.gradients["bias"] += d.sum(axis=0)
             d = d @ self.parameters["weight"].T
             for k, child in enumerate(children):
-                share = np.ascontiguousarray(d[:, k * self.features : (k + 1) * self.features])
+                share = beside(d, d[:, k * self.features : (k + 1) * self.features])
                 kernels.scatter(self.features, (share, grad, child), (self.features, len(child)))
         kernels.scatter(
             self.features,
