@@ -223,9 +223,10 @@ def call(name, *args, **kwargs):
 
 
 def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
-    """The way from the CPU."""
-    if not isinstance(a, ndarray):
+    """The way from the CPU; what others have on the GPU is taken as it is."""
+    if not hasattr(a, "__cuda_array_interface__"):
         return made(np.asarray(a, dtype))
+    a = a if isinstance(a, ndarray) else ndarray(a.values)
     return a if dtype is None or dtype == a.dtype else a.astype(dtype)
 
 

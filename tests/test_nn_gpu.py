@@ -11,7 +11,7 @@ import math
 import fake_cupy
 import numpy as np
 import pytest
-from fake_gpu import why_no_gpu
+from fake_gpu import FakeArray, why_no_gpu
 from test_nn_layers import CASES, fresh, inputs
 
 from fastact import nn
@@ -158,6 +158,12 @@ class TestTraining:
         host, device = self.both(cupy, *digits(rng), like_of=lambda x: x)
         assert type(device.predict(np.zeros((0, 4)))) is cupy.ndarray
         assert device.predict(np.zeros((0, 4))).shape == (0, 3)
+
+    def test_data_that_others_have_on_the_gpu(self, stand_in, rng):
+        self.both(stand_in, *digits(rng), like_of=FakeArray, validation_split=0.25)
+        embedding = nn.Sequential([nn.Embedding(5, 2)], like=stand_in.empty(0))
+        x = rng.integers(0, 5, (3, 4))
+        np.testing.assert_array_equal(embedding.as_input(FakeArray(x)), x)
 
     @pytest.mark.parametrize("on_gpu", [False, True])
     def test_loaders(self, cupy, rng, on_gpu):

@@ -7,6 +7,8 @@ Each is called as its twin in layers.pxi.in or optimizers.pxi.in, with arrays, s
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -38,11 +40,11 @@ def rows_of(x, n):
 
 
 def unit_sums(totals, unit, terms):
-    """Into each row of totals the sum of as many rows of terms, which are float64."""
+    """Into each row of totals, which are float64, the sum of as many rows of terms."""
     whole, features = len(terms) // unit, terms.shape[1]
-    np.sum(terms[: whole * unit].reshape(whole, unit, features), axis=1, out=totals[:whole])
+    np.sum(terms[: whole * unit].reshape(whole, unit, features), axis=1, dtype=np.float64, out=totals[:whole])
     if whole < len(totals):
-        np.sum(terms[whole * unit :], axis=0, out=totals[whole])
+        np.sum(terms[whole * unit :], axis=0, dtype=np.float64, out=totals[whole])
 
 
 # --- Bias, activation and their gradients -----------------------------------------------------------------------------
@@ -59,12 +61,12 @@ def activation_backward(g, kept, totals, n, function, unit, rows, *values):
     g = rows_of(g, n)
     if function:
         function(g, rows_of(kept, n), *values, out=g)
-    unit_sums(totals, unit, g.astype(np.float64))
+    unit_sums(totals, unit, g)
 
 
 def slopes_backward(g, x, weight, totals, n, unit, rows):
     g, x = rows_of(g, n), rows_of(x, n)
-    unit_sums(totals, unit, np.where(x > 0, 0, g.astype(np.float64) * x))
+    unit_sums(totals, unit, np.where(x > 0, 0, np.multiply(g, x, dtype=np.float64)))
     np.copyto(g, g * weight, where=~(x > 0))
 
 
@@ -85,14 +87,14 @@ def dropout(x, y, threshold, key, scale):
 
 
 def column_sums(x, totals, centre, n, unit, rows):
-    terms = rows_of(x, n).astype(np.float64)
-    unit_sums(totals, unit, terms if centre is None else np.square(terms - centre))
+    x = rows_of(x, n)
+    unit_sums(totals, unit, x if centre is None else np.square(x - centre))
 
 
 def column_products(g, z, totals, products, n, unit, rows):
-    terms = rows_of(g, n).astype(np.float64)
-    unit_sums(totals, unit, terms)
-    unit_sums(products, unit, terms * rows_of(z, n))
+    g = rows_of(g, n)
+    unit_sums(totals, unit, g)
+    unit_sums(products, unit, np.multiply(g, rows_of(z, n), dtype=np.float64))
 
 
 def normalise_columns(x, z, y, centre, factor, scale, shift, n):
@@ -237,8 +239,10 @@ def squares(x, totals, size, unit):
 
 
 def step(g, p, scale, limit, weight_decay):
-    """The gradient as the optimizers take it."""
-    return np.clip(g * scale, -limit, limit) + weight_decay * p
+    """The gradient as the optimizers take it; each of these is a pass over memory, so what changes nothing is left out."""
+    g = g if scale == 1 else g * scale
+    g = g if limit == math.inf else np.clip(g, -limit, limit)
+    return g + weight_decay * p if weight_decay else g
 
 
 def sgd_step(p, g, scale, limit, weight_decay, rate):
