@@ -38,6 +38,8 @@ CACHES = 3
 """How many times the second-level cache the arrays of a case take together, so that none is found there."""
 FEW = 1 << 14
 """Elements, up to which Python's share is of interest."""
+OTHER = 1 << 30
+"""Bytes that are overwritten before a call is timed alone, which takes longer than Python does to get there."""
 CHECKED = 1 << 22
 """Of how many elements of a result the error is looked at."""
 PACKAGES = ("numba", "numba-cuda", "cuda-core", "torch", "triton", "liger-kernel", "numpy")
@@ -76,7 +78,8 @@ def torch_module():
 def compiled(function, mode=None):
     import torch
 
-    return torch.compile(function, dynamic=False, mode=mode)
+    torch._dynamo.reset()  # which else compiles the same code a few times only, and then no more
+    return torch.compile(lambda *arrays: function(*arrays), dynamic=False, mode=mode)
 
 
 def item_size(torch, dtype):
@@ -260,7 +263,7 @@ class Clock:
 
     def __init__(self, torch, cache):
         self.torch = torch
-        self.other = torch.empty(CACHES * cache, dtype=torch.uint8, device=DEVICE)
+        self.other = torch.empty(max(CACHES * cache, OTHER), dtype=torch.uint8, device=DEVICE)
 
     def elapsed(self, function):
         """Seconds on the GPU of what a function asks it for."""
@@ -317,12 +320,13 @@ def copy_speeds(torch, clock):
     source = torch.randn(1 << 28, device=DEVICE)
     target = torch.empty_like(source)
     copies = {"PyTorch": lambda: target.copy_(source), "fastact": lambda: fa.identity(source, out=target)}
+    for copy in copies.values():
+        clock.warm(copy, [()])
     return {name: 2 * source.nbytes / clock.in_turn(copy, [()], launches=20) for name, copy in copies.items()}
 
 
 def measured(torch, clock, case, cache):
     """{contender: its times and its largest error next to the largest result, or a problem}"""
-    torch._dynamo.reset()  # which else compiles a function for a few shapes only, and then no more
     dtype = getattr(torch, case.dtype)
 
     def new(*shape):
@@ -345,6 +349,7 @@ def measured(torch, clock, case, cache):
                 found[name]["python"] = clock.python(function, sets)
         except Exception as problem:  # one that cannot is not the end of the others
             found[name] = {"problem": f"{type(problem).__name__}: {problem}".splitlines()[0]}
+        torch.cuda.empty_cache()
     return found
 
 

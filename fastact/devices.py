@@ -267,19 +267,18 @@ class Call:
 
     def __init__(self, name, arrays, stream=None):
         launcher()  # which says what is missing
-        self.name = name
-        self.like = next(iter(arrays.values()))
-        self.library = library_of(self.like)
-        self.operands = {}
+        self.name, self.operands, self.library = name, {}, None
         for key, array in arrays.items():
             library = library_of(array)
             if library is None:
                 raise TypeError(f"{name}() has arrays on a GPU, so {key} must be one too, not {type(array).__name__}")
-            if library is not self.library:
+            if self.library is None:
+                self.library, self.like = library, array
+            elif library is not self.library:
                 kinds = " and ".join(sorted({str(package_of(type(array))) for array in arrays.values()}))
                 raise TypeError(f"{name}() takes arrays of one library, not of {kinds}")
             operand = self.operands[key] = library.operand(array)
-            if key == next(iter(arrays)):
+            if array is self.like:
                 self.device = operand.device
             elif operand.device != self.device:
                 raise ValueError(f"{key} is on GPU {operand.device}, the others are on GPU {self.device}")

@@ -40,7 +40,6 @@ def blocks(count, each):
     return -(-count // each)
 
 
-@functools.lru_cache(PLANS)
 def joined(shape, strides):
     """Shape and strides of arrays, given as one tuple for each, with those axes made one that can be walked as one."""
     order = sorted((axis for axis, n in enumerate(shape) if n != 1), key=lambda axis: -abs(strides[-1][axis]))
@@ -70,6 +69,13 @@ def flat(strides):
     return tuple(itertools.chain.from_iterable(strides))
 
 
+@functools.lru_cache(PLANS)
+def layout(shape, strides, size=None):
+    """The same, the strides of one array after the other; and whether they are all without gaps, of elements of a size."""
+    dims, steps = joined(shape, strides)
+    return dims, flat(steps), all(step in ((), (size,)) for step in steps)
+
+
 def meet(one, other):
     """Whether operands may have memory in common."""
     (first, last), (start, end) = one.extent, other.extent
@@ -93,19 +99,19 @@ def run_elementwise(call, row, kind, dtype, sources, results, numbers, varying):
         return
     arrays = [*sources, *results]
     addresses = addresses_of(arrays)
-    dims, strides = joined(shape, strides_of(arrays))
+    dims, strides, gapless = layout(shape, strides_of(arrays), SIZES.get(dtype))
     if dtype not in SIZES:
         call.launch(cuda_elementwise.of_integers, (row, dtype, len(dims)), blocks(count, cuda_elementwise.THREADS),
-                    count, dims, addresses, flat(strides))  # fmt: skip
+                    count, dims, addresses, strides)  # fmt: skip
         return
     words = tuple([number_word(number, dtype) for number in numbers])
-    if all(steps == () or steps == (SIZES[dtype],) for steps in strides):
+    if gapless:
         width = aligned_lanes(addresses, dtype)
         call.launch(cuda_elementwise.contiguous, (row, kind, dtype, varying, width), blocks(count, cuda_elementwise.THREADS * width),
                     count, addresses[: len(sources)], addresses[len(sources) :], words)  # fmt: skip
     else:
         call.launch(cuda_elementwise.strided, (row, kind, dtype, varying, len(dims)), blocks(count, cuda_elementwise.THREADS),
-                    count, dims, addresses, flat(strides), words)  # fmt: skip
+                    count, dims, addresses, strides, words)  # fmt: skip
 
 
 def aligned_lanes(addresses, dtype):
@@ -122,10 +128,10 @@ def copy(call, source, target, mask=None):
         run_elementwise(call, IDENTITY, "forward", source.dtype, [source], [target], (), ())
     elif target.size:
         arrays = [source, target] + ([] if mask is None else [mask])
-        dims, strides = joined(target.shape, strides_of(arrays))
+        dims, strides, _ = layout(target.shape, strides_of(arrays))
         specification = source.dtype, target.dtype, mask is not None, len(dims)
         call.launch(cuda_elementwise.convert, specification, blocks(target.size, cuda_elementwise.THREADS),
-                    target.size, dims, addresses_of(arrays), flat(strides))  # fmt: skip
+                    target.size, dims, addresses_of(arrays), strides)  # fmt: skip
 
 
 def copied(call, operand, dtype):
@@ -209,7 +215,9 @@ def elementwise(function, operands, out=None, stream=None, where=True, dtype=Non
     mask = take_mask(call)
     kinds = [operand.dtype for operand in call.operands.values()]
     computed, dtype = loop_for(function, tuple(kinds), tuple(varying), None if dtype is None else name_of_dtype(dtype))
-    shapes = {operand.shape for operand in call.operands.values()} | (set() if mask is None else {mask.shape})
+    shapes = {operand.shape for operand in call.operands.values()}
+    if mask is not None:
+        shapes.add(mask.shape)
     shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
     outs = out if isinstance(out, tuple) else (out,) * (out is not None)
     if outs and len(outs) != function.outputs:
@@ -225,8 +233,7 @@ def elementwise(function, operands, out=None, stream=None, where=True, dtype=Non
     for result, array in zip(results, written):
         if array is not result:
             copy(call, array, result, None if mask is None else mask.broadcast(shape))
-    found = tuple(result.array for result in results)
-    return found if function.outputs > 1 else found[0]
+    return results[0].array if function.outputs == 1 else tuple([result.array for result in results])
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------
@@ -617,11 +624,11 @@ def elementwise_loss(row, kernel, numbers, given, with_grad):
     if any(meet(one, other) for one, other in itertools.combinations(results.values(), 2)):
         raise ValueError("the arrays for the results share memory")
 
-    size, count = SIZES[computed], x.size
+    count = x.size
     written = {name: call.scratch(x.shape, computed) if summed and name == third_grad else apart(call, result, sources)
                for name, result in results.items()}  # fmt: skip
-    dims, strides = joined(x.shape, strides_of((*sources, *written.values())))
-    if computed != dtype or len(dims) > 1 or any(steps[0] != size for steps in strides if steps):
+    _, _, gapless = layout(x.shape, strides_of((*sources, *written.values())), SIZES[computed])
+    if computed != dtype or not gapless:
         sources, written = [copied(call, source, computed) for source in sources], {name: call.scratch(x.shape, computed) for name in results}
     width = aligned_lanes(addresses_of((*sources, *written.values())), computed)
     grid = blocks(count, cuda_losses.BLOCK * cuda_losses.ROUNDS * width)

@@ -309,3 +309,39 @@ class TestCommand:
         with pytest.raises(SystemExit) as stopped:
             compare.run(parser.parse_args(arguments))
         assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+class TestOnGPUs:
+    """What bench.gpu measures, on the emulator, for which PyTorch's tensors lie in the CPU's memory."""
+
+    @pytest.fixture
+    def torch(self, monkeypatch):
+        torch = pytest.importorskip("torch")
+        pytest.importorskip("greenlet")
+        from fake_gpu import TorchOnEmulator
+
+        from fastact.bench import gpu
+
+        monkeypatch.setattr(gpu, "DEVICE", "cpu")
+        with TorchOnEmulator().running(monkeypatch):
+            yield torch
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_cases_compute_what_they_should(self, torch, dtype):
+        from fastact.bench import gpu
+
+        clock = types.SimpleNamespace(
+            warm=lambda *call: 1e-3, in_turn=lambda *call: 2e-6, cold=lambda *call: 4e-6, python=lambda *call: 8e-6
+        )
+        shapes = [(4, 40)], [dtype], {}
+        for case in (
+            *gpu.elementwise_cases(torch, [70], [dtype], {}),
+            *gpu.softmax_cases(torch, *shapes),
+            *gpu.loss_cases(torch, *shapes),
+        ):
+            found = gpu.measured(torch, clock, case, cache=1)
+            assert found.keys() >= {"fastact", "fastact again", "PyTorch"}
+            for result in found.values():
+                assert result["error"] < (1e-2 if dtype == "bfloat16" else 1e-6), (case.key, found)
+            text = gpu.described(case, found, copy=1e12)
+            assert case.key in text and "2.0 us" in text and "cold 4.0 us" in text and "Python 8.0 us" in text

@@ -190,12 +190,58 @@ def test_elementwise(arch, name, factory, storage, specification):
 def test_rows(arch, name, factory, storage, specification):
     result = compiled(factory, specification, arch)
     check(name, storage, result, arch)
-    wide = lanes(storage) in specification and not name.endswith("_apart")
+    wide = lanes(storage) in specification and "_apart" not in name
     looks_at_one = factory is cuda_losses.comparison and specification[2] is not None
     if wide and not looks_at_one:
         assert re.search(r"ld\.global\S*\.v[24]", result.ptx)
     if wide and (name.startswith("softmax") or name.endswith("_grad")):
         assert re.search(r"st\.global\S*\.v[24]", result.ptx)
+
+
+class TestLauncher:
+    """With a driver that has two GPUs and launches nothing."""
+
+    @pytest.fixture
+    def machine(self, monkeypatch):
+        """The number of the GPU that the thread works on, and what is launched: (that number, grid, threads, words)"""
+        machine = SimpleNamespace(current=0, launched=[])
+
+        class Device:
+            compute_capability = 9, 0
+
+            def __init__(self, number):
+                self.number = number
+
+            def set_current(self):
+                machine.current = self.number
+
+        driver = SimpleNamespace(
+            CUresult=SimpleNamespace(CUDA_SUCCESS=0), cuCtxGetDevice=lambda: (201 * (machine.current is None), machine.current),
+            cuCtxGetCurrent=lambda: (0, machine.current), cuCtxSetCurrent=lambda before: setattr(machine, "current", before),
+        )  # fmt: skip
+
+        def launch(stream, config, loaded, *words):
+            machine.launched.append((machine.current, config.grid[0], config.block[0], words))
+
+        for name, value in {"Device": Device, "driver": driver, "launch": launch, "stream_of": lambda handle: handle}.items():
+            monkeypatch.setattr(cuda_launch, name, value)
+        monkeypatch.setattr(cuda_launch.Launcher, "_load", lambda self, *about: (SimpleNamespace(threads=128), None))
+        return machine
+
+    def test_words_on_the_gpu_of_the_arrays(self, machine):
+        launcher = cuda_launch.Launcher()
+        for _ in range(2):
+            launcher.launch(None, (), 3, (1, (2, 3), (), 4), device=1)
+        assert machine.launched == [(1, 3, 128, (1, 2, 3, 4))] * 2
+
+    def test_the_thread_goes_on_where_it_was(self, machine):
+        cuda_launch.Launcher().launch(None, (), 1, (), device=1)
+        assert machine.current == 0
+
+    def test_a_thread_that_has_chosen_none_yet(self, machine):
+        machine.current = None
+        cuda_launch.Launcher().launch(None, (), 1, (), device=1)
+        assert machine.current == 1 == machine.launched[0][0]
 
 
 def slope_of_gated(x, sharpness, size=2.0):
