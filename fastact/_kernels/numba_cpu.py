@@ -32,7 +32,7 @@ from .numba_intrinsics import (
     stream_line,
 )
 from .numba_lazy import Lazy, need_kernel
-from .numba_threads import share, team
+from .numba_threads import offer, share, team
 from .ufuncs import make_ufunc, register_loop
 
 BLOCK = 512  # elements of a stack buffer
@@ -312,16 +312,17 @@ def ufunc_loop(args, dimensions, steps, about):
     if overlapping:
         run_chunk(about, args, steps, 0, count, BUFFERED)
     else:
-        threads = team(count * load(np.int64, about + COST))
+        picoseconds = count * load(np.int64, about + COST)
+        threads = team(picoseconds)
+        job = stack(JOB)
+        store(np.int64, job, about)
+        store(np.int64, job + 8, args)
+        store(np.int64, job + 16, steps)
+        store(np.int64, job + 24, mode)
+        # Whole cache lines of any type.
         if threads == 1:
-            run_chunk(about, args, steps, 0, count, mode)
+            offer(RUN_PIECE, job, count, max(count // 8, 4096) & ~63, picoseconds)
         else:
-            job = stack(JOB)
-            store(np.int64, job, about)
-            store(np.int64, job + 8, args)
-            store(np.int64, job + 16, steps)
-            store(np.int64, job + 24, mode)
-            # Whole cache lines of any type.
             share(RUN_PIECE, job, count, min(max(count // (4 * threads), 4096), 65536) & ~63, threads)
     call(C_CLEAR_STATUS, (ALL_EXCEPTIONS,))
 

@@ -7,17 +7,18 @@ values are weighted and summed.
 from __future__ import annotations
 
 import functools
+from array import array
 
 import numba
 import numpy as np
-from numba import carray, types
+from numba import types
 
 from .numba_avx512 import LANES, cross_entropy_step
-from .numba_intrinsics import add_lanes, array_loop, as_kernel, at, compiled, has, load, stack, store
+from .numba_intrinsics import array_loop, as_kernel, compiled, fence, has, load, stack, store
 from .numba_jobs import computed_in, run_pieces, words
-from .numba_operands import described, readable, transfer
+from .numba_operands import described, goes_past_cache, readable, transfer
 from .numba_row_losses import loss_formulas
-from .numba_rows import toolbox
+from .numba_row_steps import toolbox
 
 BLOCK = 512
 UNIT = 32 * BLOCK  # elements of a partial sum, or more of them, so that their order does not depend on threads
@@ -75,7 +76,7 @@ def piece(name, T, third, numbers, gradients):
     """The work of the team: whole units, each from its beginning, and their sums. gradients: how many are wanted."""
     element = _element(loss_formulas(T)[name], third, numbers)
     t = toolbox(T)
-    size, lanes, clear, add_up = t.size, t.lanes, t.clear, t.add_up
+    row, size, clear, add_all, add_up = t.row, t.size, t.clear, t.add_all, t.add_up
     times = t.scalar["times"]
 
     @array_loop
@@ -89,10 +90,6 @@ def piece(name, T, third, numbers, gradients):
             if gradients > 1:
                 third_grad[i] = result[2] * factor
 
-    @compiled
-    def array(address, n):
-        return carray(at(address), (n,), T)
-
     if name == "sigmoid_cross_entropy" and T is np.float32 and has("avx512f"):
         loop = _by_hand()
         find = compiled(lambda x, t, w, value, grad, third_grad, n, p, q, r, factor: loop(x, t, w, value, grad, n, factor))
@@ -100,7 +97,7 @@ def piece(name, T, third, numbers, gradients):
 
         @compiled
         def find(x, target, third, value, grad, third_grad, n, p, q, r, factor):
-            losses(array(x, n), array(target, n), array(third, n), array(value, n), array(grad, n), array(third_grad, n), p, q, r, factor)
+            losses(row(x, n), row(target, n), row(third, n), row(value, n), row(grad, n), row(third_grad, n), p, q, r, factor)
 
     @array_loop
     def weigh(y, weight):
@@ -129,7 +126,7 @@ def piece(name, T, third, numbers, gradients):
         unit = load(np.int64, job + JOB_UNIT)
         for k in range(SOURCES):
             if load(np.int64, job + SINGLE) >> k & 1:
-                array(buffers + BUFFER_BYTES * k, BLOCK)[:] = load(T, load(np.int64, job + 8 * k))
+                row(buffers + BUFFER_BYTES * k, BLOCK)[:] = load(T, load(np.int64, job + 8 * k))
         values = load(np.int64, job + NUMBERS)
         factor, p, q, r = (T(load(np.float64, values)), T(load(np.float64, values + 8)), T(load(np.float64, values + 16)),
                            T(load(np.float64, values + 24)))  # fmt: skip
@@ -147,18 +144,12 @@ def piece(name, T, third, numbers, gradients):
                 value = value if value else block
                 find(x, target, third_source, value, grad, third_grad, n, p, q, r, factor)
                 if weight:
-                    weigh(array(value, n), array(weight, n))
+                    weigh(row(value, n), row(weight, n))
                     if gradients > 0:
-                        weigh(array(grad, n), array(weight, n))
+                        weigh(row(grad, n), row(weight, n))
                     if gradients > 1:
-                        weigh(array(third_grad, n), array(weight, n))
-                padded = (n + lanes - 1) // lanes * lanes
-                summed = value
-                if padded > n:
-                    summed = block
-                    array(block, n)[:] = array(value, n)
-                    array(block + size * n, padded - n)[:] = T(0)
-                add_lanes(T, summed, padded, totals)
+                        weigh(row(third_grad, n), row(weight, n))
+                add_all(value, n, totals)
                 for field in range(VALUE, DESCRIBED, 8):
                     operand = load(np.int64, job + DESCRIBED + field)
                     if operand:
@@ -168,6 +159,7 @@ def piece(name, T, third, numbers, gradients):
             place = load(np.int64, job + TOTALS) + 16 * number
             store(np.float64, place, total)
             store(np.float64, place + 8, rest)
+        fence()
 
     return run
 
@@ -189,25 +181,35 @@ class ElementwiseLoss:
     def total(self, sources, results, numbers, mean):
         """The sum or the mean of the losses of all elements, as elementwise_losses.pyx has it."""
         x = sources[0]
-        T = computed_in(x.dtype)
-        if x.size == 0:
+        T, count = computed_in(x.dtype), x.size
+        if count == 0:
             return 0.0
-        is_single = [source is not None and source.ndim == 0 and (k > 0 or x.size == 1) for k, source in enumerate(sources)]
-        with np.errstate(all="ignore"):
-            arrays = [source if source is None else np.asarray(source, T) if single else readable(source)
-                      for source, single in zip(sources, is_single)]  # fmt: skip
-        operands = [described(array, T) for array in arrays] + [described(result, T, writing=True) for result in results]
-        singles = sum(single << k for k, single in enumerate(is_single))
-        unit = max(UNIT, (-(-x.size // SUMS) + BLOCK - 1) // BLOCK * BLOCK)
-        totals = np.empty((-(-x.size // unit), 2))
-        values = np.array((1.0 / x.size if mean else 1.0, *numbers, *NO_NUMBERS[len(numbers) :]))
+        arrays, singles = [], 0
+        for k, source in enumerate(sources):
+            if source is not None:
+                single = source.ndim == 0 and (k > 0 or count == 1)
+                singles |= single << k
+                source = _number(source, T) if single else readable(source)
+            arrays.append(source)
+        operands = [described(source, T) for source in arrays]
+        operands += [described(result, T, writing=True, streaming=goes_past_cache(result, arrays)) for result in results]
+        unit = max(UNIT, (-(-count // SUMS) + BLOCK - 1) // BLOCK * BLOCK)
+        totals = np.empty((-(-count // unit), 2))
+        values = array("d", (1.0 / count if mean else 1.0, *numbers, *NO_NUMBERS[len(numbers) :]))
         job = words(*arrays, *results, *operands, singles, unit, totals, values)
         gradients = 2 if results[2] is not None else 1 if results[1] is not None else 0
         work = piece(self.name, T, self.third, self.numbers, gradients)
-        run_pieces(work, job, x.size, unit, x.size * self.cost * (2000 if T is np.float64 else 1000))
+        run_pieces(work, job, count, unit, count * self.cost * (2000 if T is np.float64 else 1000))
         total, rest = _sum(totals)
         value = total + rest if rest == rest else total
-        return value / x.size if mean else value
+        return value / count if mean else value
+
+
+def _number(source, T):
+    if source.dtype == T:
+        return source
+    with np.errstate(all="ignore"):
+        return source.astype(T)
 
 
 def _sum(totals):

@@ -28,20 +28,8 @@ from .numba_cpu import (
 )
 from .numba_intrinsics import C_CLEAR_STATUS, C_FREE, C_MALLOC, call, call_for_word, fence, load, routine, stack, store
 from .numba_lazy import Lazy, need_kernel
-from .numba_rows import (
-    G_ROW,
-    KERNELS,
-    ROWS,
-    SHORT,
-    TEMPERATURE,
-    X_ROW,
-    Y_ROW,
-    G,
-    N,
-    X,
-    Y,
-    task_kernel,
-)
+from .numba_row_steps import G_ROW, ROWS, SHORT, TEMPERATURE, X_ROW, Y_ROW, G, N, X, Y
+from .numba_rows import KERNELS, task_kernel
 from .numba_threads import share, team
 from .ufuncs import make_ufunc, register_loop
 

@@ -351,16 +351,17 @@ def add_lanes(typing, kind, source, count, totals):
     return types.void(kind, types.intp, types.intp, types.intp), generate
 
 
+def halves(builder, vector):
+    half = vector.type.count // 2
+    return [builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), half), list(range(first, first + half))))
+            for first in (0, half)]  # fmt: skip
+
+
 @intrinsic
 def add_up_lanes(typing, kind, totals):
     """The sum of the lanes that add_lanes left, halves first, and what rounding took from it; an infinite sum has no rest."""
     lanes = 512 // kind.dtype.bitwidth
     compensated = kind.dtype == types.float64
-
-    def halves(builder, vector):
-        half = vector.type.count // 2
-        return [builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), half), list(range(first, first + half))))
-                for first in (0, half)]  # fmt: skip
 
     def generate(context, builder, signature, args):
         doubles = ir.VectorType(ir.DoubleType(), lanes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from array import array
 
 import numba
 import numpy as np
@@ -12,15 +13,18 @@ from numba import types
 from .numba_intrinsics import OPTIONS
 from .numba_threads import share, team
 
+HEADER = object.__basicsize__
+_word_at = ctypes.c_void_p.from_address
 
-def address(array):
+
+def address(memory):
     """Where an array's elements begin: what NumPy's C API reads too, at a fifth of the cost of ``array.ctypes.data``."""
-    return ctypes.c_void_p.from_address(id(array) + object.__basicsize__).value
+    return memory.buffer_info()[0] if type(memory) is array else _word_at(id(memory) + HEADER).value
 
 
 def words(*values):
     """A job: arrays, whose addresses it gets, 0 for None, and integers. They must live as long as it does."""
-    return np.array([value if isinstance(value, int) else 0 if value is None else address(value) for value in values])
+    return array("q", [value if isinstance(value, int) else 0 if value is None else address(value) for value in values])
 
 
 def computed_in(dtype):

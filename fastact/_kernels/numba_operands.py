@@ -12,9 +12,10 @@ import numba
 import numpy as np
 from numba import carray, types
 
+from . import numba_cpu
 from .numba_cpu import BLOCK, BUFFER, copy_strided, gather, mapping, scatter
 from .numba_intrinsics import at, call, compiled, load, routine, stack
-from .numba_jobs import address
+from .numba_jobs import address, words
 from .numba_passes import storage_of
 
 DATA, MOVE, NDIM, DIMS = range(0, 32, 8)
@@ -22,12 +23,13 @@ DATA, MOVE, NDIM, DIMS = range(0, 32, 8)
 
 def is_direct(array, T):
     """Whether kernels may work on the array as it lies in memory."""
-    return array.dtype == T and array.flags.c_contiguous and array.flags.aligned
+    flags = array.flags
+    return array.dtype == T and flags.c_contiguous and flags.aligned
 
 
-def described(array, T, writing=False):
-    """The words, or None for what is direct or nothing. ``writing``: the array receives numbers."""
-    if array is None or is_direct(array, T):
+def described(array, T, writing=False, streaming=False):
+    """The words, or None for what is direct or nothing. ``writing``: the array receives numbers, if ``streaming`` past the cache."""
+    if array is None or not streaming and is_direct(array, T):
         return None
     dims = []
     for n, step in zip(array.shape, array.strides):
@@ -36,66 +38,131 @@ def described(array, T, writing=False):
         elif n != 1:
             dims.append((n, step))
     dims = dims or [(1, 0)]
-    move = writer(array.dtype, T) if writing else reader(array.dtype, T)
-    return np.array((address(array), move.address, len(dims), *(word for dim in dims for word in dim)))
+    move = writer(array.dtype, T, streaming) if writing else reader(array.dtype, T)
+    return words(array, move.address, len(dims), *(word for dim in dims for word in dim))
+
+
+def goes_past_cache(result, sources):
+    """Whether a result is to be written past the cache: it does not fit, and no line of it is there as a source's."""
+    return (result is not None and result.nbytes > numba_cpu.streaming_from and result.flags.c_contiguous
+            and all(source is None or address(source) != address(result) for source in sources))  # fmt: skip
 
 
 def readable(array):
     """The array, or a copy where its type is none that the kernels read."""
-    known = array.dtype.isnative and (array.dtype.kind in "biu" or storage_of(array.dtype) is not None)
-    return array if known else array.astype(np.float64)
+    if array.dtype.isnative and (array.dtype.kind in "biu" or storage_of(array.dtype) is not None):
+        return array
+    with np.errstate(all="ignore"):
+        return array.astype(np.float64)
 
 
-_MOVER = types.void(*[types.intp] * 4)  # (where the first element is, the step from each to the next, how many, buffer)
+_MOVER = types.void(*[types.intp] * 5)  # (an element, the step to the next, how many, their place in a buffer, its step)
 
 
 @functools.cache
 def reader(dtype, T):
     """From an array of a dtype to a buffer, at most BLOCK elements."""
     storage, size = storage_of(dtype), dtype.itemsize
+    wide = np.dtype(T).itemsize
+    if dtype == T:
+        return numba.cfunc(_MOVER)(
+            lambda source, step, count, buffer, buffer_step: copy_strided(size, source, step, buffer, buffer_step, count)
+        )
     if size == 2 and storage is not None:
-        return numba.cfunc(_MOVER)(lambda source, step, count, buffer: _ignore(gather(storage, source, step, count, buffer)))
-    kind = np.uint8 if dtype.kind == "b" else dtype.type
-    convert = mapping(compiled(lambda x: T(x)))
+
+        @compiled
+        def widen(source, step, count, to):
+            gather(storage, source, step, count, to)
+
+    else:
+        kind = np.uint8 if dtype.kind == "b" else dtype.type
+        convert = mapping(compiled(lambda x: T(x)))
+
+        @compiled
+        def widen(source, step, count, to):
+            run = stack(BUFFER)
+            if step != size or source % size:
+                copy_strided(size, source, step, run, size, count)
+                source = run
+            convert(carray(at(source), (count,), kind), carray(at(to), (count,), T))
 
     @numba.cfunc(_MOVER)
-    def read(source, step, count, buffer):
-        run = stack(BUFFER)
-        if step != size or source % size:
-            copy_strided(size, source, step, run, size, count)
-            source = run
-        convert(carray(at(source), (count,), kind), carray(at(buffer), (count,), T))
+    def read(source, step, count, buffer, buffer_step):
+        if buffer_step == wide:
+            widen(source, step, count, buffer)
+        else:
+            numbers = stack(BUFFER)
+            widen(source, step, count, numbers)
+            copy_strided(wide, numbers, wide, buffer, buffer_step, count)
 
     return read
 
 
-@compiled
-def _ignore(address):
-    pass
-
-
 @functools.cache
-def writer(dtype, T):
-    """From a buffer to an array of a dtype in which T's numbers are stored."""
-    storage = storage_of(dtype)
-    return numba.cfunc(_MOVER)(lambda target, step, count, buffer: scatter(storage, buffer, target, step, count, 0))
+def writer(dtype, T, streaming):
+    """From a buffer to an array of a dtype in which T's numbers are stored, past the cache if ``streaming``."""
+    storage, size = storage_of(dtype), dtype.itemsize
+    wide = np.dtype(T).itemsize
+
+    @numba.cfunc(_MOVER)
+    def write(target, step, count, buffer, buffer_step):
+        if buffer_step == wide:
+            scatter(storage, buffer, target, step, count, streaming)
+        elif size == wide:
+            copy_strided(size, buffer, buffer_step, target, step, count)
+        else:
+            numbers = stack(BUFFER)
+            copy_strided(wide, buffer, buffer_step, numbers, wide, count)
+            scatter(storage, numbers, target, step, count, 0)
+
+    return write
+
+
+@routine
+def dim(operand, k) -> int:
+    """Where the length of a dimension is; its step is the next word."""
+    return operand + DIMS + 16 * k
+
+
+@routine
+def locate(operand, last, start) -> int:
+    """Where number start of the elements is that the dimensions up to the last one have."""
+    place = load(np.int64, operand + DATA)
+    for k in range(last, 0, -1):
+        n = load(np.int64, dim(operand, k))
+        place += start % n * load(np.int64, dim(operand, k) + 8)
+        start //= n
+    return place + start * load(np.int64, dim(operand, 0) + 8)
 
 
 @routine
 def transfer(operand, start, count, buffer, size):
     """Move count elements from number start of the flattened operand on, to or from a buffer of numbers of that size."""
     last = load(np.int64, operand + NDIM) - 1
-    step = load(np.int64, operand + DIMS + 16 * last + 8)
+    n, step = load(np.int64, dim(operand, last)), load(np.int64, dim(operand, last) + 8)
     while count > 0:
-        position, place = start, load(np.int64, operand + DATA)
-        for k in range(last, 0, -1):
-            n = load(np.int64, operand + DIMS + 16 * k)
-            place += position % n * load(np.int64, operand + DIMS + 16 * k + 8)
-            position //= n
-        place += position * load(np.int64, operand + DIMS + 8)
-        n = load(np.int64, operand + DIMS + 16 * last)
         run = min(min(count, BLOCK), n - start % n)
-        call(load(np.int64, operand + MOVE), (place, step, run, buffer))
+        call(load(np.int64, operand + MOVE), (locate(operand, last, start), step, run, buffer, size))
         start += run
         count -= run
         buffer += run * size
+
+
+@routine
+def transfer_rows(operand, first, rows, n, buffer, size):
+    """The same for rows of n elements: column by column where rows are nearer to each other than their elements."""
+    last = load(np.int64, operand + NDIM) - 1
+    step = load(np.int64, dim(operand, last) + 8)
+    row_step = load(np.int64, dim(operand, last - 1) + 8) if last > 0 else step
+    if load(np.int64, dim(operand, last)) != n or abs(step) <= abs(row_step):
+        transfer(operand, first * n, rows * n, buffer, size)
+        return
+    side_by_side = load(np.int64, dim(operand, last - 1))
+    while rows > 0:
+        run = min(min(rows, BLOCK), side_by_side - first % side_by_side)
+        place = locate(operand, last - 1, first)
+        for i in range(n):
+            call(load(np.int64, operand + MOVE), (place + i * step, row_step, run, buffer + i * size, n * size))
+        first += run
+        rows -= run
+        buffer += run * n * size

@@ -16,12 +16,12 @@ from . import numba_loss_formulas
 from .numba_intrinsics import (
     C_FREE,
     C_MALLOC,
-    add_lanes,
     array_loop,
     as_kernel,
     call,
     call_for_word,
     compiled,
+    fence,
     load,
     machine,
     stack,
@@ -29,13 +29,14 @@ from .numba_intrinsics import (
 )
 from .numba_jobs import computed_in, run_pieces, words
 from .numba_lazy import need_kernel
-from .numba_operands import described, readable, transfer
-from .numba_rows import BATCH, BATCH_BYTES, LANES_BYTES, TERMS, TERMS_BYTES, batch_of, doubles, logarithms, toolbox
+from .numba_operands import described, goes_past_cache, readable, transfer_rows
+from .numba_row_steps import BATCH, BATCH_BYTES, LANES_BYTES, TERMS, TERMS_BYTES, batch_of, doubles, logarithms, toolbox
 
 # A job for the team: addresses (0 for what there is not), those of the words of numba_operands.py (0 for what is direct), whether
-# rows need buffers, and where the numbers are. Targets that are probabilities are multiplied by KEEP, raised by FLOOR and weighted.
+# rows need buffers, and where the numbers are. SPREAD are targets that are probabilities, or what is subtracted from every gradient
+# beside its label. Targets that are probabilities are multiplied by KEEP, raised by FLOOR and weighted.
 X, GRAD, SPREAD, X_WORDS, GRAD_WORDS, SPREAD_WORDS, BUFFERED, LABELS, SHARES, WEIGHTS, VALUES, N, IGNORE, NUMBERS = range(0, 112, 8)
-LINE = 64
+LINE, GROUP = 64, 16384  # elements that are brought into contiguous rows at a time
 KEEP, FLOOR, SPREAD_SUM, Z_LOSS, GAMMA, FACTOR = range(0, 48, 8)
 loss_formulas = functools.cache(lambda T: numba_loss_formulas.formulas(T, machine(T)))
 PICOSECONDS = 500
@@ -51,28 +52,23 @@ def focus(surprise, rest, is_peak, gamma):
     return power, power if p == 0.0 else power * (1.0 + gamma * p * (surprise / q if q > 0.0 else 1.0))
 
 
-@functools.cache
-def movers(T):
-    """find(job, field, start, buffer): where elements from start on are, or the buffer that is to hold them, 0 for what there is not;
-    get(job, field, start, n, buffer) reads them, too, and put(...) writes what the buffer holds.
+def piece_of_rows(T, work):
+    """A piece of work for the team: work(job, first, count, n, x, target, grad), the last three being the addresses of rows that follow
+    each other, or 0 where there are none; some rows at a time if they must be brought there.
     """
-    size = np.dtype(T).itemsize
+    size, row = np.dtype(T).itemsize, toolbox(T).row
 
     @compiled
-    def find(job, field, start, buffer):
+    def find(job, field, first, n, buffer):
         address = load(np.int64, job + field)
-        return buffer if load(np.int64, job + X_WORDS + field) else address + start * size if address else 0
+        return buffer if load(np.int64, job + X_WORDS + field) else address + first * n * size if address else 0
 
     @compiled
-    def put(job, field, start, n, buffer):
+    def move(job, field, first, rows, n, buffer):
+        """To the buffer or back: the words know which way."""
         words = load(np.int64, job + X_WORDS + field)
         if words:
-            transfer(words, start, n, buffer, size)
-
-    @compiled
-    def get(job, field, start, n, buffer):
-        put(job, field, start, n, buffer)  # the words know which way
-        return find(job, field, start, buffer)
+            transfer_rows(words, first, rows, n, buffer, size)
 
     @array_loop
     def scale(target, to, keep, floor):
@@ -86,21 +82,42 @@ def movers(T):
         for i in range(len(to)):
             to[i] = to[i] * weights[i]
 
-    row = toolbox(T).row
-
     @compiled
-    def shaped(job, target, first, n, buffer):
-        """Targets, elements of their row from first on, as they are compared with."""
+    def shaped(job, target, rows, n, buffer):
+        """Targets as they are compared with."""
         numbers, weights = load(np.int64, job + NUMBERS), load(np.int64, job + WEIGHTS)
         keep, floor = T(load(np.float64, numbers + KEEP)), T(load(np.float64, numbers + FLOOR))
         if keep == 1 and floor == 0 and weights == 0:
             return target
-        scale(row(target, n), row(buffer, n), keep, floor)
-        if weights:
-            weigh(row(buffer, n), row(weights + first * size, n))
+        scale(row(target, rows * n), row(buffer, rows * n), keep, floor)
+        for r in range(rows if weights else 0):
+            weigh(row(buffer + r * n * size, n), row(weights, n))
         return buffer
 
-    return find, get, put, shaped
+    @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
+    def piece(job, first, count):
+        n, group, buffer, memory = load(np.int64, job + N), count, 0, 0
+        if load(np.int64, job + BUFFERED):
+            group = min(count, max(BATCH, GROUP // n))
+            buffer = (group * n * size + LINE - 1) & -LINE
+            memory = call_for_word(C_MALLOC, (3 * buffer,))
+            if memory == 0:
+                need_kernel(-1)
+                return
+        for start in range(first, first + count, group):
+            rows = min(group, first + count - start)
+            move(job, X, start, rows, n, memory)
+            target = load(np.int64, job + SPREAD)
+            if load(np.int64, job + LABELS) == 0:
+                move(job, SPREAD, start, rows, n, memory + 2 * buffer)
+                target = shaped(job, find(job, SPREAD, start, n, memory + 2 * buffer), rows, n, memory + 2 * buffer)
+            work(job, start, rows, n, find(job, X, start, n, memory), target, find(job, GRAD, start, n, memory + buffer))
+            move(job, GRAD, start, rows, n, memory + buffer)
+        if memory:
+            call(C_FREE, (memory,))
+            fence()
+
+    return piece
 
 
 @functools.cache
@@ -115,7 +132,6 @@ def cross_entropy(T):
     row, largest, sum_of_others, position, scale_by, size = t.row, t.largest, t.sum_of_others, t.find, t.scale_by, t.size
     one, zero, scaling, unscaling, sum_kept, find_logarithms = t.one, t.zero, t.scaling, t.unscaling, t.sum_kept, logarithms(T)
     distance = t.blockwise_sum(compiled(lambda x, s, m: zero if s == zero else s * (m - x)))
-    find, get, put, shaped = movers(T)
 
     @array_loop
     def subtract(y, spread, factor):
@@ -185,69 +201,54 @@ def cross_entropy(T):
         share = load(np.float64, shares + 8 * label) if shares and label >= 0 else load(np.float64, load(np.int64, job + NUMBERS) + KEEP)
         return label, share, label == load(np.int64, job + IGNORE)
 
-    @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
-    def piece(job, first, count):
-        n, labels, numbers = load(np.int64, job + N), load(np.int64, job + LABELS), load(np.int64, job + NUMBERS)
+    @compiled
+    def work(job, first, count, n, x, target, grad):
+        labels, numbers, batch = load(np.int64, job + LABELS), load(np.int64, job + NUMBERS), batch_of(n)
         peaks, rests, logs, kept = stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES)
-        peak_labels, spreads, spread_sums = stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES)
+        peak_labels, spread_sums = stack(BATCH_BYTES), stack(BATCH_BYTES)
         m, rest, log_total, value, spread_sum = (
             row(peaks, BATCH), doubles(rests, BATCH), doubles(logs, BATCH), doubles(kept, BATCH), doubles(spread_sums, BATCH))  # fmt: skip
-        row_bytes = (n * size + LINE - 1) & -LINE
-        memory, batch = 0, batch_of(n)
-        if load(np.int64, job + BUFFERED):
-            batch = 1
-            memory = call_for_word(C_MALLOC, (3 * row_bytes,))
-            if memory == 0:
-                need_kernel(-1)
-                return
-        for start in range(first, first + count, batch):
+        row_bytes = n * size
+        spread_row = 0 if labels else row_bytes
+        for start in range(0, count, batch):
             m[:], rest[:] = zero, 0.0
-            rows = min(batch, first + count - start)
+            rows = min(batch, count - start)
             for k in range(rows):
-                label, share, ignored = class_of(job, start + k)
-                begins = (start + k) * n
+                label, share, ignored = class_of(job, first + start + k)
                 if ignored:
                     continue
-                x = get(job, X, begins, n, memory)
-                m[k] = largest(row(x, n), one)
-                spread, spread_sum[k] = load(np.int64, job + SPREAD), load(np.float64, numbers + SPREAD_SUM)
+                row_of_x, spread = x + (start + k) * row_bytes, target + (start + k) * spread_row
+                m[k] = largest(row(row_of_x, n), one)
+                spread_sum[k] = load(np.float64, numbers + SPREAD_SUM)
                 if labels == 0:
-                    buffer = memory + 2 * row_bytes
-                    spread = shaped(job, get(job, SPREAD, begins, n, buffer), 0, n, buffer)
                     spread_sum[k], low = sum_kept(spread, spread, n, zero)
-                store(np.int64, spreads + 8 * k, spread)
-                value[k], is_peak = begin(x, n, m[k], label, share, spread)
+                value[k], is_peak = begin(row_of_x, n, m[k], label, share, spread)
                 store(np.int64, peak_labels + 8 * k, np.int64(is_peak))
             for k in range(rows):
-                begins = (start + k) * n
-                if not class_of(job, start + k)[2]:
-                    grad = find(job, GRAD, begins, memory + row_bytes)
-                    rest[k] = sum_of_others(find(job, X, begins, memory), grad, n, m[k], one, zero)
+                if not class_of(job, first + start + k)[2]:
+                    terms = grad + (start + k) * row_bytes if grad else 0
+                    rest[k] = sum_of_others(x + (start + k) * row_bytes, terms, n, m[k], one, zero)
             log_total[:] = rest
             find_logarithms(log_total, m)
             for k in range(rows):
-                label, share, ignored = class_of(job, start + k)
-                grad, result = find(job, GRAD, (start + k) * n, memory + row_bytes), 0.0
+                label, share, ignored = class_of(job, first + start + k)
+                slopes, result = grad + (start + k) * row_bytes if grad else 0, 0.0
                 if not ignored:
-                    result = finish(grad, n, m[k], rest[k], log_total[k], value[k], label, load(np.int64, peak_labels + 8 * k) != 0, share,
-                                    load(np.int64, spreads + 8 * k), spread_sum[k], load(np.float64, numbers + Z_LOSS),
+                    result = finish(slopes, n, m[k], rest[k], log_total[k], value[k], label, load(np.int64, peak_labels + 8 * k) != 0, share,
+                                    target + (start + k) * spread_row, spread_sum[k], load(np.float64, numbers + Z_LOSS),
                                     load(np.float64, numbers + GAMMA), load(np.float64, numbers + FACTOR))  # fmt: skip
-                elif grad:
-                    row(grad, n)[:] = zero
-                put(job, GRAD, (start + k) * n, n, grad)
-                store(np.float64, load(np.int64, job + VALUES) + 8 * (start + k), result)
-        if memory:
-            call(C_FREE, (memory,))
+                elif slopes:
+                    row(slopes, n)[:] = zero
+                store(np.float64, load(np.int64, job + VALUES) + 8 * (first + start + k), result)
 
-    return piece
+    return piece_of_rows(T, work)
 
 
 @functools.cache
 def comparison(loss, T):
-    """The same for a loss that compares rows with probabilities."""
+    """The same for a loss that compares rows with probabilities; short ones go through the formula several at a time."""
     element, t = loss_formulas(T)[loss], toolbox(T)
-    row, size, lanes, clear, add_up, zero = t.row, t.size, t.lanes, t.clear, t.add_up, t.zero
-    _, get, put, shaped = movers(T)
+    row, size, clear, add_all, add_up = t.row, t.size, t.clear, t.add_all, t.add_up
 
     @array_loop
     def elements(x, target, value, slope, factor):
@@ -257,29 +258,26 @@ def comparison(loss, T):
             value[i] = v
             slope[i] = s * factor
 
-    @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
-    def piece(job, first, count):
-        inputs, targets, values, slopes, totals = (
-            stack(TERMS_BYTES), stack(TERMS_BYTES), stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES))  # fmt: skip
-        n, grad = load(np.int64, job + N), load(np.int64, job + GRAD)
-        factor = T(load(np.float64, load(np.int64, job + NUMBERS) + FACTOR))
-        for r in range(first, first + count):
-            clear(totals)
+    @compiled
+    def work(job, first, count, n, x, target, grad):
+        values, slopes, totals = stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES)
+        sums, factor = load(np.int64, job + VALUES), T(load(np.float64, load(np.int64, job + NUMBERS) + FACTOR))
+        together = max(1, TERMS // n)
+        for start in range(0, count, together):
+            rows = min(together, count - start)
             for i in range(0, n, TERMS):
-                m, start = min(n - i, TERMS), r * n + i
-                x, target = get(job, X, start, m, inputs), get(job, SPREAD, start, m, targets)
-                target = shaped(job, target, i, m, targets)
-                elements(row(x, m), row(target, m), row(values, m), row(slopes, m), factor)
-                padded = (m + lanes - 1) // lanes * lanes
-                row(values + m * size, padded - m)[:] = zero
-                add_lanes(T, values, padded, totals)
-                put(job, GRAD, start, m, slopes)
-                if grad and load(np.int64, job + GRAD_WORDS) == 0:
-                    row(grad + start * size, m)[:] = row(slopes, m)
-            total, rest = add_up(totals)
-            store(np.float64, load(np.int64, job + VALUES) + 8 * r, total)
+                m, offset = min(n - i, TERMS), (start * n + i) * size
+                elements(row(x + offset, rows * m), row(target + offset, rows * m), row(values, rows * m), row(slopes, rows * m), factor)
+                if grad:
+                    row(grad + offset, rows * m)[:] = row(slopes, rows * m)
+                for r in range(rows):
+                    if i == 0:
+                        clear(totals)
+                    add_all(values + r * m * size, m, totals)
+                    if i + m == n:
+                        store(np.float64, sums + 8 * (first + start + r), add_up(totals)[0])
 
-    return piece
+    return piece_of_rows(T, work)
 
 
 def evaluate(loss, x, target, grad, values, factor, **terms):
@@ -321,7 +319,7 @@ def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spre
     if labels is None:
         spread = readable(target)
     numbers = np.array((keep, floor, spread_sum, z_loss, gamma, factor))
-    operands = described(x, T), described(grad, T, writing=True), described(spread, T)
+    operands = described(x, T), described(grad, T, writing=True, streaming=goes_past_cache(grad, [x])), described(spread, T)
     buffered = any(words is not None for words in operands) or labels is None and (keep != 1 or floor != 0 or spread_weight is not None)
     job = words(x, grad, spread, *operands, int(buffered), labels, shares, spread_weight, losses, n, ignore_index, numbers)
     work = cross_entropy(T) if loss == "softmax_cross_entropy" else comparison(loss, T)

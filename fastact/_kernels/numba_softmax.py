@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 from pathlib import Path
@@ -13,7 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .numba_avx512 import FLOATS, INT, INTS, LANES, Floats, absolute, chosen, looked_up, minus_times, single, times_plus
-from .numba_intrinsics import WORD, has, pointer
+from .numba_intrinsics import WORD, halves, has, pointer
 
 BY_HAND = has("avx512f")
 MAGIC, HEADROOM, LOG2E, REACH = 1.5 * 2.0**19, 64, 1.44269504, 208
@@ -130,69 +129,111 @@ def _over(builder, n, sources, body):
         body(last, overlapping, builder.icmp_signed(">=", integers(*range(LANES)), first))
 
 
-@contextlib.contextmanager
-def _lanes(builder, totals):
-    """add(y, counted), which adds a vector's elements to the lanes of a sum."""
-    places = [builder.add(totals, WORD(8 * HALF * k)) for k in range(2)]
-    sums = [cgutils.alloca_once_value(builder, _loaded(builder, place, DOUBLES, 8)) for place in places]
+class _Lanes:
+    """The lanes of a sum, which begin as two vectors."""
 
-    def add(y, counted):
+    def __init__(self, builder, begin):
+        self.builder = builder
+        self.memory = [cgutils.alloca_once_value(builder, vector) for vector in begin]
+
+    def add(self, y, counted):
         y = (y if counted is None else chosen(counted, y, 0.0)).value
-        for k, memory in enumerate(sums):
-            part = builder.shuffle_vector(y, y, ir.Constant(ir.VectorType(INT, HALF), [*range(HALF * k, HALF * (k + 1))]))
-            builder.store(builder.fadd(builder.load(memory), builder.fpext(part, DOUBLES)), memory)
+        for k, memory in enumerate(self.memory):
+            part = self.builder.shuffle_vector(y, y, ir.Constant(ir.VectorType(INT, HALF), [*range(HALF * k, HALF * (k + 1))]))
+            self.builder.store(self.builder.fadd(self.builder.load(memory), self.builder.fpext(part, DOUBLES)), memory)
 
-    yield add
-    for place, memory in zip(places, sums):
-        builder.store(builder.load(memory), pointer(builder, place, DOUBLES), align=8)
+    def vectors(self):
+        return [self.builder.load(memory) for memory in self.memory]
+
+    def sum(self):
+        """As add_up_lanes has it."""
+        total = self.builder.fadd(*self.vectors())
+        while total.type.count > 1:
+            total = self.builder.fadd(*halves(self.builder, total))
+        return self.builder.extract_element(total, ir.Constant(INT, 0))
 
 
 def _stored(builder, y, address, offset):
     builder.store(y.value, pointer(builder, builder.add(address, offset), FLOATS), align=4)
 
 
+def _add_terms(builder, x, e, n, m, lanes):
+    """The terms of n >= 16 elements whose largest is m, kept in e unless that is 0 and added to lanes; e may be x."""
+    term = Origin(_spread(builder, m)).for_row()
+
+    def body(vectors, offset, counted):
+        y = term(*vectors)
+        with builder.if_then(builder.icmp_signed("!=", e, WORD(0))):
+            _stored(builder, y, e, offset)
+        lanes.add(y, counted)
+
+    _over(builder, n, [x], body)
+
+
 @intrinsic
 def add_terms(typing, x, e, n, m, totals):
-    """The terms of n >= 16 elements whose largest is m, kept in e unless that is 0 and added to the lanes of a sum; e may be x."""
+    """... to those in memory."""
 
     def generate(context, builder, signature, args):
-        x, e, n, m, totals = args
-        term = Origin(_spread(builder, m)).for_row()
-        with _lanes(builder, totals) as add:
-
-            def body(vectors, offset, counted):
-                y = term(*vectors)
-                with builder.if_then(builder.icmp_signed("!=", e, WORD(0))):
-                    _stored(builder, y, e, offset)
-                add(y, counted)
-
-            _over(builder, n, [x], body)
+        places = [builder.add(args[-1], WORD(8 * HALF * k)) for k in range(2)]
+        lanes = _Lanes(builder, [_loaded(builder, place, DOUBLES, 8) for place in places])
+        _add_terms(builder, *args[:-1], lanes)
+        for place, vector in zip(places, lanes.vectors()):
+            builder.store(vector, pointer(builder, place, DOUBLES), align=8)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, types.float32, types.intp), generate
 
 
-def adding(combine):
-    """Adds combine(u, v) of n >= 16 elements of two arrays to the lanes of a sum."""
+NOTHING = [ir.Constant(DOUBLES, [0.0] * HALF)] * 2
+
+
+@intrinsic
+def sum_of_terms(typing, x, e, n, m):
+    """... and these added up."""
+
+    def generate(context, builder, signature, args):
+        lanes = _Lanes(builder, NOTHING)
+        _add_terms(builder, *args, lanes)
+        return lanes.sum()
+
+    return types.float64(types.intp, types.intp, types.intp, types.float32), generate
+
+
+def summing(combine):
+    """The sum of combine(u, v) of n >= 16 elements of two arrays."""
 
     @intrinsic
-    def add(typing, a, b, n, totals):
+    def sum_of(typing, a, b, n):
         def generate(context, builder, signature, args):
-            with _lanes(builder, args[3]) as add_to_lanes:
-                _over(builder, args[2], args[:2], lambda vectors, offset, counted: add_to_lanes(combine(*vectors), counted))
-            return context.get_dummy_value()
+            lanes = _Lanes(builder, NOTHING)
+            _over(builder, args[2], args[:2], lambda vectors, offset, counted: lanes.add(combine(*vectors), counted))
+            return lanes.sum()
 
-        return types.void(*[types.intp] * 4), generate
+        return types.float64(*[types.intp] * 3), generate
 
-    return add
+    return sum_of
 
 
 def is_out(x):
     return x.builder.fcmp_ordered("==", x.value, x.of(-math.inf))
 
 
-add_products = adding(lambda a, b: a * b)
-add_where_finite = adding(lambda g, x: chosen(is_out(x), 0.0, g))
+sum_of_products = summing(lambda a, b: a * b)
+sum_where_finite = summing(lambda g, x: chosen(is_out(x), 0.0, g))
+
+
+@intrinsic
+def softmax_gradient(typing, p, g, y, n, inner, factor):
+    """y = p (g - inner) factor of n >= 16 elements. y may be p or g."""
+
+    def generate(context, builder, signature, args):
+        p, g, y, n, inner, factor = args
+        inner, factor = _spread(builder, inner), _spread(builder, factor)
+        _over(builder, n, [p, g], lambda vectors, offset, counted: _stored(builder, vectors[0] * (vectors[1] - inner) * factor, y, offset))
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 4, types.float32, types.float32), generate
 
 
 @intrinsic

@@ -30,16 +30,19 @@ from .numba_intrinsics import (
     store,
 )
 
-GRAIN = 5_000_000
-"""Picoseconds that each thread is to have to do: several times what it takes to wake one."""
+GRAIN, OFFERED = 5_000_000, 3_000_000
+"""Picoseconds that each thread is to have to do, and from which on one that is awake may join: see threads.pyx."""
+PATIENCE = 8
+"""How many calls that would have liked a worker to join find it asleep before one wakes it."""
 SPIN = 1000
 """How many pauses a worker waits for more work before it sleeps, and a caller for the last piece before it does."""
 MAX_WORKERS = 255
 
 # The team's words, those that different threads write at once on cache lines of their own.
-BUSY, STATE, GENERATION, NEXT = 0, 64, 128, 192
-WORK, JOB, TOTAL, CHUNK, ALLOWED, LIMIT, WORKERS, STOP = range(256, 320, 8)
-WORKER, ASLEEP, LOCK = 320, 0, 8  # from WORKER on a cache line for each of them
+BUSY, STATE, GENERATION = 0, 64, 128
+WORK, JOB, CHUNK, THREADS, LIMIT, WORKERS, STOP, MISSED = range(192, 256, 8)
+MEMBERS = 256  # from here on a cache line for each thread, the caller being number 0:
+NEXT, END, ASLEEP, LOCK = range(0, 32, 8)  # what is left of its part of the work, and how it sleeps
 OPEN = 1 << 32  # in STATE: there is work; the rest of it counts the workers inside
 
 
@@ -48,7 +51,7 @@ def _aligned_words(count):
     return memory[(-memory.ctypes.data % 64) // 8 :][:count]
 
 
-_memory = _aligned_words((WORKER + 64 * MAX_WORKERS) // 8)
+_memory = _aligned_words((MEMBERS + 64 * (MAX_WORKERS + 1)) // 8)
 TEAM = _memory.ctypes.data
 _threads: list[threading.Thread] = []
 
@@ -69,21 +72,27 @@ CLOSED = _closed_lock()
 
 
 @routine
-def take_pieces():
-    chunk = load(np.int64, TEAM + CHUNK)
-    total = load(np.int64, TEAM + TOTAL)
-    while True:
-        first = atomic_add(TEAM + NEXT, chunk)
-        if first >= total:
-            return
-        call(load(np.int64, TEAM + WORK), (load(np.int64, TEAM + JOB), first, min(chunk, total - first)))
+def member(number) -> int:
+    return TEAM + MEMBERS + 64 * number
+
+
+@routine
+def take_pieces(number):
+    """Pieces of the part that is mine, so that a thread meets the same memory call after call; then of the others'."""
+    chunk, threads = load(np.int64, TEAM + CHUNK), load(np.int64, TEAM + THREADS)
+    for k in range(threads):
+        part = member((number + k) % threads)
+        end = load(np.int64, part + END)
+        first = atomic_add(part + NEXT, chunk)
+        while first < end:
+            call(load(np.int64, TEAM + WORK), (load(np.int64, TEAM + JOB), first, min(chunk, end - first)))
+            first = atomic_add(part + NEXT, chunk)
 
 
 @routine
 def wake(number):
-    worker = TEAM + WORKER + 64 * number
-    if atomic_exchange(worker + ASLEEP, 0) == 1:
-        call(RELEASE, (load(np.int64, worker + LOCK),))
+    if atomic_exchange(member(number) + ASLEEP, 0) == 1:
+        call(RELEASE, (load(np.int64, member(number) + LOCK),))
 
 
 @routine
@@ -95,15 +104,17 @@ def share(work, job, total, chunk, threads):
         return
     store(np.int64, TEAM + WORK, work)
     store(np.int64, TEAM + JOB, job)
-    store(np.int64, TEAM + TOTAL, total)
     store(np.int64, TEAM + CHUNK, chunk)
-    store(np.int64, TEAM + ALLOWED, threads - 1)
-    atomic_store(TEAM + NEXT, 0)
+    store(np.int64, TEAM + THREADS, threads)
+    part = ((total + chunk - 1) // chunk + threads - 1) // threads * chunk
+    for number in range(threads):
+        store(np.int64, member(number) + NEXT, min(number * part, total))
+        store(np.int64, member(number) + END, min((number + 1) * part, total))
     atomic_add(TEAM + STATE, OPEN)
     atomic_add(TEAM + GENERATION, 1)
-    for number in range(threads - 1):
+    for number in range(1, threads):
         wake(number)
-    take_pieces()
+    take_pieces(0)
     atomic_add(TEAM + STATE, -OPEN)
     spins = 0
     while atomic_load(TEAM + STATE) != 0:
@@ -115,13 +126,24 @@ def share(work, job, total, chunk, threads):
 
 
 @routine
+def offer(work, job, total, chunk, picoseconds):
+    """The same for work too small to wake a worker for, unless it comes again and again: one that is awake may join."""
+    threads = 2 if picoseconds >= OFFERED and load(np.int64, TEAM + LIMIT) > 1 else 1
+    if threads > 1 and atomic_load(member(1) + ASLEEP) == 1:
+        missed = load(np.int64, TEAM + MISSED) + 1
+        store(np.int64, TEAM + MISSED, missed % PATIENCE)
+        threads = 2 if missed == PATIENCE else 1
+    share(work, job, total, chunk, threads)
+
+
+@routine
 def team(picoseconds) -> int:
     """Threads for work that takes one thread about that long."""
     return max(1, min(picoseconds // GRAIN, load(np.int64, TEAM + LIMIT)))
 
 
 def _work(number):
-    worker = TEAM + WORKER + 64 * number
+    worker = member(number)
     seen = 0
     while True:
         spins = 0
@@ -138,15 +160,15 @@ def _work(number):
         if atomic_load(TEAM + STOP) == 1:
             return
         state = atomic_add(TEAM + STATE, 1)
-        if state >= OPEN and state - OPEN < load(np.int64, TEAM + ALLOWED):
-            take_pieces()
+        if state >= OPEN and number < load(np.int64, TEAM + THREADS):
+            take_pieces(number)
         atomic_add(TEAM + STATE, -1)
 
 
 def _dismiss(count):
     atomic_store(TEAM + STOP, 1)
     atomic_add(TEAM + GENERATION, 1)
-    for number in range(count):
+    for number in range(1, count + 1):
         wake(number)
 
 
@@ -160,8 +182,8 @@ def set_limit(n):
     if not _threads:
         # Nobody may run compiled code when it is freed.
         atexit.register(_stop, dismiss)
-    for number in range(len(_threads), wanted):
-        _memory[(WORKER + 64 * number + LOCK) // 8] = _closed_lock()
+    for number in range(len(_threads) + 1, wanted + 1):
+        _memory[(MEMBERS + 64 * number + LOCK) // 8] = _closed_lock()
         thread = threading.Thread(target=work, args=(number,), name=f"fastact-{number}", daemon=True)
         thread.start()
         _threads.append(thread)

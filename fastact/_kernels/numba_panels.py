@@ -1,0 +1,251 @@
+"""The kernels for short rows that Numba compiles: a panel of rows becomes columns, which are worked on side by side.
+
+They add up as those for rows do (numba_rows.py). A row's length alone decides which is taken, so it has the same bits everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+
+import numpy as np
+from numba import carray
+
+from . import numba_softmax
+from .numba_intrinsics import array_loop, as_kernel, at, compiled, load, stack
+from .numba_row_steps import (
+    G_ROW,
+    PANEL,
+    ROWS,
+    SHORT,
+    TEMPERATURE,
+    TERMS_BYTES,
+    X_ROW,
+    Y_ROW,
+    G,
+    N,
+    X,
+    Y,
+    field,
+    hand_made,
+    logarithms,
+    toolbox,
+)
+
+PANEL_BYTES, PANEL_SUMS_BYTES = 8 * PANEL * SHORT, 8 * PANEL * 16 * 2
+
+
+@functools.cache
+def panel_toolbox(T):
+    """Steps over rows side by side: element i of row j is at values[64 i + j]."""
+    t = toolbox(T)
+    row, size, lanes, zero, one = t.row, t.size, t.lanes, t.zero, t.one
+    plain_term, term, rest_of, sum_kept, scaling, unscaling = t.plain_term, t.term, t.rest_of, t.sum_kept, t.scaling, t.unscaling
+    minus_infinity = t.minus_infinity
+    single = T is np.float32
+
+    @array_loop
+    def load_panel(values, x, x_row, rows, n, sign):
+        as_kernel()
+        for j in range(rows):
+            source = row(x + j * x_row, n)
+            for i in range(n):
+                values[np.uintp(i * PANEL + j)] = source[i] * sign
+        for i in range(n if rows < PANEL else 0):
+            for j in range(rows, PANEL):
+                values[i * PANEL + j] = zero
+
+    @array_loop
+    def store_panel(values, y, y_row, rows, n):
+        as_kernel()
+        for j in range(rows):
+            target = row(y + j * y_row, n)
+            for i in range(n):
+                target[i] = values[np.uintp(i * PANEL + j)]
+
+    @array_loop
+    def raise_peaks(values, m):
+        as_kernel()
+        for j in range(PANEL):
+            x = values[j]
+            m[j] = x if x > m[j] or x != x else m[j]
+
+    @array_loop
+    def find_terms(values, m, scale, scale_low):
+        as_kernel()
+        if scale == one and scale_low == zero:
+            for j in range(PANEL):
+                values[j] = plain_term(values[j], m[j])
+        else:
+            for j in range(PANEL):
+                values[j] = term(values[j], m[j], scale, scale_low)
+
+    @array_loop
+    def add(x, total, low):
+        as_kernel()
+        for j in range(PANEL):
+            if single:
+                total[j] += np.float64(x[j])
+            else:
+                after = total[j] + x[j]
+                share = after - total[j]
+                low[j] += (total[j] - (after - share)) + (x[j] - share)
+                total[j] = after
+
+    @array_loop
+    def fold(total, low, other, other_low):
+        as_kernel()
+        for j in range(PANEL):
+            after = total[j] + other[j]
+            if not single:
+                share = after - total[j]
+                low[j] += other_low[j] + ((total[j] - (after - share)) + (other[j] - share))
+            total[j] = after
+
+    @array_loop
+    def finish(total, low):
+        as_kernel()
+        for j in range(PANEL):
+            s = total[j] + low[j]
+            low[j] = low[j] - (s - total[j])
+            total[j] = s
+
+    @array_loop
+    def sum_panel(values, n, totals):
+        """The sums by row are then in the first 64 numbers, what rounding took from them in those after all lanes."""
+        lows = totals + 8 * PANEL * lanes
+        sums = carray(at(totals), (2 * PANEL * lanes,), np.float64)
+        sums[:] = 0.0
+        for i in range(n):
+            lane = 8 * PANEL * (i % lanes)
+            add(row(values + size * PANEL * i, PANEL), wide_row(totals + lane), wide_row(lows + lane))
+        half = lanes
+        while half > 1:
+            half //= 2
+            for k in range(half):
+                lane, other = 8 * PANEL * k, 8 * PANEL * (k + half)
+                fold(wide_row(totals + lane), wide_row(lows + lane), wide_row(totals + other), wide_row(lows + other))
+        if not single:
+            finish(wide_row(totals), wide_row(lows))
+
+    @compiled
+    def wide_row(address):
+        return carray(at(address), (PANEL,), np.float64)
+
+    @array_loop
+    def sum_others(values, n, totals, rows):
+        """All terms but the largest, which is 1, in the place of the sums."""
+        block = stack(TERMS_BYTES)
+        column = row(block, n)
+        total, low = wide_row(totals), wide_row(totals + 8 * PANEL * lanes)
+        terms = row(values, PANEL * n)
+        for j in range(rows):
+            rest = rest_of(total[j], low[j])
+            if rest < 0.0:
+                skipped = False
+                for i in range(n):
+                    column[i] = terms[i * PANEL + j]
+                    if column[i] == scaling and not skipped:
+                        column[i] = zero
+                        skipped = True
+                others, _ = sum_kept(block, block, n, zero)
+                rest = others * unscaling
+            total[j] = rest
+
+    @array_loop
+    def scale_panel(values, f, f_low):
+        as_kernel()
+        for j in range(PANEL):
+            values[j] = t_fused(values[j], f[j], values[j] * f_low[j])
+
+    t_fused = t.fused
+
+    if hand_made(T):
+        find_terms_of_columns = numba_softmax.find_terms
+
+        @array_loop
+        def found_by_hand(values, peaks, n):
+            as_kernel()
+            find_terms_of_columns(values, peaks, n, PANEL)
+            return True
+
+    else:
+        found_by_hand = compiled(lambda values, peaks, n: False)
+
+    @compiled
+    def find_all_terms(values, peaks, n, scale, scale_low):
+        m = row(peaks, PANEL)
+        for j in range(PANEL):
+            m[j] = minus_infinity
+        for i in range(n):
+            raise_peaks(row(values + size * PANEL * i, PANEL), m)
+        if scale == one and scale_low == zero and found_by_hand(values, peaks, n):
+            return
+        for i in range(n):
+            find_terms(row(values + size * PANEL * i, PANEL), m, scale, scale_low)
+
+    @compiled
+    def scale_all(values, n, f, f_low):
+        for i in range(n):
+            scale_panel(row(values + size * PANEL * i, PANEL), row(f, PANEL), row(f_low, PANEL))
+
+    return SimpleNamespace(**{name: value for name, value in locals().items() if name not in ("T", "t")})
+
+
+PANEL_ROW = 8 * PANEL
+
+
+def softmax_panels(T):
+    t, p = toolbox(T), panel_toolbox(T)
+    row, scale_of, quotient, lanes = t.row, t.scale_of, t.quotient, t.lanes
+    load_panel, store_panel, find_all_terms, sum_panel, scale_all, wide_row = (
+        p.load_panel, p.store_panel, p.find_all_terms, p.sum_panel, p.scale_all, p.wide_row)  # fmt: skip
+
+    def kernel(task):
+        values, totals, peaks = stack(PANEL_BYTES), stack(PANEL_SUMS_BYTES), stack(PANEL_ROW)
+        factors, factors_low = stack(PANEL_ROW), stack(PANEL_ROW)
+        n, g, count = field(task, N), field(task, G), field(task, ROWS)
+        temperature = load(np.float64, task + TEMPERATURE)
+        scale, scale_low, sign = scale_of(temperature)
+        m, f, f_low = row(peaks, PANEL), row(factors, PANEL), row(factors_low, PANEL)
+        total, low = wide_row(totals), wide_row(totals + 8 * PANEL * lanes)
+        for first in range(0, count, PANEL):
+            rows = min(count - first, PANEL)
+            x, y = field(task, X) + first * field(task, X_ROW), field(task, Y) + first * field(task, Y_ROW)
+            load_panel(row(values, PANEL * n), x, field(task, X_ROW), rows, n, sign)
+            find_all_terms(values, peaks, n, scale, scale_low)
+            sum_panel(values, n, totals)
+            for j in range(rows):
+                dividend = 1.0 if g == 0 else np.float64(load(T, g + (first + j) * field(task, G_ROW))) / temperature
+                f[j], f_low[j] = quotient(dividend, total[j] if m[j] - m[j] == 0 else np.nan, low[j])
+            scale_all(values, n, factors, factors_low)
+            store_panel(row(values, PANEL * n), y, field(task, Y_ROW), rows, n)
+
+    return kernel
+
+
+def log_panels(T, finish):
+    """The same for short rows."""
+    t, p = toolbox(T), panel_toolbox(T)
+    row, scale_of, find_logarithms = t.row, t.scale_of, logarithms(T)
+    load_panel, find_all_terms, sum_panel, sum_others, wide_row = (
+        p.load_panel, p.find_all_terms, p.sum_panel, p.sum_others, p.wide_row)  # fmt: skip
+
+    def kernel(task):
+        values, totals, peaks = stack(PANEL_BYTES), stack(PANEL_SUMS_BYTES), stack(PANEL_ROW)
+        n, count = field(task, N), field(task, ROWS)
+        temperature = load(np.float64, task + TEMPERATURE)
+        scale, scale_low, sign = scale_of(temperature)
+        m, rest = row(peaks, PANEL), wide_row(totals)
+        for first in range(0, count, PANEL):
+            rows = min(count - first, PANEL)
+            x, y = field(task, X) + first * field(task, X_ROW), field(task, Y) + first * field(task, Y_ROW)
+            load_panel(row(values, PANEL * n), x, field(task, X_ROW), rows, n, sign)
+            find_all_terms(values, peaks, n, scale, scale_low)
+            sum_panel(values, n, totals)
+            sum_others(values, n, totals, rows)
+            find_logarithms(rest, m)
+            for j in range(rows):
+                finish(x + j * field(task, X_ROW), y + j * field(task, Y_ROW), n, m[j], rest[j], temperature, scale)
+
+    return kernel

@@ -1,0 +1,341 @@
+"""What the kernels over rows that Numba compiles are made of: the task, the largest element, terms, sums, logarithms.
+
+The formulas and the order of the sums are those of rowwise.pxi.in: terms exp((x - m) / temperature), m being the largest
+element, scaled by 2^headroom and summed in lanes.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+
+import numpy as np
+from numba import carray
+
+from . import numba_softmax
+from .numba_intrinsics import add_lanes, add_up_lanes, array_loop, as_kernel, at, compiled, load, machine, stack
+from .numba_scalar import LOG1P, formulas
+
+# A task: addresses, steps in bytes from row to row, and the temperature, negative where the input is to be negated.
+X, G, Y, X_ROW, G_ROW, Y_ROW, ROWS, N, TEMPERATURE = range(0, 72, 8)
+
+TERMS = 256  # elements whose terms are summed while they are in the first-level cache
+BATCH, BATCH_ELEMENTS = 8, 1024  # rows that go through each step together: of one row alone the steps wait for each other
+PANEL = 64
+SHORT = 48  # shorter rows go through panels
+TERMS_BYTES, LANES_BYTES = 8 * TERMS, 8 * 2 * 16
+BATCH_BYTES = 8 * BATCH
+
+
+@compiled
+def field(task, offset):
+    return load(np.int64, task + offset)
+
+
+@compiled
+def doubles(address, n):
+    return carray(at(address), (n,), np.float64)
+
+
+@functools.cache
+def log1p():
+    """log(1 + x) for x >= 0 in float64. 1 ULP."""
+    here = machine(np.float64)
+    muladd, bits, from_bits = here.muladd, here.bits, here.from_bits
+    polynomial = formulas(np.float64, here)["polynomial"](LOG1P)
+    exponent_mask, shift, bias = np.int64(0x7FF0000000000000), np.int64(52), np.int64(1023)
+
+    @compiled
+    def log1p(x):
+        exponent = np.int64(bits(1.0 + x) & exponent_mask)
+        power = from_bits(exponent)
+        k = np.float64(np.int64(exponent >> shift) - bias)
+        f = (x - (power - 1.0)) / power
+        half = f / 2.0
+        s = f / (2.0 + f)
+        q = s * s
+        p = f * half - s * muladd(f, half, q * polynomial(q))
+        return k * 6.93147180369123816490e-01 + (f - (p - k * 1.90821492927058770002e-10))
+
+    return log1p
+
+
+@functools.cache
+def logarithms(T):
+    """log1p of each of the sums of a row's terms but the largest, in their place; NaN where the largest element is not finite."""
+    log1p_of = log1p()
+
+    @array_loop
+    def replace(rest, m):
+        as_kernel()
+        for j in range(len(rest)):
+            rest[j] = log1p_of(rest[j]) if m[j] - m[j] == 0 else np.nan
+
+    return replace
+
+
+def hand_made(T):
+    """Whether there is numba_softmax.py for numbers of that type."""
+    return T is np.float32 and numba_softmax.BY_HAND
+
+
+@compiled
+def batch_of(n):
+    return max(1, min(BATCH, BATCH_ELEMENTS // n))
+
+
+@functools.cache
+def toolbox(T):
+    """What the kernels for one type are made of."""
+    single = T is np.float32
+    I = np.int32 if single else np.int64  # noqa: E741
+    here = machine(T)
+    muladd, fused, bits, from_bits = here.muladd, here.fused, here.bits, here.from_bits
+    scalar = formulas(T, here)
+    exp_polynomial, power_of_two = scalar["exp_polynomial"], scalar["power_of_two"]
+    lanes, headroom = (16, 64) if single else (8, 500)
+    scaling, unscaling = T(2.0**headroom), 2.0**-headroom
+    dominant = 2.0**-22 if single else 2.0**-40
+    log2e, log2_high, log2_low = (T(c) for c in (1.4426950408889634, 0.693145751953125, 1.428606820309417e-06))
+    if not single:
+        log2_high, log2_low = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+    rounding = 12582912 + 127 if single else 6755399441055744 + 1023
+    shift, floor = T(rounding + headroom), T(-130 if single else -1040)
+    zero, one = T(0), T(1)
+    minus_infinity = T(-np.inf)
+    size = np.dtype(T).itemsize
+    smallest, order = np.iinfo(I).min, I(np.iinfo(I).max)
+    sign_shift = I(31 if single else 63)
+
+    @compiled
+    def ordered(i):
+        """Bits as an integer that is the larger the larger the number is, and back; NaN lies beyond the infinities."""
+        return I(i ^ I(I(i >> sign_shift) & order))
+
+    @array_loop
+    def largest(x, sign):
+        as_kernel()
+        m = I(smallest)
+        for i in range(len(x)):
+            k = ordered(bits(x[i] * sign))
+            m = k if k > m else m
+        return from_bits(ordered(m))
+
+    @compiled
+    def exp(z, z_low):
+        """exp(z + z_low) 2^headroom for z <= 0; 0 where it is beyond T. 1 ULP."""
+        t = muladd(z, log2e, shift)
+        n = t - shift
+        r = muladd(n, -log2_high, z) + muladd(n, -log2_low, z_low)
+        power = power_of_two(t)
+        power = muladd(muladd(r * r, exp_polynomial(r), r), power, power)
+        return zero if z < floor else power
+
+    @compiled
+    def term(x, m, scale, scale_low):
+        """... of (x - m) (scale + scale_low), whose rounding errors would else come out multiplied by |x - m|."""
+        d = x - m
+        low = (-m if x < -m else x) - (d - (x if x < -m else -m))
+        z = d * scale
+        return exp(z, muladd(low, scale, muladd(d, scale_low, fused(d, scale, -z))))
+
+    @compiled
+    def plain_term(x, m):
+        d = x - m
+        low = (-m if x < -m else x) - (d - (x if x < -m else -m))
+        return exp(d, low)
+
+    @array_loop
+    def terms(x, e, m, sign, scale, scale_low):
+        as_kernel()
+        if scale == one and scale_low == zero:
+            for i in range(len(e)):
+                e[i] = plain_term(x[i] * sign, m)
+        else:
+            for i in range(len(e)):
+                e[i] = term(x[i] * sign, m, scale, scale_low)
+
+    @compiled
+    def scale_of(temperature):
+        """1 / |temperature| as high and low, and the sign."""
+        sign = -one if temperature < 0.0 else one
+        high = T(1.0 / abs(temperature))
+        low = T(1.0 / abs(temperature) - np.float64(high)) if single else -fused(high, T(abs(temperature)), -one) / T(abs(temperature))
+        return high, low, sign
+
+    @compiled
+    def row(address, n):
+        return carray(at(address), (n,), T)
+
+    @compiled
+    def add_up(totals):
+        """The sum of the lanes, and what rounding took from it."""
+        return add_up_lanes(T, totals)
+
+    @compiled
+    def clear(totals):
+        total = carray(at(totals), (2 * lanes,), np.float64)
+        for j in range(2 * lanes):
+            total[j] = 0.0
+
+    @compiled
+    def add_all(x, n, totals):
+        """Add n numbers, which need not fill the lanes."""
+        add_lanes(T, x, n & -lanes, totals)
+        rest = n & (lanes - 1)
+        if rest:
+            padded = stack(LANES_BYTES)
+            row(padded, lanes)[:] = zero
+            row(padded, rest)[:] = row(x + (n - rest) * size, rest)
+            add_lanes(T, padded, lanes, totals)
+
+    def blockwise_sum(element):
+        """A function that sums element(a[i], b[i], p) in lanes: the sum, and what rounding took from it."""
+
+        @array_loop
+        def elements(a, b, to, p):
+            as_kernel()
+            for i in range(len(a)):
+                to[i] = element(a[i], b[i], p)
+
+        @array_loop
+        def sum_of(a, b, n, p):
+            block, totals = stack(TERMS_BYTES), stack(LANES_BYTES)
+            clear(totals)
+            for i in range(0, n, TERMS):
+                count = min(n - i, TERMS)
+                elements(row(a + i * size, count), row(b + i * size, count), row(block, count), p)
+                add_all(block, count, totals)
+            return add_up(totals)
+
+        return sum_of
+
+    by_hand = hand_made(T)
+    sum_of_plain_terms = None
+    if by_hand:
+        add_terms, sum_by_hand = numba_softmax.add_terms, numba_softmax.sum_of_terms
+
+        @compiled
+        def sum_of_plain_terms(x, e, n, m, skip, sign):
+            """As sum_of_terms, which says more."""
+            if n >= lanes and skip < 0 and sign == one:
+                return sum_by_hand(x, e, n, m)
+            copy, totals = stack(TERMS_BYTES), stack(LANES_BYTES)
+            clear(totals)
+            for i in range(0, n, TERMS):
+                count = min(n - i, TERMS)
+                source, values = row(x + i * size, count), row(copy, TERMS)
+                for j in range(count):
+                    values[j] = minus_infinity if i + j == skip else source[j] * sign
+                for j in range(count, lanes):
+                    values[j] = minus_infinity
+                add_terms(copy, copy, max(count, lanes), m, totals)
+                if e != 0:
+                    row(e + i * size, count)[:] = row(copy, count)
+            return add_up(totals)[0]
+
+
+    @array_loop
+    def sum_of_terms(x, e, n, m, skip, sign, scale, scale_low):
+        """The sum without term number skip, -1 for none, and what rounding took from it; x and e are addresses.
+
+        The terms are kept in e unless that is 0; e may be x.
+        """
+        if by_hand and scale == one and scale_low == zero:
+            return sum_of_plain_terms(x, e, n, m, skip, sign), 0.0
+        copy, block, totals = stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES)
+        clear(totals)
+        for i in range(0, n, TERMS):
+            count = min(n - i, TERMS)
+            source = x + i * size
+            padded = (count + PANEL - 1) // PANEL * PANEL
+            target = block if e == 0 or padded > count else e + i * size
+            if padded > count:  # whole vectors: what LLVM makes of a loop's rest is slow
+                values, all_values = row(source, count), row(copy, padded)
+                for j in range(count):
+                    all_values[j] = values[j]
+                for j in range(count, padded):
+                    all_values[j] = minus_infinity * sign
+                source = copy
+            terms(row(source, padded), row(target, padded), m, sign, scale, scale_low)
+            if i <= skip < i + count:
+                row(target, count)[skip - i] = zero
+            for j in range(count, padded):  # NaN where m is infinite
+                row(target, padded)[j] = zero
+            add_lanes(T, target, padded, totals)
+            if e != 0 and padded > count:
+                kept, values = row(e + i * size, count), row(target, count)
+                for j in range(count):
+                    kept[j] = values[j]
+        return add_up(totals)
+
+    @compiled
+    def rest_of(total, low):
+        """What remains of a sum without the largest term, which is 1; -1 if too little of it remains to be exact."""
+        rest = (total * unscaling - 1.0) + low * unscaling
+        return -1.0 if rest < dominant else rest
+
+    @compiled
+    def find(x, n, value, sign):
+        """The first position of value, 0 if it is nowhere."""
+        values = row(x, n)
+        for i in range(n):
+            if values[i] * sign == value:
+                return i
+        return 0
+
+    @compiled
+    def whole(address, n, buffer):
+        """The elements where they are, or where they are too few for a vector in a buffer, followed by zeros."""
+        if n >= lanes:
+            return address
+        row(buffer, lanes)[:] = zero
+        row(buffer, n)[:] = row(address, n)
+        return buffer
+
+    def few_or_many(sum_by_hand):
+        """The same as blockwise_sum by a function of numba_softmax.py, for rows of any length."""
+
+        @compiled
+        def sum_of(a, b, n, p):
+            first, second = stack(LANES_BYTES), stack(LANES_BYTES)
+            return sum_by_hand(whole(a, n, first), whole(b, n, second), max(n, lanes)), 0.0
+
+        return sum_of
+
+    sum_kept = blockwise_sum(compiled(lambda a, b, p: a))
+
+    @array_loop
+    def sum_of_others(x, e, n, m, scale, scale_low):
+        """The sum of all terms but the largest, which is 1; the terms are kept in e unless it is 0."""
+        total, low = sum_of_terms(x, e, n, m, -1, one, scale, scale_low)
+        rest = rest_of(total, low)
+        if rest < 0.0:
+            if e == 0:
+                total, low = sum_of_terms(x, 0, n, m, find(x, n, m, one), one, scale, scale_low)
+            else:
+                peak = find(e, n, scaling, one)
+                kept = row(e, n)
+                kept[peak] = zero
+                total, low = sum_kept(e, e, n, zero)
+                kept[peak] = scaling
+            rest = total * unscaling
+        return rest
+
+    @compiled
+    def quotient(dividend, divisor, divisor_low):
+        """dividend / (divisor + divisor_low) as two numbers."""
+        if single:
+            q = dividend / (divisor + divisor_low)
+            high = T(q)
+            return high, T(q - high) if high - high == zero else zero
+        q = 1.0 / divisor
+        return T(q * dividend), T(-(fused(q, divisor, -1.0) + q * divisor_low) * q * dividend)
+
+    @array_loop
+    def scale_by(y, f, f_low):
+        as_kernel()
+        for i in range(len(y)):
+            y[i] = fused(y[i], f, y[i] * f_low)
+
+    return SimpleNamespace(**{name: value for name, value in locals().items() if name != "T"})
