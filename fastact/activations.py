@@ -101,6 +101,9 @@ class _Function(Elementwise):
         self.inputs = inputs
         self.outputs = outputs
         self._defaults = tuple(default for _, default in row.parameters)
+        # NumPy takes arrays three times as fast as numbers.
+        self._typed_defaults = {} if None in self._defaults else {
+            char: tuple(np.array(default, char) for default in self._defaults) for char in "fd"}  # fmt: skip
         self.__name__ = row.name if kind == "forward" else f"{row.name}.{kind}"
         self.__qualname__ = self.__name__
         self.__module__ = __package__
@@ -133,7 +136,7 @@ class _Function(Elementwise):
     def _general(self, *args, **kwargs):
         """Anything that NumPy understands, through the ufunc."""
         if self._is_plain(args, kwargs):
-            return self.ufunc(*args, *self._defaults, **kwargs)
+            return self.ufunc(*args, *self._typed_defaults[args[0].dtype.char], **kwargs)
         operands = list(args[: len(self.inputs)])
         if len(operands) < len(self.inputs):
             raise TypeError(f"{self.__name__}() needs {' and '.join(self.inputs)}")
@@ -179,17 +182,17 @@ class _Function(Elementwise):
         return (dtype,) * len(self.inputs) + (parameter,) * len(self.row.parameters) + (dtype,) * self.outputs
 
     def _is_plain(self, args, kwargs):
-        """Whether there are only arrays of a type that the ufunc takes as they are."""
-        if len(args) != len(self.inputs) or None in self._defaults or type(args[-1]) is not np.ndarray:
+        """Whether there are only arrays of one type that the ufunc takes as they are, and the parameters are the default ones."""
+        arrays = (*args, kwargs.get("out")) if kwargs else args
+        if len(args) != len(self.inputs) or len(kwargs) > 1 or not self._typed_defaults or type(args[0]) is not np.ndarray:
             return False
-        dtype = args[-1].dtype
+        dtype = args[0].dtype
         if dtype.char not in "fd":
             return False
-        if not kwargs:
-            return True
-        out = kwargs.get("out")
-        return len(kwargs) == 1 and type(out) is np.ndarray and out.dtype is dtype and all(
-            type(x) is np.ndarray and x.dtype is dtype for x in args)  # fmt: skip
+        for array in arrays:
+            if type(array) is not np.ndarray or array.dtype is not dtype:
+                return False
+        return True
 
     @property
     def ufunc(self):

@@ -16,7 +16,7 @@ from numba import types
 from .numba_avx512 import LANES, cross_entropy_step
 from .numba_intrinsics import array_loop, as_kernel, compiled, fence, has, load, stack, store
 from .numba_jobs import computed_in, run_pieces, words
-from .numba_operands import described, goes_past_cache, readable, transfer
+from .numba_operands import placed, placed_result, readable, transfer
 from .numba_row_losses import loss_formulas
 from .numba_row_steps import toolbox
 
@@ -191,12 +191,13 @@ class ElementwiseLoss:
                 singles |= single << k
                 source = _number(source, T) if single else readable(source)
             arrays.append(source)
-        operands = [described(source, T) for source in arrays]
-        operands += [described(result, T, writing=True, streaming=goes_past_cache(result, arrays)) for result in results]
+        places = [placed(source, T) for source in arrays]
+        places += [placed_result(result, T, arrays) for result in results]
         unit = max(UNIT, (-(-count // SUMS) + BLOCK - 1) // BLOCK * BLOCK)
         totals = np.empty((-(-count // unit), 2))
         values = array("d", (1.0 / count if mean else 1.0, *numbers, *NO_NUMBERS[len(numbers) :]))
-        job = words(*arrays, *results, *operands, singles, unit, totals, values)
+        wheres, operands = zip(*places)
+        job = words(*wheres, *operands, singles, unit, totals, values)
         gradients = 2 if results[2] is not None else 1 if results[1] is not None else 0
         work = piece(self.name, T, self.third, self.numbers, gradients)
         run_pieces(work, job, count, unit, count * self.cost * (2000 if T is np.float64 else 1000))

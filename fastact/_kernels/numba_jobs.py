@@ -23,8 +23,8 @@ def address(memory):
 
 
 def words(*values):
-    """A job: arrays, whose addresses it gets, 0 for None, and integers. They must live as long as it does."""
-    return array("q", [value if isinstance(value, int) else 0 if value is None else address(value) for value in values])
+    """A job: integers, arrays, whose addresses it gets, and 0 for None. The arrays must live as long as it does."""
+    return array("q", [value if type(value) is int else 0 if value is None else address(value) for value in values])
 
 
 def computed_in(dtype):
@@ -36,9 +36,14 @@ def computed_in(dtype):
     return np.float32
 
 
+def called_from_python(signature):
+    """Decorator: compile a function of integers, without arrays, which Numba takes longer to hand over."""
+    return numba.njit(signature, nogil=True, error_model=OPTIONS["error_model"])
+
+
 @functools.cache
 def _runner():
-    @numba.njit(types.void(*[types.intp] * 5), nogil=True, error_model=OPTIONS["error_model"])
+    @called_from_python(types.void(*[types.intp] * 5))
     def run(work, job, total, chunk, picoseconds):
         share(work, job, total, chunk, team(picoseconds))
 

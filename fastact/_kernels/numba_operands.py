@@ -21,16 +21,16 @@ from .numba_passes import storage_of
 DATA, MOVE, NDIM, DIMS = range(0, 32, 8)
 
 
-def is_direct(array, T):
-    """Whether kernels may work on the array as it lies in memory."""
+def placed(array, T, writing=False, streaming=False):
+    """Where an array lies, or 0 if it is None, and the words that describe it, or None for what kernels work on as it lies.
+
+    ``writing``: it receives numbers, if ``streaming`` past the cache.
+    """
+    if array is None:
+        return 0, None
     flags = array.flags
-    return array.dtype == T and flags.c_contiguous and flags.aligned
-
-
-def described(array, T, writing=False, streaming=False):
-    """The words, or None for what is direct or nothing. ``writing``: the array receives numbers, if ``streaming`` past the cache."""
-    if array is None or not streaming and is_direct(array, T):
-        return None
+    if array.dtype == T and flags.c_contiguous and flags.aligned and not streaming:
+        return address(array), None
     dims = []
     for n, step in zip(array.shape, array.strides):
         if dims and dims[-1][1] == n * step:
@@ -39,13 +39,15 @@ def described(array, T, writing=False, streaming=False):
             dims.append((n, step))
     dims = dims or [(1, 0)]
     move = writer(array.dtype, T, streaming) if writing else reader(array.dtype, T)
-    return words(array, move.address, len(dims), *(word for dim in dims for word in dim))
+    where = address(array)
+    return where, words(where, move.address, len(dims), *(word for dim in dims for word in dim))
 
 
-def goes_past_cache(result, sources):
-    """Whether a result is to be written past the cache: it does not fit, and no line of it is there as a source's."""
-    return (result is not None and result.nbytes > numba_cpu.streaming_from and result.flags.c_contiguous
-            and all(source is None or address(source) != address(result) for source in sources))  # fmt: skip
+def placed_result(array, T, sources):
+    """The same for a result. It goes past the cache if it does not fit there, unless its lines are there already as a source's."""
+    streaming = (array is not None and array.nbytes > numba_cpu.streaming_from and array.flags.c_contiguous
+                 and all(source is None or address(source) != address(array) for source in sources))  # fmt: skip
+    return placed(array, T, True, streaming)
 
 
 def readable(array):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from array import array
 
 import numba
 import numpy as np
@@ -27,9 +28,9 @@ from .numba_intrinsics import (
     stack,
     store,
 )
-from .numba_jobs import computed_in, run_pieces, words
+from .numba_jobs import address, called_from_python, computed_in, run_pieces, words
 from .numba_lazy import need_kernel
-from .numba_operands import described, goes_past_cache, readable, transfer_rows
+from .numba_operands import placed, placed_result, readable, transfer_rows
 from .numba_row_steps import BATCH, BATCH_BYTES, LANES_BYTES, TERMS, TERMS_BYTES, batch_of, doubles, logarithms, toolbox
 
 # A job for the team: addresses (0 for what there is not), those of the words of numba_operands.py (0 for what is direct), whether
@@ -285,15 +286,15 @@ def evaluate(loss, x, target, grad, values, factor, **terms):
     if x.size == 0:
         return 0.0
     losses = np.empty(x.size // x.shape[-1])
-    labels = None if target.ndim == x.ndim else np.ascontiguousarray(target).astype(np.int64, copy=False).ravel()
-    with np.errstate(all="ignore"):
-        if loss != "softmax_cross_entropy" and labels is not None:
-            _at_labels(loss != "nll_loss", x, labels, grad, losses, factor, **terms)
-        else:
-            _by_rows(loss, x, target, labels, grad, losses, factor, **terms)
-        if values is not None:
+    labels = None if target.ndim == x.ndim else np.ascontiguousarray(target, np.int64)
+    if loss != "softmax_cross_entropy" and labels is not None:
+        _at_labels(loss != "nll_loss", x, labels.ravel(), grad, losses, factor, **terms)
+    else:
+        _by_rows(loss, x, target, labels, grad, losses, factor, **terms)
+    if values is not None:
+        with np.errstate(all="ignore"):
             values[...] = losses.reshape(values.shape)
-        return float(losses.sum()) * factor
+    return _summer()(address(losses), losses.size) * factor
 
 
 def _at_labels(logarithm, x, labels, grad, losses, factor, *, shares=None, keep=1.0, ignore_index=0, **_):
@@ -307,10 +308,11 @@ def _at_labels(logarithm, x, labels, grad, losses, factor, *, shares=None, keep=
     value = x[elements].astype(np.float64)
     share_of = keep if shares is None else shares[columns]
     losses[...] = 0
-    losses[rows] = 0 - share_of * (np.log(value) if logarithm else value)
-    if grad is not None:
-        grad[...] = 0
-        np.atleast_2d(grad)[elements] = np.asarray(-share_of * factor / (value if logarithm else 1.0), computed_in(x.dtype))
+    with np.errstate(all="ignore"):
+        losses[rows] = 0 - share_of * (np.log(value) if logarithm else value)
+        if grad is not None:
+            grad[...] = 0
+            np.atleast_2d(grad)[elements] = np.asarray(-share_of * factor / (value if logarithm else 1.0), computed_in(x.dtype))
 
 
 def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spread_weight=None, spread=None, spread_sum=0.0,
@@ -318,19 +320,52 @@ def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spre
     n, T = x.shape[-1], computed_in(x.dtype)
     if labels is None:
         spread = readable(target)
-    numbers = np.array((keep, floor, spread_sum, z_loss, gamma, factor))
-    operands = described(x, T), described(grad, T, writing=True, streaming=goes_past_cache(grad, [x])), described(spread, T)
-    buffered = any(words is not None for words in operands) or labels is None and (keep != 1 or floor != 0 or spread_weight is not None)
-    job = words(x, grad, spread, *operands, int(buffered), labels, shares, spread_weight, losses, n, ignore_index, numbers)
+    numbers = array("d", (keep, floor, spread_sum, z_loss, gamma, factor))
+    wheres, operands = zip(placed(x, T), placed_result(grad, T, [x]), placed(spread, T))
+    buffered = operands != (None, None, None) or labels is None and (keep != 1 or floor != 0 or spread_weight is not None)
+    job = words(*wheres, *operands, int(buffered), labels, shares, spread_weight, losses, n, ignore_index, numbers)
     work = cross_entropy(T) if loss == "softmax_cross_entropy" else comparison(loss, T)
     run_pieces(work, job, len(losses), max(1, len(losses) // 64), x.size * PICOSECONDS * np.dtype(T).itemsize // 4)
 
 
+@functools.cache
+def _summer():
+    wide = toolbox(np.float64)
+    clear, add_all, add_up = wide.clear, wide.add_all, wide.add_up
+
+    @called_from_python(types.float64(*[types.intp] * 2))
+    def total(losses, rows):
+        totals = stack(LANES_BYTES)
+        clear(totals)
+        add_all(losses, rows, totals)
+        return add_up(totals)[0]
+
+    return total
+
+
+@functools.cache
+def _counter():
+    @called_from_python(types.intp(*[types.intp] * 4))
+    def count(labels, rows, classes, ignore_index):
+        """How many of the labels count; -1 if one of those is no class."""
+        kept, bad = 0, 0
+        for r in range(rows):
+            label = load(np.int64, labels + 8 * r)
+            counts = np.int64(label != ignore_index)
+            kept += counts
+            bad += counts & np.int64((label < 0) | (label >= classes))
+        return -1 if bad else kept
+
+    return count
+
+
 def total_weight(target, classes, ignore_index, weight):
     """The sum of the weights of the rows that count, 1 each if weight is None; IndexError for a class that does not exist."""
+    if weight is None and target.dtype == np.int64:
+        kept = _counter()(address(target), target.size, classes, ignore_index)
+        if kept >= 0:
+            return float(kept)
     target = target.ravel()
-    if weight is None and target.size and not 0 <= ignore_index < classes and 0 <= target.min() and target.max() < classes:
-        return float(target.size)
     counts = target != ignore_index
     bad = counts & ((target < 0) | (target >= classes))
     if bad.any():
