@@ -189,7 +189,7 @@ class ElementwiseLoss:
             if source is not None:
                 single = source.ndim == 0 and (k > 0 or count == 1)
                 singles |= single << k
-                source = _number(source, T) if single else readable(source)
+                source = _number(source, T) if single else readable(source, T)
             arrays.append(source)
         places = [placed(source, T) for source in arrays]
         places += [placed_result(result, T, arrays) for result in results]

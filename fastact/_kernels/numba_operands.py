@@ -50,9 +50,10 @@ def placed_result(array, T, sources):
     return placed(array, T, True, streaming)
 
 
-def readable(array):
-    """The array, or a copy where its type is none that the kernels read."""
-    if array.dtype.isnative and (array.dtype.kind in "biu" or storage_of(array.dtype) is not None):
+def readable(array, T):
+    """The array, or a copy where there is no reader of its type."""
+    dtype = array.dtype
+    if dtype.isnative and (dtype == T or dtype.kind in "biu" or storage_of(dtype) is not None and not (dtype.itemsize == 2 and T is np.float64)):
         return array
     with np.errstate(all="ignore"):
         return array.astype(np.float64)

@@ -319,7 +319,7 @@ def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spre
              ignore_index=0, keep=1.0, floor=0.0, z_loss=0.0, gamma=0.0):
     n, T = x.shape[-1], computed_in(x.dtype)
     if labels is None:
-        spread = readable(target)
+        spread = readable(target, T)
     numbers = array("d", (keep, floor, spread_sum, z_loss, gamma, factor))
     wheres, operands = zip(placed(x, T), placed_result(grad, T, [x]), placed(spread, T))
     buffered = operands != (None, None, None) or labels is None and (keep != 1 or floor != 0 or spread_weight is not None)
