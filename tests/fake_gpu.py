@@ -10,7 +10,7 @@ import importlib.util
 
 import numpy as np
 import pytest
-from emulator import Emulator, poisoned, storage_dtype
+from emulator import Emulator, greenlet, poisoned, storage_dtype
 
 from fastact import devices
 
@@ -124,6 +124,8 @@ class Fake:
     kind = FakeLibrary
 
     def __init__(self, seed=0):
+        if greenlet is None:
+            pytest.skip("needs greenlet")
         self.emulator = Emulator(seed)
         self.library = self.kind(self.emulator)
 
@@ -160,6 +162,8 @@ class TorchOnEmulator(Fake):
         import torch
 
         values = np.asarray(values)
+        if min(values.strides, default=0) < 0:
+            values = values.copy()
         if values.dtype.name == "bfloat16":
             return torch.from_numpy(values.astype(np.float32)).bfloat16()
         return torch.from_numpy(values)
@@ -232,10 +236,24 @@ class NumbaOnGPU(CuPyOnGPU):
     def array(self, values):
         from numba import cuda
 
-        return cuda.to_device(values)
+        values = np.asarray(values)
+        if values.dtype.name == "bfloat16":
+            pytest.skip("Numba has no arrays of bfloat16")
+        return cuda.to_device(values.copy(order="K"))
 
     def numpy(self, array):
         return array.copy_to_host()
+
+
+def part(array, index):
+    """A view of an array on a GPU; where its library has no such views, a reason to skip."""
+    try:
+        found = array[index]
+    except (IndexError, NotImplementedError, TypeError, ValueError) as error:
+        pytest.skip(f"{type(array).__module__} has no such views: {error}")
+    if devices.library_of(found) is None:
+        pytest.skip(f"{type(array).__module__} has single elements on the CPU")
+    return found
 
 
 def why_no_gpu():

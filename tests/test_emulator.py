@@ -7,6 +7,8 @@ from fake_gpu import aligned
 
 from fastact._kernels.cuda_kernels import Kernel
 
+pytest.importorskip("greenlet", reason="needs greenlet")
+
 THREADS = 64
 
 
