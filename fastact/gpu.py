@@ -224,8 +224,10 @@ def elementwise(function, operands, out=None, stream=None, where=True, dtype=Non
         raise ValueError(f"{name}() has {function.outputs} results, not {len(outs)}")
     results = [call.result(out, shape, dtype, may_cast=True) for out in outs or (None,) * function.outputs]
     sources = [as_dtype(call, operand, computed).broadcast(shape) for operand in call.operands.values()]
-    written = [call.scratch(shape, computed) if result.dtype != computed or mask is not None else apart(call, result, sources)
-               for result in results] if outs or computed != dtype or mask is not None else results  # fmt: skip
+    written = results
+    if outs or computed != dtype or mask is not None:
+        written = [apart(call, result, sources) if result.dtype == computed and mask is None else call.scratch(shape, computed)
+                   for result in results]  # fmt: skip
     kind = function.kind
     if isinstance(function.row, GatedRow):
         kind = "gated" + kind.removeprefix("forward").replace("backward", "_backward")
@@ -245,6 +247,7 @@ MANY_ROWS = 4096
 """From so many on a thread for each is enough, if their elements are apart."""
 
 
+@functools.lru_cache(PLANS)
 def rows_of(shape, axis, strides):
     """(rows, n, inner count, strides of the operands): of outer rows, of inner rows and along the axis.
 
