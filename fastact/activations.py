@@ -91,6 +91,11 @@ Notes
 {notes}{source}"""
 
 
+def _loops(name):
+    """Where the compiled loops of a function lie; not all can store past the cache."""
+    return {kind: kernels.get(f"{name}_{kind}", 0) for kind in ("float", "double", "past_cache")}
+
+
 @callable_like_builtin
 class _Function(Elementwise):
     """One elementwise callable: an activation, its derivative, or one of its backward passes."""
@@ -112,7 +117,7 @@ class _Function(Elementwise):
         super().__init__(
             self.__name__.replace(".", "_"),
             doc,
-            None if row.custom or not kernels else {dtype: kernels[f"{row.name}_{kind}_{dtype}"] for dtype in ("float", "double")},
+            None if row.custom or not kernels else _loops(f"{row.name}_{kind}"),
             len(inputs),
             row.parameters,
             NANOSECONDS[row.cheap] * outputs,

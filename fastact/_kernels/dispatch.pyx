@@ -67,6 +67,7 @@ cdef extern from *:
     object PyObject_Vectorcall(PyObject*, PyObject**, size_t, PyObject*)
 
 ctypedef void (*chunk_loop)(char*, char*, char*, char*, char*, char*, char*, Py_ssize_t, bint) noexcept nogil
+ctypedef bint (*past_cache_loop)(char*, char*, char*, char*, char*, char*, char*, Py_ssize_t, bint) noexcept nogil
 ctypedef object (*vectorcall_function)(object, PyObject**, size_t, PyObject*)
 
 cdef enum:
@@ -80,6 +81,7 @@ cdef enum:
 
 cdef struct Loop:
     chunk_loop chunk
+    past_cache_loop past_cache # the same with stores past the cache, or NULL; it says whether it could
     int inputs
     int parameters
     int outputs
@@ -169,35 +171,45 @@ cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start
     cdef char* where[MAX_ARGUMENTS]
     cdef int inputs = loop.inputs, last = inputs + loop.parameters, total = last + loop.outputs, k, place
     cdef Storage compute = DOUBLE if loop.storage == DOUBLE else FLOAT
-    cdef Py_ssize_t size = width(compute), block, step, past, done = 0
-    cdef bint direct = loop.storage == compute and store == PLAIN, single = True, streaming = store == STREAMING
+    cdef Py_ssize_t size = width(compute), block, step, past = 0, done = 0
+    cdef bint as_they_are = loop.storage == compute and store != BUFFERED, single = True, streaming = store == STREAMING, whole
     cdef char* element
     for place in range(MAX_ARGUMENTS):
         where[place] = NULL
     for k in range(inputs, last):
         single = single and steps[k] == 0
     for k in range(total):
-        direct = direct and (steps[k] == size or single and inputs <= k < last)
+        as_they_are = as_they_are and (steps[k] == size or single and inputs <= k < last)
+    if streaming:
+        as_they_are = as_they_are and loop.past_cache != NULL and not (args[total - 1] - args[last]) & 63
     while done < count:
-        block = count if direct else min(count - done, <Py_ssize_t>BLOCK)
+        block = min(count - done, <Py_ssize_t>BLOCK)
         if streaming:
             # Whole cache lines from here on: a line written in two parts is read first.
             past = <Py_ssize_t>(<size_t>(args[last] + (start + done) * steps[last]) & 63)
             block = min(block, (64 - past) // steps[last]) if past else block
+        whole = as_they_are and not past
         for k in range(total):
             step = steps[k]
             element = args[k] + (start + done) * step
             place = k if k < inputs else (FIRST_PARAMETER + k - inputs if k < last else FIRST_OUTPUT + k - last)
-            if direct or single and inputs <= k < last:
+            if whole or single and inputs <= k < last:
                 where[place] = element
             elif k >= last:
                 where[place] = buffers + place * BLOCK * 8
             else:
                 where[place] = gather(loop.storage if k < inputs else compute, element, step, block, buffers + place * BLOCK * 8)
+        if whole:
+            if not streaming:
+                loop.chunk(where[0], where[1], where[2], where[3], where[4], where[5], where[6], count - done, single)
+                break
+            if loop.past_cache(where[0], where[1], where[2], where[3], where[4], where[5], where[6], count - done, single):
+                break
+            as_they_are = False
+            continue
         loop.chunk(where[0], where[1], where[2], where[3], where[4], where[5], where[6], block, single)
-        if not direct:
-            for k in range(last, total):
-                scatter(loop.storage, where[FIRST_OUTPUT + k - last], args[k] + (start + done) * steps[k], steps[k], block, streaming)
+        for k in range(last, total):
+            scatter(loop.storage, where[FIRST_OUTPUT + k - last], args[k] + (start + done) * steps[k], steps[k], block, streaming)
         done += block
     if streaming:
         stream_fence()
@@ -302,7 +314,8 @@ cdef class Elementwise:
     """A function with two lanes: exact contiguous arrays go straight to the loop, all else to general(*args, **kwargs).
 
     ``kernels`` maps "float" and "double" to the addresses of chunk loops of ``inputs`` arrays, as many parameters as
-    there are (name, default) pairs in ``parameters`` (None: no default), and ``outputs`` arrays. ``integers`` "keep" or
+    there are (name, default) pairs in ``parameters`` (None: no default), and ``outputs`` arrays; "past_cache" to a loop of
+    floats that stores past the cache, or to 0. ``integers`` "keep" or
     "clamp" gives loops for them. Without kernels there is the second lane only, and no ufunc.
     """
     cdef vectorcall_function call
@@ -326,6 +339,7 @@ cdef class Elementwise:
             self.values[k] = default or 0.0
         for storage in (FLOAT, DOUBLE, HALF, BFLOAT):
             self.loops[<int>storage] = Loop(<chunk_loop><size_t>kernels["double" if storage == DOUBLE else "float"],
+                                            <past_cache_loop><size_t>(kernels["past_cache"] if storage == FLOAT else 0),
                                             inputs, nin - inputs, outputs, storage, 2 * cost if storage == DOUBLE else cost)
         self.make_ufunc(name, doc, inputs, nin, outputs, integers)
 
