@@ -13,6 +13,7 @@ in_clone = [entry for entry in sys.path if Path(entry).resolve() == HERE.parent]
 sys.path[:] = [str(HERE), *(entry for entry in sys.path if entry not in in_clone), *in_clone]
 
 import fastact as fa  # noqa: E402
+from fastact import backends  # noqa: E402
 
 hypothesis.settings.register_profile("fastact", deadline=None, derandomize=True, database=None, max_examples=50)
 hypothesis.settings.load_profile("fastact")
@@ -39,3 +40,18 @@ def set_num_threads():
     before = fa.get_num_threads()
     yield fa.set_num_threads
     fa.set_num_threads(before)
+
+
+@pytest.fixture
+def no_cache():
+    """Outputs of any size are stored as those that no cache holds."""
+
+    def set_size(size):
+        if backends.kernels is not None:
+            backends.dispatch.bind(backends.kernels, size)
+        if numba_cpu := sys.modules.get("fastact._kernels.numba_cpu"):
+            numba_cpu.bind(size)
+
+    set_size(0)
+    yield
+    set_size(backends.last_level_cache)
