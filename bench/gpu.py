@@ -32,7 +32,7 @@ import fastact as fa
 DEVICE = "cuda"
 LAUNCHES, REPEATS = 200, 5
 """Calls of a graph, at most and if they take less than ``TURN`` together, and how often it runs."""
-TURN, WARM_UP = 0.1, 0.2
+TURN, WARM_UP = 0.05, 0.2
 """Seconds."""
 CACHES = 3
 """How many times the second-level cache the arrays of a case take together, so that none is found there."""
@@ -389,7 +389,7 @@ def versions():
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="cases, by the beginning of their names; default all")
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16", "float16"])
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--quick", action="store_true", help="two sizes of each")
     parser.add_argument("--autotune", action="store_true", help="torch.compile with max-autotune, too, which takes minutes")
     parser.add_argument("--json", type=Path, help="the file of the figures, which goes on with what it has not")
