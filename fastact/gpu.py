@@ -309,7 +309,7 @@ def run_rows(call, factory, function, dtype, shape, axis, operands, numbers, mas
     if math.prod(operands[-1].shape) == 0:
         return
     arrays, masked = (operands, ()) if mask is None else ([*operands, mask], (True,))
-    plan = plan_of_rows(shape, axis, arrays, dtype, len(operands) - 1)
+    plan = plan_of_rows(shape, axis, arrays, dtype, len(arrays) - 1)
     if plan is None:
         *sources, result = operands
         written = call.scratch(result.shape, result.dtype)

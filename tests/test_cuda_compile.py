@@ -92,7 +92,7 @@ def row_cases():
     for (factory, function), shape, storage in itertools.product(MASKED, WIDTHS, STORAGES):
         name = function or "sparsemax"
         if EVERYTHING or storage == "float32" and shape == "warp" or name == "softmax" and storage == "bfloat16" and shape == "looped":
-            yield f"{name}_{shape}_masked", factory, storage, (function, storage, *layout(shape, storage), True)
+            yield f"{name}_{shape}_masked", factory, storage, (function, storage, *layout(shape, storage, 2), True)
     for name, factory, function, sources in (
         ("sparsemax", cuda_simplex.sparsemax, None, 1), ("sparsemax_backward", cuda_simplex.sparsemax_backward, None, 2),
         ("maxout", cuda_simplex.largest, "maxout", 1), ("maxout_backward", cuda_simplex.largest, "maxout_backward", 2),
