@@ -27,6 +27,9 @@ else:
         def __init__(self, name, doc, kernels, inputs, parameters, cost, general, integers=None, outputs=1):
             self.general = general
 
+        def admit(self, loop, data):
+            """No lane is faster."""
+
         def __call__(self, *args, **kwargs):
             return self.general(*args, **kwargs)
 
@@ -206,7 +209,7 @@ class _Function(Elementwise):
 
     @functools.cached_property
     def _numba(self):
-        return backends.numba_kernels().Ufunc(
+        numba = backends.numba_kernels().Ufunc(
             self.__name__.replace(".", "_"),
             self.__doc__,
             self.formula,
@@ -219,6 +222,8 @@ class _Function(Elementwise):
             known=None if self.row.custom else (self.row.name, self.kind),
             defaults=self._defaults,
         )
+        self.admit(*numba.floating)
+        return numba
 
     def formula(self, T):
         """Numba's function of a number of that NumPy type: this function, or for a backward pass the derivative."""

@@ -325,6 +325,8 @@ cdef class Elementwise:
     cdef tuple names
     cdef readonly object ufunc
     cdef object general
+    cdef ufunc_function guest          # another backend's loop for ufuncs, NULL if there is none yet
+    cdef void* guest_data[4]           # what it takes last, for each Storage
 
     def __init__(self, str name, str doc, kernels, int inputs, parameters, double cost, general, integers=None, int outputs=1):
         cdef int k, nin = inputs + len(parameters)
@@ -345,6 +347,16 @@ cdef class Elementwise:
 
     def __call__(self, *args, **kwargs):
         return self.general(*args, **kwargs)
+
+    def admit(self, size_t loop, data):
+        """Have the fast lane call another backend's loop while that runs: the loop of ufuncs at an address, and its data for each Storage."""
+        cdef int storage
+        if self.ufunc is None:
+            return
+        for storage in range(4):
+            self.guest_data[storage] = <void*><size_t>data[storage]
+        self.guest = <ufunc_function>loop
+        self.call = fast_call
 
     cdef make_ufunc(self, str name, str doc, int inputs, int nin, int outputs, integers):
         """A real ufunc. NumPy keeps pointers to these arrays for good, so nothing frees them."""
@@ -448,7 +460,7 @@ cdef object fast_call(object function, PyObject** args, size_t nargsf, PyObject*
     cdef float narrow_values[MAX_PARAMETERS]
     cdef char* pointers[MAX_ARGUMENTS]
     cdef Py_ssize_t steps[MAX_ARGUMENTS]
-    cdef Py_ssize_t size
+    cdef Py_ssize_t size, length
     cdef Loop* loop
     cdef int storage
     cdef object result = None, other = None
@@ -530,7 +542,12 @@ cdef object fast_call(object function, PyObject** args, size_t nargsf, PyObject*
             value = <PyObject*>other
         pointers[last + k] = <char*>np.PyArray_DATA(<np.ndarray>value)
         steps[last + k] = size
-    run_locked(loop, pointers, steps, steps, np.PyArray_SIZE(<np.ndarray>x), 1)
+    length = np.PyArray_SIZE(<np.ndarray>x)
+    if lanes_are_open or self.guest == NULL:
+        run_locked(loop, pointers, steps, steps, length, 1)
+    elif length > 0:
+        with nogil:
+            self.guest(pointers, <np.npy_intp*>&length, <np.npy_intp*>steps, self.guest_data[storage])
     return result if outputs == 1 else (result, other)
 
 
@@ -605,11 +622,13 @@ cdef object general_call(object function, PyObject** args, size_t nargsf, PyObje
 
 
 def open_fast_lanes(bint open):
-    """Whether calls may go straight to these kernels, or all go to general(), which may have others."""
+    """Whether calls go straight to these kernels, or to those of another backend: by way of general(), which admits them."""
     global lanes_are_open
+    cdef Elementwise function
     lanes_are_open = open
     for entry in every_elementwise:
-        (<Elementwise>entry[0]).call = fast_call if open else general_call
+        function = entry[0]
+        function.call = fast_call if open or function.guest != NULL else general_call
 
 
 cdef bint has_shape(PyObject* x, PyObject* other, np.npy_intp* shape) noexcept:

@@ -435,7 +435,8 @@ class Ufunc:
 
     With ``backward`` the ufunc takes a gradient first and multiplies by it, the formula having the other input. ``integers`` "keep" or "clamp" gives loops
     for them, for which ``formula`` is asked with integer types. ``cost`` is nanoseconds an element. ``known`` is the name and the kind
-    that numba_avx512.py may know it by, for parameters that are the ``defaults``.
+    that numba_avx512.py may know it by, for parameters that are the ``defaults``. ``floating`` is the address of its loop, and what
+    that takes last for each way to store floating-point numbers.
     """
 
     def __init__(self, name, doc, formula, *, inputs=1, parameters=0, outputs=1, backward=False, cost, integers=None, known=None,
@@ -464,14 +465,14 @@ class Ufunc:
         for code, storage in (("e", HALF), ("f", FLOAT), ("d", DOUBLE)):
             kinds.append(self.codes(np.dtype(code)))
             data.append(loop(storage))
-        self.bfloat_words = loop(BFLOAT)
+        self.floating = ufunc_loop.address, [loop(storage) for storage in (FLOAT, DOUBLE, HALF, BFLOAT)]
         self.ufunc = make_ufunc(name, doc, ufunc_loop.address, kinds, data, outputs)
         if bfloat16 is not None:
             self.learn(bfloat16)
         ufuncs.append(self)
 
     def learn(self, bfloat16):
-        register_loop(self.ufunc, bfloat16, ufunc_loop.address, self.codes(bfloat16), self.bfloat_words)
+        register_loop(self.ufunc, bfloat16, ufunc_loop.address, self.codes(bfloat16), self.floating[1][BFLOAT])
 
     def compile(self, dtype):
         """Compile the kernel that arrays of a dtype need, now."""

@@ -268,9 +268,8 @@ def comparison(loss, T):
             rows = min(together, count - start)
             for i in range(0, n, TERMS):
                 m, offset = min(n - i, TERMS), (start * n + i) * size
-                elements(row(x + offset, rows * m), row(target + offset, rows * m), row(values, rows * m), row(slopes, rows * m), factor)
-                if grad:
-                    row(grad + offset, rows * m)[:] = row(slopes, rows * m)
+                to = grad + offset if grad else slopes
+                elements(row(x + offset, rows * m), row(target + offset, rows * m), row(values, rows * m), row(to, rows * m), factor)
                 for r in range(rows):
                     if i == 0:
                         clear(totals)
