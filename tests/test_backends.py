@@ -189,6 +189,18 @@ class TestNumba:
         with fa.use_backend("numba"):
             assert same_bits(function(x), wanted)
 
+    @COMPILED
+    @pytest.mark.skipif(not by_hand_on_both(), reason="needs AVX-512")
+    @pytest.mark.parametrize("share", [0, 1, 0.3])
+    def test_the_bits_of_sigmoid_cross_entropy(self, share, rng):
+        x = np.concatenate([rng.normal(0, 30, 5001), [0, -0.0, 200, -200, np.inf, -np.inf, np.nan]]).astype("f")
+        target = np.full_like(x, share)
+        results = []
+        for backend in ("cython", "numba"):
+            with fa.use_backend(backend):
+                results.append(fa.sigmoid_cross_entropy.value_and_grad(x, target, reduction="none"))
+        assert all(same_bits(compiled, numba) for compiled, numba in zip(*results))
+
 
 class TestPlainPython:
     """The formulas are Python too, for anyone to step through."""
