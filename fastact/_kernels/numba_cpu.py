@@ -17,6 +17,7 @@ from .numba_intrinsics import (
     C_CLEAR_STATUS,
     array_loop,
     as_kernel,
+    assign,
     at,
     call,
     compiled,
@@ -386,8 +387,8 @@ def chunk_kernel(element, T, parameters, outputs, by_hand=None, defaults=()):
         for done in range(0, n, BLOCK):
             count, offset = min(BLOCK, n - done), done * size
             run(a + offset, b + offset, c + offset, p, q, first, second, count, single)
-            array(y + offset, count)[:] = array(first, count)
-            array(z + offset, count)[:] = array(second, count)
+            assign(array(y + offset, count), array(first, count))
+            assign(array(z + offset, count), array(second, count))
 
     usual = run_pair if pair else run
     if by_hand is None:
@@ -493,6 +494,11 @@ def _kept(T):
 ufuncs = []
 """All that must know of bfloat16 when it comes, and it once it has."""
 bfloat16 = None
+
+
+def storage_of(dtype):
+    """How numbers of a dtype are stored, None if there are no kernels for them."""
+    return {"e": HALF, "f": FLOAT, "d": DOUBLE}.get(dtype.char, BFLOAT if dtype == bfloat16 else None)
 
 
 def register_bfloat16(dtype):

@@ -137,6 +137,13 @@ def as_kernel(typing):
 # --- Memory -----------------------------------------------------------------------------------------------------------
 
 
+@compiled
+def assign(to, source):
+    """A slice on the left would do, and bring with it two seconds of compiling a message about shapes that differ."""
+    for i in range(len(to)):
+        to[i] = source[i]
+
+
 def pointer(builder, address, kind):
     return builder.inttoptr(address, kind.as_pointer())
 

@@ -13,10 +13,9 @@ import numpy as np
 from numba import carray, types
 
 from . import numba_cpu
-from .numba_cpu import BLOCK, BUFFER, copy_strided, gather, mapping, scatter
+from .numba_cpu import BLOCK, BUFFER, copy_strided, gather, mapping, scatter, storage_of
 from .numba_intrinsics import at, call, compiled, load, routine, stack
 from .numba_jobs import address, words
-from .numba_passes import storage_of
 
 DATA, MOVE, NDIM, DIMS = range(0, 32, 8)
 

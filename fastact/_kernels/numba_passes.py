@@ -11,9 +11,8 @@ import numba
 import numpy as np
 from numba import carray, types
 
-from . import numba_cpu
-from .numba_cpu import BFLOAT, BLOCK, BUFFER, COMPUTED, DOUBLE, FLOAT, HALF, KERNEL, gather, scatter, width
-from .numba_intrinsics import array_loop, as_kernel, at, call, compiled, load, routine, stack, store
+from .numba_cpu import BLOCK, BUFFER, COMPUTED, DOUBLE, FLOAT, KERNEL, gather, scatter, storage_of, width
+from .numba_intrinsics import array_loop, as_kernel, assign, at, call, compiled, load, routine, stack, store
 from .numba_jobs import run_pieces, words
 
 RUN, FEWEST_ROWS = 65536, 64  # as in dispatch.pyx
@@ -29,11 +28,6 @@ def loop(make, T):
 
 
 loops = []
-
-
-def storage_of(dtype):
-    """How numbers of a dtype are stored, None if there are no kernels for them."""
-    return {"e": HALF, "f": FLOAT, "d": DOUBLE}.get(dtype.char, BFLOAT if dtype == numba_cpu.bfloat16 else None)
 
 
 def arrays_of(T):
@@ -204,7 +198,7 @@ def maxout_piece(job, start, count):
         for k in range(pieces):
             element = gather(storage, x + first + k * inner * size, step, block, read)
             if k == 0:
-                carray(at(best), (block * wide,), np.int8)[:] = carray(at(element), (block * wide,), np.int8)
+                assign(carray(at(best), (block * wide,), np.int8), carray(at(element), (block * wide,), np.int8))
                 carray(at(winner), (block * wide,), np.int8)[:] = 0
             else:
                 call(load(np.int64, job + FOLD), (element, best, winner, k, block))

@@ -19,6 +19,7 @@ from .numba_intrinsics import (
     C_MALLOC,
     array_loop,
     as_kernel,
+    assign,
     call,
     call_for_word,
     compiled,
@@ -34,9 +35,10 @@ from .numba_operands import placed, placed_result, readable, transfer_rows
 from .numba_row_steps import BATCH, BATCH_BYTES, LANES_BYTES, TERMS, TERMS_BYTES, batch_of, doubles, logarithms, toolbox
 
 # A job for the team: addresses (0 for what there is not), those of the words of numba_operands.py (0 for what is direct), whether
-# rows need buffers, and where the numbers are. SPREAD are targets that are probabilities, or what is subtracted from every gradient
-# beside its label. Targets that are probabilities are multiplied by KEEP, raised by FLOOR and weighted.
-X, GRAD, SPREAD, X_WORDS, GRAD_WORDS, SPREAD_WORDS, BUFFERED, LABELS, SHARES, WEIGHTS, VALUES, N, IGNORE, NUMBERS = range(0, 112, 8)
+# rows need buffers, where the numbers are, and the work that is done for some rows. SPREAD are targets that are probabilities, or
+# what is subtracted from every gradient beside its label. Targets that are probabilities are multiplied by KEEP, raised by FLOOR
+# and weighted.
+X, GRAD, SPREAD, X_WORDS, GRAD_WORDS, SPREAD_WORDS, BUFFERED, LABELS, SHARES, WEIGHTS, VALUES, N, IGNORE, NUMBERS, WORK = range(0, 120, 8)
 LINE, GROUP = 64, 16384  # elements that are brought into contiguous rows at a time
 KEEP, FLOOR, SPREAD_SUM, Z_LOSS, GAMMA, FACTOR = range(0, 48, 8)
 loss_formulas = functools.cache(lambda T: numba_loss_formulas.formulas(T, machine(T)))
@@ -53,9 +55,10 @@ def focus(surprise, rest, is_peak, gamma):
     return power, power if p == 0.0 else power * (1.0 + gamma * p * (surprise / q if q > 0.0 else 1.0))
 
 
-def piece_of_rows(T, work):
-    """A piece of work for the team: work(job, first, count, n, x, target, grad), the last three being the addresses of rows that follow
-    each other, or 0 where there are none; some rows at a time if they must be brought there.
+@functools.cache
+def piece_of_rows(T):
+    """A piece of work for the team: the job's work(job, first, count, n, x, target, grad), the last three being the addresses of rows
+    that follow each other, or 0 where there are none; some rows at a time if they must be brought there.
     """
     size, row = np.dtype(T).itemsize, toolbox(T).row
 
@@ -112,7 +115,9 @@ def piece_of_rows(T, work):
             if load(np.int64, job + LABELS) == 0:
                 move(job, SPREAD, start, rows, n, memory + 2 * buffer)
                 target = shaped(job, find(job, SPREAD, start, n, memory + 2 * buffer), rows, n, memory + 2 * buffer)
-            work(job, start, rows, n, find(job, X, start, n, memory), target, find(job, GRAD, start, n, memory + buffer))
+            grad = find(job, GRAD, start, n, memory + buffer)
+            # By its address: together with each of the losses this would be compiled once more, for as long as the loss itself.
+            call(load(np.int64, job + WORK), (job, start, rows, n, find(job, X, start, n, memory), target, grad))
             move(job, GRAD, start, rows, n, memory + buffer)
         if memory:
             call(C_FREE, (memory,))
@@ -121,9 +126,12 @@ def piece_of_rows(T, work):
     return piece
 
 
+work_on_rows = numba.cfunc(types.void(*[types.intp] * 7), error_model="numpy")
+
+
 @functools.cache
 def cross_entropy(T):
-    """The loss of some rows, as a piece of work for the team.
+    """The loss of some rows, as `piece_of_rows` calls it.
 
     With t the target, T its sum, m the largest logit, s the sum of the other terms exp(x - m), l = log1p(s) and p the
     softmax, the loss is sum(t (m - x)) + T l + z (m + l)^2, and the gradient (T + 2 z (m + l)) p - t. At the largest logit
@@ -202,7 +210,7 @@ def cross_entropy(T):
         share = load(np.float64, shares + 8 * label) if shares and label >= 0 else load(np.float64, load(np.int64, job + NUMBERS) + KEEP)
         return label, share, label == load(np.int64, job + IGNORE)
 
-    @compiled
+    @work_on_rows
     def work(job, first, count, n, x, target, grad):
         labels, numbers, batch = load(np.int64, job + LABELS), load(np.int64, job + NUMBERS), batch_of(n)
         peaks, rests, logs, kept = stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES)
@@ -229,7 +237,7 @@ def cross_entropy(T):
                 if not class_of(job, first + start + k)[2]:
                     terms = grad + (start + k) * row_bytes if grad else 0
                     rest[k] = sum_of_others(x + (start + k) * row_bytes, terms, n, m[k], one, zero)
-            log_total[:] = rest
+            assign(log_total, rest)
             find_logarithms(log_total, m)
             for k in range(rows):
                 label, share, ignored = class_of(job, first + start + k)
@@ -242,7 +250,7 @@ def cross_entropy(T):
                     row(slopes, n)[:] = zero
                 store(np.float64, load(np.int64, job + VALUES) + 8 * (first + start + k), result)
 
-    return piece_of_rows(T, work)
+    return work
 
 
 @functools.cache
@@ -259,7 +267,7 @@ def comparison(loss, T):
             value[i] = v
             slope[i] = s * factor
 
-    @compiled
+    @work_on_rows
     def work(job, first, count, n, x, target, grad):
         values, slopes, totals = stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES)
         sums, factor = load(np.int64, job + VALUES), T(load(np.float64, load(np.int64, job + NUMBERS) + FACTOR))
@@ -277,7 +285,7 @@ def comparison(loss, T):
                     if i + m == n:
                         store(np.float64, sums + 8 * (first + start + r), add_up(totals)[0])
 
-    return piece_of_rows(T, work)
+    return work
 
 
 def evaluate(loss, x, target, grad, values, factor, **terms):
@@ -322,9 +330,9 @@ def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spre
     numbers = array("d", (keep, floor, spread_sum, z_loss, gamma, factor))
     wheres, operands = zip(placed(x, T), placed_result(grad, T, [x]), placed(spread, T))
     buffered = operands != (None, None, None) or labels is None and (keep != 1 or floor != 0 or spread_weight is not None)
-    job = words(*wheres, *operands, int(buffered), labels, shares, spread_weight, losses, n, ignore_index, numbers)
     work = cross_entropy(T) if loss == "softmax_cross_entropy" else comparison(loss, T)
-    run_pieces(work, job, len(losses), max(1, len(losses) // 64), x.size * PICOSECONDS * np.dtype(T).itemsize // 4)
+    job = words(*wheres, *operands, int(buffered), labels, shares, spread_weight, losses, n, ignore_index, numbers, work.address)
+    run_pieces(piece_of_rows(T), job, len(losses), max(1, len(losses) // 64), x.size * PICOSECONDS * np.dtype(T).itemsize // 4)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import numpy as np
 from numba import carray
 
 from . import numba_softmax
-from .numba_intrinsics import add_lanes, add_up_lanes, array_loop, as_kernel, at, compiled, load, machine, stack
+from .numba_intrinsics import add_lanes, add_up_lanes, array_loop, as_kernel, assign, at, compiled, load, machine, stack
 from .numba_scalar import LOG1P, formulas
 
 # A task: addresses, steps in bytes from row to row, and the temperature, negative where the input is to be negated.
@@ -25,6 +25,8 @@ PANEL = 64
 SHORT = 48  # shorter rows go through panels
 TERMS_BYTES, LANES_BYTES = 8 * TERMS, 8 * 2 * 16
 BATCH_BYTES = 8 * BATCH
+NOWHERE, NO_TERM = np.int64(0), np.int64(-1)
+"""For an address and the number of a term; for 0 and -1 themselves Numba would compile a function once more."""
 
 
 @compiled
@@ -186,7 +188,7 @@ def toolbox(T):
         if rest:
             padded = stack(LANES_BYTES)
             row(padded, lanes)[:] = zero
-            row(padded, rest)[:] = row(x + (n - rest) * size, rest)
+            assign(row(padded, rest), row(x + (n - rest) * size, rest))
             add_lanes(T, padded, lanes, totals)
 
     def blockwise_sum(element):
@@ -231,7 +233,7 @@ def toolbox(T):
                     values[j] = minus_infinity
                 add_terms(copy, copy, max(count, lanes), m, totals)
                 if e != 0:
-                    row(e + i * size, count)[:] = row(copy, count)
+                    assign(row(e + i * size, count), row(copy, count))
             return add_up(totals)[0]
 
 
@@ -290,7 +292,7 @@ def toolbox(T):
         if n >= lanes:
             return address
         row(buffer, lanes)[:] = zero
-        row(buffer, n)[:] = row(address, n)
+        assign(row(buffer, n), row(address, n))
         return buffer
 
     def few_or_many(sum_by_hand):
@@ -308,11 +310,11 @@ def toolbox(T):
     @array_loop
     def sum_of_others(x, e, n, m, scale, scale_low):
         """The sum of all terms but the largest, which is 1; the terms are kept in e unless it is 0."""
-        total, low = sum_of_terms(x, e, n, m, -1, one, scale, scale_low)
+        total, low = sum_of_terms(x, e, n, m, NO_TERM, one, scale, scale_low)
         rest = rest_of(total, low)
         if rest < 0.0:
             if e == 0:
-                total, low = sum_of_terms(x, 0, n, m, find(x, n, m, one), one, scale, scale_low)
+                total, low = sum_of_terms(x, NOWHERE, n, m, find(x, n, m, one), one, scale, scale_low)
             else:
                 peak = find(e, n, scaling, one)
                 kept = row(e, n)

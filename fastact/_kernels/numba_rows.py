@@ -9,13 +9,15 @@ import numpy as np
 from numba import types
 
 from . import numba_softmax
-from .numba_intrinsics import add_lanes, array_loop, as_kernel, compiled, load, stack, store
+from .numba_intrinsics import add_lanes, array_loop, as_kernel, assign, compiled, load, stack, store
 from .numba_panels import log_panels, softmax_panels
 from .numba_row_steps import (
     BATCH,
     BATCH_BYTES,
     G_ROW,
     LANES_BYTES,
+    NO_TERM,
+    NOWHERE,
     ROWS,
     TEMPERATURE,
     TERMS,
@@ -68,7 +70,7 @@ def softmax_rows(T):
         n, g, temperature = field(task, N), field(task, G), load(np.float64, task + TEMPERATURE)
         x, y = field(task, X) + first * field(task, X_ROW), field(task, Y) + first * field(task, Y_ROW)
         for r in range(count):
-            total[r], low[r] = sum_of_terms(x + r * field(task, X_ROW), y + r * field(task, Y_ROW), n, m[r], -1, sign, scale, scale_low)
+            total[r], low[r] = sum_of_terms(x + r * field(task, X_ROW), y + r * field(task, Y_ROW), n, m[r], NO_TERM, sign, scale, scale_low)
         for r in range(count):
             dividend = 1.0 if g == 0 else np.float64(load(T, g + (first + r) * field(task, G_ROW))) / temperature
             f, f_low = quotient(dividend, total[r] if m[r] - m[r] == 0 else np.nan, low[r])
@@ -89,7 +91,7 @@ def log_rows(T, finish):
         n, temperature = field(task, N), load(np.float64, task + TEMPERATURE)
         x, y = field(task, X) + first * field(task, X_ROW), field(task, Y) + first * field(task, Y_ROW)
         for r in range(count):
-            rest[r] = sum_of_others(x + r * field(task, X_ROW), 0, n, m[r], scale, scale_low)
+            rest[r] = sum_of_others(x + r * field(task, X_ROW), NOWHERE, n, m[r], scale, scale_low)
         find_logarithms(rest, m)
         for r in range(count):
             finish(x + r * field(task, X_ROW), y + r * field(task, Y_ROW), n, m[r], rest[r], temperature, scale)
@@ -174,7 +176,7 @@ def gradient_by_hand(gradient):
         to = y if n >= lanes else few_y
         gradient(whole(x, n, few_x), whole(g, n, few_g), to, max(n, lanes), s, scale)
         if to != y:
-            row(y, n)[:] = row(few_y, n)
+            assign(row(y, n), row(few_y, n))
         return True
 
     return by_hand
