@@ -99,8 +99,8 @@ def apply_mask(storage, mask, row, item, value, buffer, rows, n):
                     store(np.float32, buffer + 4 * (r * n + i), np.float32(load(np.float64, filler)))
 
 
-@routine
-def run_rows(job, first, count):
+@numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
+def run_piece(job, first, count):
     function = load(np.int64, job + JOB_FUNCTION)
     storage = load(np.int64, function + STORAGE)
     n = load(np.int64, job + JOB_N)
@@ -167,11 +167,6 @@ def run_rows(job, first, count):
         call(C_FREE, (memory,))
     if streaming:
         fence()
-
-
-@numba.cfunc(types.void(types.intp, types.intp, types.intp))
-def run_piece(job, first, count):
-    run_rows(job, first, count)
 
 
 RUN_PIECE = run_piece.address
