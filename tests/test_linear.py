@@ -173,7 +173,7 @@ class TestMemory:
             pytest.skip("reads the peak resident set as Linux reports it")
         result = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
-        assert int(result.stdout) < 130_000  # KiB: 64 MiB of logits, the gradients, BLAS's buffers
+        assert int(result.stdout) < 200_000  # KiB: 128 MiB of logits, the gradients, BLAS's buffers
 
 
 class TestErrors:
