@@ -96,7 +96,7 @@ Notes
 
 def _loops(name):
     """Where the compiled loops of a function lie; not all can store past the cache."""
-    return {kind: kernels.get(f"{name}_{kind}", 0) for kind in ("float", "double", "past_cache")}
+    return {"past_cache": kernels.get(f"{name}_past_cache", 0)} | {kind: kernels[f"{name}_{kind}"] for kind in ("float", "double")}
 
 
 @callable_like_builtin

@@ -185,6 +185,14 @@ def panel_toolbox(T):
             find_terms(row(values + size * PANEL * i, PANEL), m, scale, scale_low)
 
     @compiled
+    def sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign):
+        """The terms of some rows, in values, their largest elements and their sums."""
+        x_row = field(task, X_ROW)
+        load_panel(row(values, PANEL * n), field(task, X) + first * x_row, x_row, rows, n, sign)
+        find_all_terms(values, peaks, n, scale, scale_low)
+        sum_panel(values, n, totals)
+
+    @compiled
     def scale_all(values, n, f, f_low):
         for i in range(n):
             scale_panel(row(values + size * PANEL * i, PANEL), row(f, PANEL), row(f_low, PANEL))
@@ -198,8 +206,7 @@ PANEL_ROW = 8 * PANEL
 def softmax_panels(T):
     t, p = toolbox(T), panel_toolbox(T)
     row, scale_of, quotient, lanes = t.row, t.scale_of, t.quotient, t.lanes
-    load_panel, store_panel, find_all_terms, sum_panel, scale_all, wide_row = (
-        p.load_panel, p.store_panel, p.find_all_terms, p.sum_panel, p.scale_all, p.wide_row)  # fmt: skip
+    sum_terms, scale_all, store_panel, wide_row = p.sum_terms, p.scale_all, p.store_panel, p.wide_row
 
     def kernel(task):
         values, totals, peaks = stack(PANEL_BYTES), stack(PANEL_SUMS_BYTES), stack(PANEL_ROW)
@@ -211,15 +218,12 @@ def softmax_panels(T):
         total, low = wide_row(totals), wide_row(totals + 8 * PANEL * lanes)
         for first in range(0, count, PANEL):
             rows = min(count - first, PANEL)
-            x, y = field(task, X) + first * field(task, X_ROW), field(task, Y) + first * field(task, Y_ROW)
-            load_panel(row(values, PANEL * n), x, field(task, X_ROW), rows, n, sign)
-            find_all_terms(values, peaks, n, scale, scale_low)
-            sum_panel(values, n, totals)
+            sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign)
             for j in range(rows):
                 dividend = 1.0 if g == 0 else np.float64(load(T, g + (first + j) * field(task, G_ROW))) / temperature
                 f[j], f_low[j] = quotient(dividend, total[j] if m[j] - m[j] == 0 else np.nan, low[j])
             scale_all(values, n, factors, factors_low)
-            store_panel(row(values, PANEL * n), y, field(task, Y_ROW), rows, n)
+            store_panel(row(values, PANEL * n), field(task, Y) + first * field(task, Y_ROW), field(task, Y_ROW), rows, n)
 
     return kernel
 
@@ -228,8 +232,7 @@ def log_panels(T, finish):
     """The same for short rows."""
     t, p = toolbox(T), panel_toolbox(T)
     row, scale_of, find_logarithms = t.row, t.scale_of, logarithms(T)
-    load_panel, find_all_terms, sum_panel, sum_others, wide_row = (
-        p.load_panel, p.find_all_terms, p.sum_panel, p.sum_others, p.wide_row)  # fmt: skip
+    sum_terms, sum_others, wide_row = p.sum_terms, p.sum_others, p.wide_row
 
     def kernel(task):
         values, totals, peaks = stack(PANEL_BYTES), stack(PANEL_SUMS_BYTES), stack(PANEL_ROW)
@@ -239,10 +242,8 @@ def log_panels(T, finish):
         m, rest = row(peaks, PANEL), wide_row(totals)
         for first in range(0, count, PANEL):
             rows = min(count - first, PANEL)
+            sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign)
             x, y = field(task, X) + first * field(task, X_ROW), field(task, Y) + first * field(task, Y_ROW)
-            load_panel(row(values, PANEL * n), x, field(task, X_ROW), rows, n, sign)
-            find_all_terms(values, peaks, n, scale, scale_low)
-            sum_panel(values, n, totals)
             sum_others(values, n, totals, rows)
             find_logarithms(rest, m)
             for j in range(rows):
