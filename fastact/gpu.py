@@ -243,6 +243,8 @@ def elementwise(function, operands, out=None, stream=None, where=True, dtype=Non
 HELD = {2: 16, 4: 16, 8: 8}
 """How many numbers of each size a thread keeps in registers."""
 TEAMS = (8, WARP, 128, 512)
+LOOPED = {2: 512, 4: 512, 8: 256}
+"""The team of a row that registers do not hold. Numbers of 64 bits take two registers, and addresses of loops many."""
 MANY_ROWS = 4096
 """From so many on a thread for each is enough, if their elements are apart."""
 
@@ -276,7 +278,7 @@ def team_for(rows, n, size, width, apart, sources=1):
             if team * width * vectors >= n:
                 return team, vectors, False
             vectors *= 2
-    return TEAMS[-1], max(1, held // 2 // width), True
+    return LOOPED[size], max(1, held // 2 // width), True
 
 
 def plan_of_rows(shape, axis, operands, dtype, sources=1):

@@ -23,7 +23,7 @@ except ImportError:  # real GPUs are tested without
     greenlet = None
 
 from fastact._kernels import numba_loss_formulas, numba_scalar
-from fastact._kernels.cuda_kernels import SIZES, WARP
+from fastact._kernels.cuda_kernels import SIZES, WARP, Target
 
 SHARED_MEMORY = 48 << 10
 """Bytes that a block may have."""
@@ -230,7 +230,7 @@ class Emulator:
         def made_by(module):
             return functools.cache(lambda storage: module.formulas(computed(storage), numba_scalar.plain(computed(storage))))
 
-        return SimpleNamespace(
+        return Target(
             cuda=cuda, word=int, device=lambda function: function, load=load, store=store, quotient=lambda a, b: a // b,
             access=self._access, formulas=made_by(numba_scalar), loss_formulas=made_by(numba_loss_formulas),
             integer_formulas=lambda name: numba_scalar.integer_formulas(getattr(np, name), lambda function: function),

@@ -4,6 +4,7 @@ By default those that differ, for sm_90. FASTACT_CUDA_ARCHS=75,80,90,100 asks fo
 FASTACT_CUDA_REGISTERS=write writes the file that holds how many registers a kernel may take on sm_90.
 """
 
+import functools
 import itertools
 import json
 import os
@@ -37,7 +38,11 @@ REGISTERS = 65536
 """Those of a multiprocessor, which a block must not exceed."""
 
 
-@pytest.fixture(params=ARCHS, ids=lambda arch: f"sm_{arch[0]}{arch[1]}")
+on_every_arch = pytest.mark.parametrize("arch", ARCHS, indirect=True, ids=lambda arch: f"sm_{arch[0]}{arch[1]}")
+"""The topmost decorator, so that a case meets them one after the other, having been lowered once."""
+
+
+@pytest.fixture
 def arch(request, monkeypatch):
     import numba.cuda.dispatcher
 
@@ -135,10 +140,17 @@ def loss_cases():
     yield "add_up_inverse", cuda_losses.add_up, "float64", ("float64", True)
 
 
+@functools.lru_cache(len(ARCHS))
+def lowered(factory, specification, target):
+    """The kernel, and what Numba makes of it, for all architectures that share a target: that takes longer than all else."""
+    kernel = factory(target, *specification)
+    return kernel, cuda_launch.lowered(kernel, ARCHS[0])
+
+
 def compiled(factory, specification, arch):
-    kernel = factory(cuda_launch.target(arch), *specification)
     try:
-        ptx = cuda_launch.to_ptx(kernel, arch)
+        kernel, library = lowered(factory, specification, cuda_launch.target(arch))
+        ptx = library.get_asm_str(cc=arch)
     except Exception as error:  # pytest would be minutes at showing what Numba has on the stack
         message = f"{type(error).__name__}: {error}"
     else:
@@ -176,6 +188,7 @@ def parametrized(*cases):
     return pytest.mark.parametrize("name, factory, storage, specification", cases)
 
 
+@on_every_arch
 @parametrized(*elementwise_cases())
 def test_elementwise(arch, name, factory, storage, specification):
     result = compiled(factory, specification, arch)
@@ -186,6 +199,7 @@ def test_elementwise(arch, name, factory, storage, specification):
         assert len(re.findall(r"st\.global\S*\.v[24]", result.ptx)) == 1
 
 
+@on_every_arch
 @parametrized(*row_cases(), *loss_cases())
 def test_rows(arch, name, factory, storage, specification):
     result = compiled(factory, specification, arch)
@@ -253,6 +267,7 @@ def gated(x, sharpness, size=2.0):
     return x * fa.sigmoid(sharpness * x) + size * fa.tanh(x)
 
 
+@on_every_arch
 class TestUsersKernels:
     """What users write, compiled as numba-cuda compiles it."""
 

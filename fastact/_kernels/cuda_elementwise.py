@@ -7,7 +7,7 @@ from k * width on, where the results are put, too.
 
 from __future__ import annotations
 
-from .cuda_kernels import SIZES, Kernel
+from .cuda_kernels import SIZES, Kernel, made_once
 
 THREADS = 256
 SUFFIXES = {"forward": "", "derivative": "_derivative", "backward": "_derivative",
@@ -95,6 +95,7 @@ def _gated(target, formula, kind, width):
     return compute_both, 3, 2
 
 
+@made_once
 def getter(target, varies, place):
     """The function that finds a parameter."""
     if varies:
@@ -139,6 +140,7 @@ def contiguous(target, row, kind, storage, varying, width):
     return Kernel(kernel, (None, source_count, result_count, number_count), THREADS)
 
 
+@made_once
 def where_elements_are(target, arrays, dims):
     """locate(addresses, i, shape, starts, strides): where the i-th element is in every array; the strides of one after the other."""
     quotient = target.quotient

@@ -22,13 +22,15 @@ from .numba_extending import extend
 from .numba_scalar import integer_formulas
 
 INLINED = {"forceinline": True}
+ANY_CAPABILITY = 8, 0
+"""Formulas are the same for all."""
 
 
 def formula(function, T):
     """numba-cuda's function of a number of that NumPy type."""
     if np.issubdtype(T, np.integer):
         return integer_formulas(T, device_function)[function.row.name]
-    return formula_of(target(None), function.row, function.kind, np.dtype(T).name)
+    return formula_of(target(ANY_CAPABILITY), function.row, function.kind, np.dtype(T).name)
 
 
 @functools.cache

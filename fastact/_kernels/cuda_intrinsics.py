@@ -16,7 +16,7 @@ from numba import cuda, types
 from numba.cuda.extending import intrinsic
 
 from . import numba_loss_formulas, numba_scalar
-from .cuda_kernels import SIZES
+from .cuda_kernels import SIZES, Target
 from .numba_intrinsics import instructions
 
 WORD, HALF_WORD, QUARTER = ir.IntType(64), ir.IntType(32), ir.IntType(16)
@@ -92,11 +92,11 @@ def _widen(builder, storage, number):
     return builder.bitcast(builder.shl(builder.zext(number, HALF_WORD), HALF_WORD(16)), ir.FloatType())
 
 
-def _narrow(builder, storage, number, capability):
+def _narrow(builder, storage, number, has_bfloat16):
     """A float as a number of 16 bits, rounded to nearest even."""
     if storage == "float16":
         return builder.bitcast(builder.fptrunc(number, ir.HalfType()), QUARTER)
-    if capability >= (8, 0):
+    if has_bfloat16:
         kind = ir.FunctionType(QUARTER, [ir.FloatType()])
         return builder.call(ir.InlineAsm(kind, "cvt.rn.bf16.f32 $0, $1;", "=h,f"), [number])
     word = builder.bitcast(number, HALF_WORD)
@@ -112,7 +112,7 @@ def _element(context, builder, array_type, array, first, k):
     return builder.gep(data, [builder.add(first, WORD(k))])
 
 
-def memory_access(storage, width, capability):
+def memory_access(storage, width, has_bfloat16):
     """read(values, first, address) and write(address, values, first), of ``width`` numbers of a storage at once.
 
     ``values`` is an array in registers of the type in which the numbers are computed.
@@ -144,7 +144,7 @@ def memory_access(storage, width, capability):
         def generate(context, builder, signature, args):
             numbers = [builder.load(_element(context, builder, values, args[1], args[2], k)) for k in range(width)]
             if half:
-                numbers = [_narrow(builder, storage, number, capability) for number in numbers]
+                numbers = [_narrow(builder, storage, number, has_bfloat16) for number in numbers]
             if half and unit is HALF_WORD:
                 wide = [builder.zext(number, HALF_WORD) for number in numbers]
                 numbers = [builder.or_(low, builder.shl(high, HALF_WORD(16))) for low, high in zip(wide[::2], wide[1::2])]
@@ -164,13 +164,16 @@ def memory_access(storage, width, capability):
 # --- The target -------------------------------------------------------------------------------------------------------
 
 
-@functools.cache
 def target(capability):
     """What factories of kernels build on, for GPUs of a compute capability such as (9, 0)."""
+    return _target(has_bfloat16=capability >= (8, 0))
 
+
+@functools.cache
+def _target(has_bfloat16):
     @functools.cache
     def access(storage, width):
-        return memory_access(storage, width, capability)
+        return memory_access(storage, width, has_bfloat16)
 
     def made_by(module):
         return functools.cache(lambda storage: module.formulas(np.float64 if storage == "float64" else np.float32, MACHINE))
@@ -183,7 +186,7 @@ def target(capability):
     def single(word):
         return from_bits(types.int32(word))
 
-    return SimpleNamespace(
+    return Target(
         cuda=cuda, word=types.int64, device=device_function, load=load, store=store, quotient=quotient, access=access,
         formulas=made_by(numba_scalar), integer_formulas=integer_formulas, loss_formulas=made_by(numba_loss_formulas), fma=fma, exp2=exp2_approximately, log1p=math.log1p,
         number=lambda storage: types.float64 if storage == "float64" else types.float32, integer=lambda name: getattr(types, name),

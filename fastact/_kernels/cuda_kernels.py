@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 WARP = 32
@@ -21,6 +23,28 @@ class Kernel:
     function: Any
     arguments: tuple[int | None, ...]
     threads: int
+
+
+class Target(SimpleNamespace):
+    """What factories build on: numba.cuda with the instructions that it lacks, or the emulator of the tests."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+    def __init__(self, **parts):
+        super().__init__(made={}, **parts)
+
+
+def made_once(factory):
+    """A decorator for factories of the functions that kernels call: what a target has been given, it compiles only once."""
+
+    @functools.wraps(factory)
+    def made(target, *specification, **options):
+        key = factory, specification, *options.items()
+        if key not in target.made:
+            target.made[key] = factory(target, *specification, **options)
+        return target.made[key]
+
+    return made
 
 
 def lanes(storage):

@@ -26,15 +26,16 @@ def signature(kernel):
     return types.void(*(types.int64 if count is None else types.UniTuple(types.int64, count) for count in kernel.arguments))
 
 
-def to_ptx(kernel, capability):
-    """PTX in which nothing is rounded but what the formulas say: a multiplication and an addition are two roundings.
+def lowered(kernel, capability):
+    """The kernel as LLVM's instructions, in a library of Numba.
 
+    In its PTX nothing is rounded but what the formulas say: a multiplication and an addition are two roundings.
     numba.cuda.compile() is the same, but always lets the compiler fuse them.
     """
     library, _ = compiler._compile_pyfunc_with_fixup(kernel.function, signature(kernel), cc=capability, device=False, abi="numba",
                                                      launch_bounds=(kernel.threads,), **COMPILE_OPTIONS)  # fmt: skip
     library._nvvm_options["fma"] = False
-    return library.get_asm_str(cc=capability)
+    return library
 
 
 COMPILE_OPTIONS = {"debug": None, "lineinfo": False, "fastmath": False, "opt": None, "abi_info": None, "forceinline": False, "lto": False}
@@ -86,7 +87,7 @@ class Launcher:
         if capability < OLDEST:
             raise RuntimeError(f"a GPU of compute capability {capability[0]}.{capability[1]} is too old, the least is 7.5")
         kernel = factory(target(capability), *specification)
-        ptx = to_ptx(kernel, capability)
+        ptx = lowered(kernel, capability).get_asm_str(cc=capability)
         code, _ = link(ptx, capability)
         name = re.search(r"\.visible \.entry (\w+)", ptx).group(1)
         return kernel, ObjectCode.from_cubin(bytes(code.code)).get_kernel(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .cuda_elementwise import getter
-from .cuda_kernels import SIZES, Kernel, computed_as
+from .cuda_kernels import SIZES, Kernel, computed_as, made_once
 from .cuda_rows import exponentials, gathering, moving, rows_of_teams, summing, threads_of, where_rows_are
 
 THREADS = 512
@@ -18,6 +18,7 @@ PART = 32 * THREADS
 """How many numbers it sums up, for which a thread of it waits 32 times."""
 
 
+@made_once
 def class_weights(target, storage, width, vectors, team):
     """fetch(values, at, weights, first, count): the weights of the elements from ``first`` on that a thread has, as ``moving``."""
     read, size, reach = target.access(computed_as(storage), 1).read, SIZES[computed_as(storage)], team * width

@@ -15,13 +15,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .cuda_kernels import SIZES, WARP, Kernel
+from .cuda_kernels import SIZES, WARP, Kernel, made_once
 
 THREADS = 256
 """Of a block that several teams share."""
 EVERYONE = 0xFFFFFFFF
 
 
+@made_once
 def exponentials(target, storage):
     """difference(x, m, c, c_low): (x - m) c as high + low, 0 at most; exponential(high, low); scaled(a, low, f)."""
     T, fma = target.number(storage), target.fma
@@ -80,6 +81,7 @@ def exponentials(target, storage):
     return SimpleNamespace(anchor=anchor, difference=difference, exponential=exponential, add=add, scaled=scaled)
 
 
+@made_once
 def gathering(target, storage, team, sums=1, with_largest=True):
     """gather(state, c, c_low): what the threads of a team know, made what the team knows.
 
@@ -137,6 +139,7 @@ def gathering(target, storage, team, sums=1, with_largest=True):
     return gather
 
 
+@made_once
 def moving(target, storage, width, vectors, team):
     """fetch(values, at, address, step, first, count, fill) and put(values, at, address, step, first, count).
 
@@ -145,10 +148,16 @@ def moving(target, storage, width, vectors, team):
     """
     wide, narrow = target.access(storage, width), target.access(storage, 1)
     read, write, read_one, write_one = wide.read, wide.write, narrow.read, narrow.write
-    stride = team * width
+    stride, size = team * width, wide.size
+
+    @target.device
+    def apart(step):
+        """What lies between elements: where that is known, as a constant, which saves registers."""
+        return size if width > 1 else step
 
     @target.device
     def fetch(values, at, address, step, first, count, fill):
+        step = apart(step)
         for u in range(vectors):
             i = first + u * stride
             if i + width <= count:
@@ -161,6 +170,7 @@ def moving(target, storage, width, vectors, team):
 
     @target.device
     def put(values, at, address, step, first, count):
+        step = apart(step)
         for u in range(vectors):
             i = first + u * stride
             if i + width <= count:
@@ -173,6 +183,7 @@ def moving(target, storage, width, vectors, team):
     return fetch, put
 
 
+@made_once
 def hiding(target, width, vectors, team):
     """hide(values, fill, mask, step, first, count): a fill for those of a thread's elements, as ``moving`` has them, of which
     the mask, of bytes, says that they do not count.
@@ -182,15 +193,17 @@ def hiding(target, width, vectors, team):
     @target.device
     def hide(values, fill, mask, step, first, count):
         for u in range(vectors):
+            at = mask + (first + u * reach) * step
             for k in range(width):
-                i = first + u * reach + k
-                if i < count:
-                    if load(byte, mask + i * step) == 0:
+                if first + u * reach + k < count:
+                    if load(byte, at) == 0:
                         values[u * width + k] = fill
+                at += step
 
     return hide
 
 
+@made_once
 def summing(target, storage, held):
     """absorb(values, state, c, c_low): m and the sum of terms, with those of ``held`` elements more."""
     e = exponentials(target, storage)
@@ -212,6 +225,7 @@ def summing(target, storage, held):
     return absorb
 
 
+@made_once
 def where_rows_are(target, arrays, inner):
     """locate(addresses, row, inner_count, starts, strides): where a row begins in every array.
 
@@ -236,6 +250,7 @@ def threads_of(team):
     return team if team > WARP else THREADS
 
 
+@made_once
 def rows_of_teams(target, arrays, width, team, inner):
     """enter(addresses, rows, n, inner_count, starts, strides): (row, whether there is that row, how many elements it has, which
     of them is the thread's first). Addresses become those of the row; a team without one comes along with nothing to do.
@@ -279,10 +294,14 @@ def forward(target, function, storage, width, vectors, team, looped, inner, mask
     hidden = nothing if logarithmic else zero
 
     @target.device
-    def take(values, addresses, strides, first, count, sign):
+    def take_all(values, addresses, strides, first, count, sign):
         fetch(values, 0, addresses[0], strides[2], first, count, nothing * sign)
         for k in range(held):
             values[k] = values[k] * sign
+
+    @target.device
+    def take(values, addresses, strides, first, count, sign):
+        take_all(values, addresses, strides, first, count, sign)
         if masked:
             hide(values, nothing, addresses[mask], strides[3 * mask + 2], first, count)
 
@@ -320,7 +339,7 @@ def forward(target, function, storage, width, vectors, team, looped, inner, mask
             first = start
             while first < count:
                 if looped:
-                    take(values, addresses, strides, first, count, sign)
+                    take_all(values, addresses, strides, first, count, sign)
                 for k in range(held):
                     high, rest = difference(values[k], at, c, c_low)
                     values[k] = (high - logarithm) + rest if logarithmic else exponential(high, rest) * scale

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .cuda_kernels import SIZES, WARP, Kernel, computed_as
+from .cuda_kernels import SIZES, WARP, Kernel, computed_as, made_once
 from .cuda_rows import EVERYONE, exponentials, hiding, moving, rows_of_teams, threads_of
 
 
+@made_once
 def meeting(target, team, length, combine):
     """meet(parts, state, other): of what the threads of a team have in ``state``, all get what ``combine`` makes of it.
 
@@ -47,6 +48,7 @@ def meeting(target, team, length, combine):
     return meet
 
 
+@made_once
 def combining(target, storage):
     """larger(state, other), of one number, NaN being the largest; sum_up(state, other), of two sums of two numbers."""
     add = exponentials(target, storage).add
@@ -64,6 +66,7 @@ def combining(target, storage):
     return larger, sum_up
 
 
+@made_once
 def anyone_of_warp(target, team):
     """anyone(flag): whether the flag of a thread of the warp is not 0, which teams of a warp and more agree on anyway."""
     cuda, steps = target.cuda, WARP.bit_length() - 1 if team < WARP else 0
@@ -158,7 +161,7 @@ def sparsemax(target, function, storage, width, vectors, team, looped, inner, ma
         first = start
         while first < count:
             if looped:
-                take(values, addresses, strides, first, count)
+                fetch(values, 0, addresses[0], strides[2], first, count, nothing)
             for k in range(held):
                 d = (values[k] - m) - low
                 values[k] = zero if d < zero else d
@@ -335,6 +338,7 @@ THREADS = 256
 ONES = 0xFFFFFFFF
 
 
+@made_once
 def philox(target):
     """random(words, counter, key): four words of 32 random bits, for a counter and a key of 64. Salmon et al. 2011."""
 
