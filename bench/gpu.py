@@ -42,6 +42,8 @@ OTHER = 1 << 30
 """Bytes that are overwritten before a call is timed alone, which takes longer than Python does to get there."""
 CHECKED = 1 << 22
 """Of how many elements of a result the error is looked at."""
+FEW_ROWS = 8, 1 << 20
+"""For which one block each would leave most of the GPU idle."""
 PACKAGES = ("numba", "numba-cuda", "cuda-core", "torch", "triton", "liger-kernel", "numpy")
 
 
@@ -409,8 +411,8 @@ def main(arguments=None):
     tokens = [8192] if options.quick else [1024, 8192, 16384]
     cases = itertools.chain(
         elementwise_cases(torch, sizes, options.dtypes, modes),
-        softmax_cases(torch, [(max(1, (1 << 28) // n), n) for n in widths], options.dtypes, modes),
-        loss_cases(torch, [(1 << 10, 10), (1 << 20, 100), *itertools.product(tokens, vocabularies)], options.dtypes, modes),
+        softmax_cases(torch, [*((max(1, (1 << 28) // n), n) for n in widths), FEW_ROWS], options.dtypes, modes),
+        loss_cases(torch, [(1 << 10, 10), (1 << 20, 100), *itertools.product(tokens, vocabularies), FEW_ROWS], options.dtypes, modes),
     )
     figures = json.loads(options.json.read_text()) if options.json and options.json.exists() else {"cases": {}}
     figures |= {"gpu": device.name, "versions": versions(), "copy": copies}

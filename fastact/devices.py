@@ -192,8 +192,11 @@ PLAIN = (np.ndarray, int, float, bool, list, tuple, type(None), np.generic)
 
 @functools.cache
 def package_of(kind):
-    """The package that defines a type, or None if nothing of that type is on a GPU."""
-    return None if issubclass(kind, PLAIN) else kind.__module__.partition(".")[0]
+    """The package that defines a type or, of those in LIBRARIES, one that it is derived from; None if nothing of it is on a GPU."""
+    if issubclass(kind, PLAIN):
+        return None
+    packages = [base.__module__.partition(".")[0] for base in kind.__mro__]
+    return next((package for package in packages if package in LIBRARIES), packages[0])
 
 
 def library_of(array):
@@ -327,6 +330,11 @@ class Call:
         if any(step == 0 and n > 1 for n, step in zip(operand.shape, operand.strides)):
             raise ValueError(f"{name} has several elements in one place")
         return operand
+
+    @property
+    def processors(self):
+        """How many multiprocessors the GPU has."""
+        return launcher().processors(self.device)
 
     def launch(self, factory, specification, grid, *arguments):
         launcher().launch(factory, specification, grid, arguments, self.device, self._stream)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import operator
 import struct
 
 import numpy as np
@@ -306,6 +307,39 @@ def _plan_of_rows(shape, axis, strides, full, aligned, dtype, sources):
     return (rows, n, inner, flat(strides)), (width, vectors, team, looped, inner > 1), blocks(rows, cuda_rows.threads_of(team) // team)
 
 
+LONG_ROW = 1 << 15
+"""Elements from which on several blocks may have a row: two launches take a few microseconds more than one."""
+BLOCKS_EACH = 2
+"""Of a multiprocessor, which has room for so many of those kernels."""
+IN_PARTS = (cuda_rows.forward, cuda_rows.backward, cuda_losses.cross_entropy)
+
+
+@functools.lru_cache(PLANS)
+def parts_of_rows(rows, n, layout, processors):
+    """(how many blocks have a row, how many elements each has of it): several where else most multiprocessors had nothing to do."""
+    width, vectors, team, _, _ = layout
+    step = team * width * vectors
+    parts = min(BLOCKS_EACH * processors // rows, team)
+    if n < LONG_ROW or parts < 2:
+        return 1, n
+    size = blocks(blocks(n, parts), step) * step
+    return blocks(n, size), size
+
+
+def launch_rows(call, factory, specification, plan, options, dtype, addresses, *rest):
+    """Launch a kernel of rows by a plan of them, in two steps where several blocks have a row."""
+    (rows, n, inner, strides), layout, grid = plan
+    parts, size = parts_of_rows(rows, n, layout, call.processors) if factory in IN_PARTS else (1, n)
+    if parts == 1:
+        call.launch(factory, (*specification, *layout, *options), grid, rows, n, inner, addresses, strides, *rest)
+        return
+    known = call.scratch((rows * parts * cuda_rows.KNOWN,), computed_as(dtype))
+    width, vectors, team, _, has_inner = layout
+    for phase in cuda_rows.PHASES:
+        call.launch(factory, (*specification, width, vectors, team, phase, has_inner, *options), rows * parts,
+                    rows, n, inner, (*addresses, parts, size, known.address), strides, *rest)  # fmt: skip
+
+
 def run_rows(call, factory, function, dtype, shape, axis, operands, numbers, mask=None):
     """Launch a kernel of rows on its sources and, last of the operands, its result; ``mask`` says which elements count."""
     if math.prod(operands[-1].shape) == 0:
@@ -319,8 +353,7 @@ def run_rows(call, factory, function, dtype, shape, axis, operands, numbers, mas
         run_rows(call, factory, function, dtype, shape, axis, [*sources, written], numbers, mask)
         copy(call, written, result)
         return
-    (rows, n, inner, strides), layout, grid = plan
-    call.launch(factory, (function, dtype, *layout, *masked), grid, rows, n, inner, addresses_of(arrays), strides,
+    launch_rows(call, factory, (function, dtype), plan, masked, dtype, addresses_of(arrays),
                 tuple([number_word(number, dtype) for number in numbers]))  # fmt: skip
 
 
@@ -498,7 +531,7 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
     call = Call(loss.removesuffix("_of_logs"), arrays, stream)
     dtype = call.real(x_name)
     x, t = call.operands[x_name], call.operands[target_name]
-    axis = normalize_axis_index(axis, len(x.shape))
+    axis, ignore_index = normalize_axis_index(axis, len(x.shape)), operator.index(ignore_index)
     n, rest = x.shape[axis], x.shape[:axis] + x.shape[axis + 1 :]
     rows = math.prod(rest)
     of_classes = kind_of(t.shape, rest, x.shape) == "classes"
@@ -530,17 +563,17 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
     elif reduction == "mean":
         factor = 1.0 / max(rows, 1)
     if rows:
-        (count, _, inner, strides), layout, grid = plan
         factory, specification = cuda_losses.comparison, (dtype, loss, labels, losses.dtype)
         options = (with_grad, weights != 0)
         if loss == "softmax_cross_entropy":
             factory, specification, options = cuda_losses.cross_entropy, (dtype, labels, losses.dtype), (*options, smooth, gamma != 0)
         elif of_classes and not with_grad:  # all that there is to do is to read one element
-            layout, grid = (1, 1, 1, True, inner > 1), blocks(rows, cuda_rows.threads_of(1))
+            where, (*_, has_inner), _ = plan
+            plan = where, (1, 1, 1, True, has_inner), blocks(rows, cuda_rows.threads_of(1))
         keep = (1.0 - label_smoothing) * (1.0 if alphas else alpha)
-        call.launch(factory, (*specification, *layout, *options), grid,
-                    count, n, inner, (x.address, written.address, t.address, losses.address), strides, ignore_index, weights, alphas,
-                    factor_at, tuple(number_word(number, dtype) for number in (keep, label_smoothing / n, z_loss, factor, gamma)))  # fmt: skip
+        launch_rows(call, factory, specification, plan, options, dtype, (x.address, written.address, t.address, losses.address),
+                    ignore_index, weights, alphas, factor_at,
+                    tuple(number_word(number, dtype) for number in (keep, label_smoothing / n, z_loss, factor, gamma)))  # fmt: skip
     value = losses if each else add_up(call, losses, result, factor, factor_at)
     if with_grad and written is not grad:
         copy(call, written, grad)

@@ -203,7 +203,10 @@ class CuPyOnGPU:
     def array(self, values):
         import cupy
 
-        return cupy.asarray(values)
+        try:
+            return cupy.asarray(values)
+        except (TypeError, ValueError) as error:
+            pytest.skip(f"CuPy has no such arrays: {error}")
 
     def numpy(self, array):
         import cupy

@@ -73,14 +73,16 @@ def elementwise_cases():
 
 
 WIDTHS = {"short": 20, "warp": 400, "block": 2000, "long": 8000, "looped": 100000, "apart": 30}
+WITH_PARTS = (*WIDTHS, *cuda_rows.PHASES)
+"""Shapes of those kernels of which several blocks may have a row."""
 
 
 def layout(shape, storage, sources=1):
     """How rows of such a width are gone over."""
     apart = shape == "apart"
     width = 1 if apart else lanes(storage)
-    team, vectors, looped = gpu.team_for(1000, WIDTHS[shape], SIZES[storage], width, apart, sources)
-    return width, vectors, team, looped, apart
+    team, vectors, looped = gpu.team_for(1000, WIDTHS.get(shape, 100000), SIZES[storage], width, apart, sources)
+    return width, vectors, team, shape if shape in cuda_rows.PHASES else looped, apart
 
 
 MASKED = [(cuda_rows.forward, name) for name in ("softmax", "log_softmax", "logsumexp", "logsumexp_backward")] + [(cuda_simplex.sparsemax, None)]
@@ -90,11 +92,13 @@ def row_cases():
     """(name, factory, storage, specification)"""
     for factory, names in ((cuda_rows.forward, ("softmax", "log_softmax", "logsumexp", "logsumexp_backward")),
                            (cuda_rows.backward, ("softmax_backward", "log_softmax_backward"))):  # fmt: skip
-        for name, shape, storage in itertools.product(names, WIDTHS, STORAGES):
+        for name, shape, storage in itertools.product(names, WITH_PARTS, STORAGES):
             if EVERYTHING or storage == "float32" and shape == "warp" or name == "softmax" and storage in ("float32", "bfloat16"):
                 sources = 1 + (factory is cuda_rows.backward)
                 yield f"{name}_{shape}", factory, storage, (name, storage, *layout(shape, storage, sources))
-    for (factory, function), shape, storage in itertools.product(MASKED, WIDTHS, STORAGES):
+    for (factory, function), shape, storage in itertools.product(MASKED, WITH_PARTS, STORAGES):
+        if factory is cuda_simplex.sparsemax and shape in cuda_rows.PHASES:
+            continue
         name = function or "sparsemax"
         if EVERYTHING or storage == "float32" and shape == "warp" or name == "softmax" and storage == "bfloat16" and shape == "looped":
             yield f"{name}_{shape}_masked", factory, storage, (function, storage, *layout(shape, storage, 2), True)
@@ -113,16 +117,18 @@ def row_cases():
 
 def loss_cases():
     """(name, factory, storage, specification)"""
-    for shape, labels, with_grad, weighted, storage in itertools.product(WIDTHS, ("int64", None), (True, False), (False, True), STORAGES):
+    for shape, labels, with_grad, weighted, storage in itertools.product(WITH_PARTS, ("int64", None), (True, False), (False, True), STORAGES):
         both = storage in ("float32", "bfloat16")
         tags = "_weighted" * weighted + "_grad" * with_grad
         for smooth, focal in ((False, False), (True, False), (False, True)) if labels else ((True, False),):
-            plain = with_grad and not weighted and smooth == (labels is None) and not focal and shape in ("long", "looped")
+            plain = with_grad and not weighted and smooth == (labels is None) and not focal and shape in ("long", "looped", *cuda_rows.PHASES)
             rich = with_grad and weighted and (smooth or focal) and shape == "looped"
             if EVERYTHING or both and (plain or rich):
                 name = f"cross_entropy_{shape}_{labels or 'probabilities'}" + "_smooth" * smooth * bool(labels) + "_focal" * focal + tags
                 how = layout(shape, storage, 1 + (labels is None) + (smooth and weighted))
                 yield name, cuda_losses.cross_entropy, storage, (storage, labels, storage, *how, with_grad, weighted, smooth, focal)
+        if shape in cuda_rows.PHASES:
+            continue
         for loss in ("nll_loss", "categorical_cross_entropy") if labels else ("categorical_cross_entropy", "kl_div", "kl_div_of_logs"):
             if EVERYTHING or both and with_grad and not weighted and shape == "looped":
                 how = layout(shape, storage, 1 if labels else 2 + weighted)
@@ -208,7 +214,7 @@ def test_rows(arch, name, factory, storage, specification):
     looks_at_one = factory is cuda_losses.comparison and specification[2] is not None
     if wide and not looks_at_one:
         assert re.search(r"ld\.global\S*\.v[24]", result.ptx)
-    if wide and (name.startswith("softmax") or name.endswith("_grad")):
+    if wide and "_parts" not in name and (name.startswith("softmax") or name.endswith("_grad")):
         assert re.search(r"st\.global\S*\.v[24]", result.ptx)
 
 
@@ -222,6 +228,7 @@ class TestLauncher:
 
         class Device:
             compute_capability = 9, 0
+            properties = SimpleNamespace(multiprocessor_count=132)
 
             def __init__(self, number):
                 self.number = number
@@ -248,6 +255,9 @@ class TestLauncher:
             launcher.launch(None, (), 3, (1, (2, 3), (), 4), device=1)
         assert machine.launched == [(1, 3, 128, (1, 2, 3, 4))] * 2
 
+    def test_processors(self, machine):
+        assert cuda_launch.Launcher().processors(1) == 132
+
     def test_the_thread_goes_on_where_it_was(self, machine):
         cuda_launch.Launcher().launch(None, (), 1, (), device=1)
         assert machine.current == 0
@@ -256,6 +266,18 @@ class TestLauncher:
         machine.current = None
         cuda_launch.Launcher().launch(None, (), 1, (), device=1)
         assert machine.current == 1 == machine.launched[0][0]
+
+    def test_without_the_compiler_the_extra_is_named(self, monkeypatch):
+        def lowered(kernel, capability):
+            raise cuda_launch.DynamicLibNotFoundError("libnvvm.so")
+
+        monkeypatch.setattr(cuda_launch, "lowered", lowered)
+        with pytest.raises(ImportError, match=r"which fastact\[cuda\] brings: libnvvm.so"):
+            cuda_launch.Launcher()._load(cuda_losses.add_up, ("float32", False), (9, 0))
+
+    def test_gpus_that_are_too_old(self):
+        with pytest.raises(RuntimeError, match="7.0 is too old, the least is 7.5"):
+            cuda_launch.Launcher()._load(cuda_losses.add_up, ("float32", False), (7, 0))
 
 
 def slope_of_gated(x, sharpness, size=2.0):

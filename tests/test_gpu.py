@@ -12,6 +12,7 @@ from fake_gpu import CALCULATING, GPUS, Fake, FakeArray, TorchOnEmulator, aligne
 
 import fastact as fa
 from fastact import devices
+from fastact import gpu as gpu_functions
 from fastact.table import ELEMENTWISE_LOSSES
 
 
@@ -268,6 +269,12 @@ class TestPyTorchOnEmulator:
         agree(torch.numpy(out), fa.silu(x.T.copy()))
         assert fa.silu(tensor.T).stride() == tensor.T.stride()
 
+    def test_derived_types(self, torch):
+        import torch as t
+
+        tensor = t.ones(5).as_subclass(type("Special", (t.Tensor,), {"__module__": "somebody"}))
+        agree(torch.numpy(fa.gelu(tensor)).copy(), fa.gelu(np.ones(5, np.float32)))
+
     def test_gradients_are_no_obstacle(self, torch):
         import torch as t
 
@@ -354,7 +361,8 @@ class TestMistakes:
             fa.gelu(array)
 
     def test_two_libraries(self, emulator):
-        other = type("Other", (FakeArray,), {"__module__": "other_library"})(np.ones(3, np.float32))
+        x = FakeArray(np.ones(3, np.float32))
+        other = type("Other", (), {"__module__": "other_library", "__cuda_array_interface__": x.__cuda_array_interface__})()
         with pytest.raises(TypeError, match="takes arrays of one library, not of fake_gpu and other_library"):
             fa.gelu.backward(emulator.array(np.ones(3, np.float32)), other)
 
@@ -572,6 +580,95 @@ class TestRows:
             fa.logsumexp(x, where=gpu.array(np.ones((2, 2, 3), bool)))
         with pytest.raises(ValueError, match="grad_output has shape"):
             fa.softmax.backward(gpu.array(np.ones(3, np.float32)), output=x)
+
+
+class TestRowsOfSeveralBlocks:
+    """Rows that are few and long, of which each block has a part."""
+
+    N = 1300
+
+    @pytest.fixture
+    def many(self, gpu, monkeypatch):
+        """A GPU with more multiprocessors than there are rows, and rows that are long to its small blocks."""
+        plans = gpu_functions._plan_of_rows, gpu_functions.parts_of_rows
+        for name, value in {"LONG_ROW": self.N, "TEAMS": (8, 32), "LOOPED": {2: 64, 4: 64, 8: 64}}.items():
+            monkeypatch.setattr(gpu_functions, name, value)
+        for plan in plans:
+            plan.cache_clear()
+        if not gpu.real:
+            monkeypatch.setattr(gpu.emulator, "processors", lambda device: 6)
+        yield gpu
+        for plan in plans:
+            plan.cache_clear()
+        if not gpu.real:
+            assert any(grid > 2 and name in ("forward", "backward", "cross_entropy") for name, grid in gpu.emulator.launches)
+
+    @pytest.mark.parametrize("rows, n, layout, processors, wanted", [
+        (8, 1 << 20, (4, 2, 512, True, False), 132, (32, 1 << 15)), (1, 1 << 20, (4, 2, 512, True, False), 132, (256, 4096)),
+        (1, 50257, (8, 1, 512, True, False), 132, (13, 4096)), (66, 1 << 20, (4, 2, 512, True, False), 132, (4, 1 << 18)),
+        (132, 1 << 20, (4, 2, 512, True, False), 132, (2, 1 << 19)), (133, 1 << 20, (4, 2, 512, True, False), 132, (1, 1 << 20)),
+        (1, 20000, (4, 2, 512, True, False), 132, (1, 20000)), (1, 1 << 30, (2, 2, 256, True, False), 400, (256, 1 << 22)),
+    ])  # fmt: skip
+    def test_parts(self, rows, n, layout, processors, wanted):
+        parts, size = gpu_functions.parts_of_rows(rows, n, layout, processors)
+        assert (parts, size) == wanted
+        assert (parts - 1) * size < n <= parts * size
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("name", SOFTMAXES)
+    def test_values_and_backward(self, many, rng, name, dtype):
+        x = rng.normal(size=(1, self.N)).astype(dtype)
+        x[0, 1290] = 9
+        function = getattr(fa, name)
+        y = function(x)
+        agree(many.numpy(function(many.array(x))), y, near_zero=1)
+        grad = rng.normal(size=y.shape).astype(dtype)
+        if name == "logsumexp":
+            found, wanted = function.backward(many.array(grad), many.array(x)), function.backward(grad, x)
+        else:
+            found, wanted = function.backward(many.array(grad), output=many.array(y)), function.backward(grad, output=y)
+        agree(many.numpy(found), wanted, near_zero=4)
+
+    @pytest.mark.parametrize("axis", [0, 1])
+    def test_several_rows_in_place(self, many, rng, axis):
+        x = rng.normal(size=(self.N, 2) if axis == 0 else (2, self.N)).astype(np.float32)
+        x[(700, 1) if axis == 0 else (1, 700)] = np.nan
+        on_gpu = many.array(x)
+        assert fa.softmax(on_gpu, axis, out=on_gpu) is on_gpu
+        agree(many.numpy(on_gpu), fa.softmax(x, axis))
+
+    def test_where(self, many, rng):
+        x, where = rng.normal(size=(1, self.N)).astype(np.float32), rng.uniform(size=self.N) < 0.1
+        where[:600] = False  # a part of which nothing counts
+        x[0, ~where] = np.inf
+        agree(many.numpy(fa.softmax(many.array(x), where=many.array(where))), fa.softmax(x, where=where))
+
+    @pytest.mark.parametrize("label", [0, 511, 512, 1025, 1299, -100])
+    def test_cross_entropy_in_place(self, many, rng, label):
+        x, target = rng.normal(size=(2, self.N)).astype(np.float32), np.array([label, 500])
+        logits = many.array(x)
+        value, grad = fa.softmax_cross_entropy.value_and_grad(logits, many.array(target), grad_out=logits, reduction="none")
+        wanted_value, wanted = fa.softmax_cross_entropy.value_and_grad(x, target, reduction="none")
+        assert grad is logits
+        agree(many.numpy(value), wanted_value)
+        agree(many.numpy(grad), wanted, near_zero=1)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_cross_entropy(self, many, rng, dtype):
+        x = rng.normal(size=(1, self.N)).astype(dtype)
+        check_row_loss(many, x, np.array([600]), 16, 8)
+        check_row_loss(many, x, fa.softmax(x[:, ::-1].copy()), 16, 8)
+
+    def test_options(self, many, rng):
+        x, weight = rng.normal(size=(1, self.N)).astype(np.float32), np.linspace(0.5, 2, self.N).astype(np.float32)
+        for target in (np.array([600]), fa.softmax(x[:, ::-1].copy())):
+            check_row_loss(many, x, target, 16, 8, label_smoothing=0.1, z_loss=0.01, weight=weight)
+        check_row_loss(many, x, np.array([600]), 32, 8, loss=fa.softmax_focal, weight=weight)
+
+    def test_a_class_that_does_not_exist_is_nan(self, many):
+        x = np.ones((1, self.N), np.float32)
+        value, grad = fa.softmax_cross_entropy.value_and_grad(many.array(x), many.array(np.array([self.N])))
+        assert np.isnan(many.numpy(value)) and np.isnan(many.numpy(grad)).all()
 
 
 class TestSparsemax:
@@ -842,7 +939,7 @@ class TestCrossEntropy:
         target = rng.integers(0, 12, 40)
         target[[0, 3, 9]] = -100
         check_row_loss(gpu, x, target, reduction=reduction)
-        check_row_loss(gpu, x, np.where(target == -100, 5, target), ignore_index=5, reduction=reduction)
+        check_row_loss(gpu, x, np.where(target == -100, 5, target), ignore_index=np.int32(5), reduction=reduction)
 
     def test_no_row_counts(self, gpu):
         check_row_loss(gpu, np.ones((3, 4), np.float32), np.full(3, -100))

@@ -9,8 +9,9 @@ import threading
 
 from cuda.bindings import driver
 from cuda.core import Device, LaunchConfig, Linker, LinkerOptions, ObjectCode, Stream, launch
+from cuda.pathfinder import DynamicLibNotFoundError
 from numba import types
-from numba.cuda import compiler
+from numba.cuda.compiler import _compile_pyfunc_with_fixup
 
 from . import cuda_extending
 from .cuda_intrinsics import target
@@ -32,8 +33,8 @@ def lowered(kernel, capability):
     In its PTX nothing is rounded but what the formulas say: a multiplication and an addition are two roundings.
     numba.cuda.compile() is the same, but always lets the compiler fuse them.
     """
-    library, _ = compiler._compile_pyfunc_with_fixup(kernel.function, signature(kernel), cc=capability, device=False, abi="numba",
-                                                     launch_bounds=(kernel.threads,), **COMPILE_OPTIONS)  # fmt: skip
+    library, _ = _compile_pyfunc_with_fixup(kernel.function, signature(kernel), cc=capability, device=False, abi="numba",
+                                            launch_bounds=(kernel.threads,), **COMPILE_OPTIONS)  # fmt: skip
     library._nvvm_options["fma"] = False
     return library
 
@@ -83,12 +84,20 @@ class Launcher:
         device = Device(number)
         return device, tuple(device.compute_capability)
 
+    @functools.cache
+    def processors(self, number):
+        """How many multiprocessors a GPU has."""
+        return self._device(number)[0].properties.multiprocessor_count
+
     def _load(self, factory, specification, capability):
         if capability < OLDEST:
             raise RuntimeError(f"a GPU of compute capability {capability[0]}.{capability[1]} is too old, the least is 7.5")
         kernel = factory(target(capability), *specification)
-        ptx = lowered(kernel, capability).get_asm_str(cc=capability)
-        code, _ = link(ptx, capability)
+        try:
+            ptx = lowered(kernel, capability).get_asm_str(cc=capability)
+            code, _ = link(ptx, capability)
+        except DynamicLibNotFoundError as error:
+            raise ImportError(f"the compiler of kernels for GPUs lacks a library, which fastact[cuda] brings: {error}") from error
         name = re.search(r"\.visible \.entry (\w+)", ptx).group(1)
         return kernel, ObjectCode.from_cubin(bytes(code.code)).get_kernel(name)
 

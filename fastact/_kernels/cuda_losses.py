@@ -10,7 +10,18 @@ import numpy as np
 
 from .cuda_elementwise import getter
 from .cuda_kernels import SIZES, Kernel, computed_as, made_once
-from .cuda_rows import exponentials, gathering, moving, rows_of_teams, summing, threads_of, where_rows_are
+from .cuda_rows import (
+    PHASES,
+    exponentials,
+    gathering,
+    knowing_parts,
+    moving,
+    rows_of_teams,
+    summing,
+    threads_of,
+    where_rows_are,
+    words_of,
+)
 
 THREADS = 512
 """Of a block that sums up."""
@@ -36,10 +47,12 @@ def class_weights(target, storage, width, vectors, team):
     return fetch
 
 
-ARGUMENTS = (None, None, None, 4, 12, None, None, None, None, 5)
-"""Those of kernels of losses of rows: rows, n, inner count, addresses of x, its gradients, the target and the losses, their
-strides, the class to ignore, addresses of the weights of the classes, of their alpha and of the factor, or 0 for what there is
-not, numbers. These are 1 - smoothing, times alpha where that is one number; smoothing / n; z; the factor; gamma."""
+def arguments_of_losses(looped=False):
+    """The arguments of kernels of losses of rows: rows, n, inner count, addresses of x, its gradients, the target and the losses,
+    their strides, the class to ignore, addresses of the weights of the classes, of their alpha and of the factor, or 0 for what
+    there is not, numbers. These are 1 - smoothing, times alpha where that is one number; smoothing / n; z; the factor; gamma.
+    """
+    return None, None, None, words_of(4, looped), 12, None, None, None, None, 5
 
 
 def cross_entropy(target, storage, labels, losses, width, vectors, team, looped, inner, with_grad, weighted, smooth, focal):
@@ -68,10 +81,12 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
     read_one, write_one = target.access(storage, 1).read, target.access(storage, 1).write
     read_number, write_loss = target.access(computed_as(storage), 1).read, target.access(losses, 1).write
     integer = target.integer(labels or "int64")
-    enter = rows_of_teams(target, 4, width, team, inner)
+    enter, (of_parts, of_whole) = rows_of_teams(target, 4, width, team, inner, looped), (looped == phase for phase in PHASES)
     stride, reach = team * held, team * width
     weights_at = held if of_classes else 2 * held
     registers, length = weights_at + by_weight * held, 1 + 2 * sums
+    known = length + 1
+    keep_known, recall = knowing_parts(target, storage, 4, known)
     zero, one, two, nothing, undefined = T(0), T(1), T(2), T(-np.inf), T(np.nan)
 
     @target.device
@@ -123,13 +138,13 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
         return power, power if p == zero else power * slope
 
     def kernel(rows, n, inner_count, starts, strides, ignore_index, weights, alphas, factor_at, numbers):
-        values, given, state = cuda.local.array(registers, T), cuda.local.array(1, T), cuda.local.array(length, T)
+        values, given, state = cuda.local.array(registers, T), cuda.local.array(1, T), cuda.local.array(known, T)
         addresses = cuda.local.array(4, word)
         keep, floor, z_loss, factor = from_word(numbers[0]), from_word(numbers[1]), from_word(numbers[2]), from_word(numbers[3])
         if factor_at != 0:
             read_number(given, 0, factor_at)
             factor = given[0]
-        _, is_row, _, start = enter(addresses, rows, n, inner_count, starts, strides)
+        _, is_row, stop, start = enter(addresses, rows, n, inner_count, starts, strides)
         label, counts, share, at_label, floor_at_label = word(-1), is_row, zero, zero, floor
         if of_classes & is_row:
             label = word(load(integer, addresses[2]))
@@ -146,11 +161,14 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
                     share *= given[0]
             elif counts:
                 share, factor, label = undefined, undefined, word(-1)
-        count = n if counts else word(0)
+        count = stop if counts else word(0)
         for j in range(length):
             state[j] = zero
         state[0] = nothing
-        if looped:
+        if of_whole:
+            read_number(given, 0, recall(state, starts) + length * size)
+            at_label = given[0]  # by now there may be the gradient where that was
+        elif looped:
             first = start
             while first < count:
                 all_of(values, addresses, strides, weights, state, keep, floor, first, count)
@@ -158,6 +176,10 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
         else:
             all_of(values, addresses, strides, weights, state, keep, floor, start, count)
         gather(state, one, zero)
+        if of_parts:
+            state[length] = at_label
+            keep_known(state, starts)
+            return
 
         m, rest = state[0], (state[1] - one) + state[2]
         logarithm = log1p(rest) + (m - m)
@@ -192,21 +214,21 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
             at = anchor(m)
             scale = slope * inverse
             first = start
-            while (first < n) & is_row:
+            while first < stop:
                 if looped:
                     take(values, addresses, strides, weights, first, count)
                 for k in range(held):
                     high, low = difference(values[k], at, one, zero)
                     g = (scale * exponential(high, low) - share_of(values, k, keep, floor)) * factor
                     values[k] = g if counts else zero
-                put(values, 0, addresses[1], strides[5], first, n)
+                put(values, 0, addresses[1], strides[5], first, stop)
                 first += stride
-            if of_classes & counts & (label >= 0):
-                if label // width * width % reach == start:
+            if of_classes & counts & (label >= start) & (label < stop):
+                if (label - start) % reach < width:
                     given[0] = (peak if at_label == m else other) * factor
                     write_one(addresses[1] + label * strides[5], given, 0)
 
-    return Kernel(kernel, ARGUMENTS, threads_of(team))
+    return Kernel(kernel, arguments_of_losses(looped), threads_of(team))
 
 
 def comparison(target, storage, loss, labels, losses, width, vectors, team, looped, inner, with_grad, weighted):
@@ -295,7 +317,7 @@ def comparison(target, storage, loss, labels, losses, width, vectors, team, loop
         else:
             by_element(values, addresses, strides, start, n, is_row, weights, factor)
 
-    return Kernel(kernel, ARGUMENTS, threads_of(team))
+    return Kernel(kernel, arguments_of_losses(), threads_of(team))
 
 
 def total_weight(target, storage, labels, inner, weighted, all_at_once):

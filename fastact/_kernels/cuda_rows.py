@@ -1,12 +1,14 @@
 """Kernels of softmax and its relatives for GPUs, over rows along any axis.
 
 A team of threads has a row: 1, 8 or 32 threads of a block, or all of it. Each reads some elements at a time, ``vectors`` times
-``width`` of them, into registers. Where that is the row, it is read once; else once for its sum and once more for the results.
+``width`` of them, into registers. Where that is the row, it is read once; else, if it is ``looped``, once for its sum and once more
+for the results. Of rows that are few and long several blocks have one, and then those are two launches: in the "parts" each block
+leaves in memory what it knows of its part, in the "whole" it takes what all know. No block waits for another.
 
 With m the largest element so far, a thread adds up the terms exp(x - m) as the unevaluated sum of two numbers, so that neither
 long rows nor dominant elements cost digits: all but the largest term are the sum less 1, which log1p takes. Terms come from a
 difference that is exact, as the sum of two numbers; half types do without, and with an exponential to 2 units of float32.
-Sums are added up in an order that depends on the shape and the kernel alone.
+Sums are added up in an order that depends on the shape, the kernel and how many multiprocessors the GPU has.
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .cuda_kernels import SIZES, WARP, Kernel, made_once
+from .cuda_kernels import SIZES, WARP, Kernel, computed_as, made_once
 
 THREADS = 256
 """Of a block that several teams share."""
 EVERYONE = 0xFFFFFFFF
+PHASES = ("parts", "whole")
+"""What ``looped`` is where several blocks have a row."""
+KNOWN = 8
+"""How many numbers a block may leave of its part of a row."""
 
 
 @made_once
@@ -251,11 +257,13 @@ def threads_of(team):
 
 
 @made_once
-def rows_of_teams(target, arrays, width, team, inner):
-    """enter(addresses, rows, n, inner_count, starts, strides): (row, whether there is that row, how many elements it has, which
-    of them is the thread's first). Addresses become those of the row; a team without one comes along with nothing to do.
+def rows_of_teams(target, arrays, width, team, inner, looped=False):
+    """enter(addresses, rows, n, inner_count, starts, strides): (row, whether there is that row, where the thread's elements end,
+    which of them is its first). Addresses become those of the row; a team without one comes along with nothing to do.
+
+    Where several blocks have a row, ``starts`` goes on: how many parts it has, of how many elements, where KNOWN numbers of each are.
     """
-    cuda, word, locate = target.cuda, target.word, where_rows_are(target, arrays, inner)
+    cuda, word, quotient, locate = target.cuda, target.word, target.quotient, where_rows_are(target, arrays, inner)
     teams = threads_of(team) // team
 
     @target.device
@@ -266,7 +274,51 @@ def rows_of_teams(target, arrays, width, team, inner):
         locate(addresses, row if is_row else word(0), inner_count, starts, strides)
         return row, is_row, n if is_row else word(0), thread % team * width
 
-    return enter
+    @target.device
+    def enter_part(addresses, rows, n, inner_count, starts, strides):
+        parts, size = starts[arrays], starts[arrays + 1]
+        row = quotient(word(cuda.blockIdx.x), parts)
+        first = (word(cuda.blockIdx.x) - row * parts) * size
+        locate(addresses, row, inner_count, starts, strides)
+        return row, row < rows, min(n, first + size), first + word(cuda.threadIdx.x) * width
+
+    return enter_part if looped in PHASES else enter
+
+
+@made_once
+def knowing_parts(target, storage, arrays, length):
+    """keep(state, starts): leave so many numbers of the block's part; recall(state, starts): have those of one part for each
+    thread, as far as there are parts. It returns where those of the row's first part are.
+    """
+    cuda, word, quotient = target.cuda, target.word, target.quotient
+    one = target.access(computed_as(storage), 1)
+    read, write, size = one.read, one.write, one.size
+
+    @target.device
+    def place(starts, part):
+        return starts[arrays + 2] + part * (KNOWN * size)
+
+    @target.device
+    def keep(state, starts):
+        if word(cuda.threadIdx.x) == 0:
+            for j in range(length):
+                write(place(starts, word(cuda.blockIdx.x)) + j * size, state, j)
+
+    @target.device
+    def recall(state, starts):
+        parts, thread = starts[arrays], word(cuda.threadIdx.x)
+        first = quotient(word(cuda.blockIdx.x), parts) * parts
+        if thread < parts:
+            for j in range(length):
+                read(state, j, place(starts, first + thread) + j * size)
+        return place(starts, first)
+
+    return keep, recall
+
+
+def words_of(arrays, looped):
+    """How many words tell a kernel where the arrays are."""
+    return arrays + (3 if looped in PHASES else 0)
 
 
 def forward(target, function, storage, width, vectors, team, looped, inner, masked=False):
@@ -288,7 +340,8 @@ def forward(target, function, storage, width, vectors, team, looped, inner, mask
     last = 2 if times_row else 1
     arrays = last + 1 + masked
     mask = arrays - 1
-    enter, stride = rows_of_teams(target, arrays, width, team, inner), team * held
+    enter, stride = rows_of_teams(target, arrays, width, team, inner, looped), team * held
+    (keep, recall), (of_parts, of_whole) = knowing_parts(target, storage, arrays, 3), (looped == phase for phase in PHASES)
     hide = hiding(target, width, vectors, team)
     zero, one, nothing = T(0), T(1), T(-np.inf)
     hidden = nothing if logarithmic else zero
@@ -312,7 +365,9 @@ def forward(target, function, storage, width, vectors, team, looped, inner, mask
         _, is_row, count, start = enter(addresses, rows, n, inner_count, starts, strides)
         state = cuda.local.array(3, T)
         state[0], state[1], state[2] = nothing, zero, zero
-        if looped:
+        if of_whole:
+            recall(state, starts)
+        elif looped:
             first = start
             while first < count:
                 take(values, addresses, strides, first, count, sign)
@@ -322,6 +377,9 @@ def forward(target, function, storage, width, vectors, team, looped, inner, mask
             take(values, addresses, strides, start, count, sign)
             absorb(values, state, c, c_low)
         gather(state, c, c_low)
+        if of_parts:
+            keep(state, starts)
+            return
         m, total, low = state[0], state[1], state[2]
         at, undefined = anchor(m), m - m
         logarithm = log1p((total - one) + low)
@@ -348,7 +406,7 @@ def forward(target, function, storage, width, vectors, team, looped, inner, mask
                 put(values, 0, addresses[last], strides[3 * last + 2], first, count)
                 first += stride
 
-    return Kernel(kernel, (None, None, None, arrays, 3 * arrays, 3), threads_of(team))
+    return Kernel(kernel, (None, None, None, words_of(arrays, looped), 3 * arrays, 3), threads_of(team))
 
 
 def backward(target, function, storage, width, vectors, team, looped, inner):
@@ -364,7 +422,8 @@ def backward(target, function, storage, width, vectors, team, looped, inner):
     e = exponentials(target, storage)
     difference, exponential, add = e.difference, e.exponential, e.add
     logarithmic = function == "log_softmax_backward"
-    enter, stride, both = rows_of_teams(target, 3, width, team, inner), team * held, 2 * held
+    enter, stride, both = rows_of_teams(target, 3, width, team, inner, looped), team * held, 2 * held
+    (keep, recall), (of_parts, of_whole) = knowing_parts(target, storage, 3, 2), (looped == phase for phase in PHASES)
     zero, one, nothing = T(0), T(1), T(-np.inf)
     absent = nothing if logarithmic else zero
 
@@ -393,7 +452,9 @@ def backward(target, function, storage, width, vectors, team, looped, inner):
         _, _, count, start = enter(addresses, rows, n, inner_count, starts, strides)
         state = cuda.local.array(2, T)
         state[0], state[1] = zero, zero
-        if looped:
+        if of_whole:
+            recall(state, starts)
+        elif looped:
             first = start
             while first < count:
                 take(values, addresses, strides, first, count)
@@ -403,6 +464,9 @@ def backward(target, function, storage, width, vectors, team, looped, inner):
             take(values, addresses, strides, start, count)
             absorb(values, state)
         gather(state, one, zero)
+        if of_parts:
+            keep(state, starts)
+            return
         total, low = state[0], state[1]
         first = start
         while first < count:
@@ -419,7 +483,7 @@ def backward(target, function, storage, width, vectors, team, looped, inner):
             put(values, 0, addresses[2], strides[8], first, count)
             first += stride
 
-    return Kernel(kernel, (None, None, None, 3, 9, 1), threads_of(team))
+    return Kernel(kernel, (None, None, None, words_of(3, looped), 9, 1), threads_of(team))
 
 
 def sums(target, function, storage, width, vectors, team, looped, inner):
