@@ -28,9 +28,9 @@ class CustomRow(Row):
     @functools.lru_cache(None)  # noqa: B019 - there are few, and they stay
     def compiled(self, T, kind):
         """The function, or for another kind its derivative, compiled for numbers of a NumPy type."""
-        from ._kernels.numba_intrinsics import compiled
+        from ._kernels.numba_intrinsics import compiled, of_users
 
-        function = compiled(self.function if kind == "forward" else self.slope)
+        function = of_users(self.function if kind == "forward" else self.slope)
         return compiled((
             lambda x: T(function(x)),
             lambda x, p: T(function(x, p)),
@@ -116,12 +116,12 @@ def _check(function, parameters):
     from numba.core.errors import NumbaError
 
     from ._kernels import numba_extending
-    from ._kernels.numba_intrinsics import compiled
+    from ._kernels.numba_intrinsics import of_users
 
     numba_extending.init()  # where the package is not installed, only found, nobody else does
     numbers = (types.float64,) * (1 + parameters)
     try:
-        dispatcher = compiled(function)
+        dispatcher = of_users(function)
         dispatcher.compile(numbers)
         returned = dispatcher.overloads[numbers].signature.return_type
     except NumbaError as error:

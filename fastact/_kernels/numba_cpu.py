@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 
-import numba
 import numpy as np
-from numba import carray, types
+from numba import carray
 
 from . import numba_avx512, numba_scalar
 from .numba_intrinsics import (
@@ -21,6 +20,7 @@ from .numba_intrinsics import (
     at,
     call,
     compiled,
+    entry,
     fence,
     float_to_half,
     half_to_float,
@@ -268,7 +268,7 @@ def run_chunk(about, args, steps, start, count, mode):
         fence()
 
 
-@numba.cfunc(types.void(types.intp, types.intp, types.intp))
+@entry
 def run_piece(job, first, count):
     run_chunk(word(job, 0), word(job, 1), word(job, 2), first, count, word(job, 3))
 
@@ -288,7 +288,7 @@ def runs_into(a, a_step, b, b_step, count) -> int:
 ALL_EXCEPTIONS = 0x3F  # on every processor; what one does not have it ignores
 
 
-@numba.cfunc(types.void(types.intp, types.intp, types.intp, types.intp))
+@entry
 def ufunc_loop(args, dimensions, steps, about):
     """NumPy relies on loops to run in order where the output overlaps an input that it follows."""
     if load(np.int64, about + KERNEL) == 0:
@@ -420,9 +420,7 @@ def chunk_kernel(element, T, parameters, outputs, by_hand=None, defaults=()):
                     by_hand(a + at, b + at, c + at, y + at, z + at, end - start)
                     start = end
 
-    return numba.cfunc(types.void(*[types.intp] * 9))(
-        lambda a, b, c, p, q, y, z, n, single: chunk(a, b, c, p, q, y, z, n, single)
-    )
+    return entry(lambda a, b, c, p, q, y, z, n, single: chunk(a, b, c, p, q, y, z, n, single))
 
 
 @functools.cache

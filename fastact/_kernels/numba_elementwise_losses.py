@@ -9,12 +9,10 @@ from __future__ import annotations
 import functools
 from array import array
 
-import numba
 import numpy as np
-from numba import types
 
 from .numba_avx512 import LANES, cross_entropy_step
-from .numba_intrinsics import array_loop, as_kernel, compiled, fence, has, load, stack, store
+from .numba_intrinsics import array_loop, as_kernel, compiled, entry, fence, has, load, stack, store
 from .numba_jobs import computed_in, run_pieces, words
 from .numba_operands import placed, placed_result, readable, transfer
 from .numba_row_losses import loss_formulas
@@ -120,7 +118,7 @@ def piece(name, T, third, numbers, gradients):
             transfer(operand, start, n, block, size)
         return block
 
-    @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
+    @entry
     def run(job, first, count):
         buffers, block, totals = stack(BUFFERS_BYTES), stack(BUFFER_BYTES), stack(LANES_BYTES)
         unit = load(np.int64, job + JOB_UNIT)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import functools
 
-import numba
 import numpy as np
-from numba import types
 
 from . import numba_cpu
 from .numba_cpu import (
@@ -26,7 +24,19 @@ from .numba_cpu import (
     width,
     word,
 )
-from .numba_intrinsics import C_CLEAR_STATUS, C_FREE, C_MALLOC, call, call_for_word, fence, load, routine, stack, store
+from .numba_intrinsics import (
+    C_CLEAR_STATUS,
+    C_FREE,
+    C_MALLOC,
+    call,
+    call_for_word,
+    entry,
+    fence,
+    load,
+    routine,
+    stack,
+    store,
+)
 from .numba_lazy import Lazy, need_kernel
 from .numba_row_steps import G_ROW, ROWS, SHORT, TEMPERATURE, X_ROW, Y_ROW, G, N, X, Y
 from .numba_rows import KERNELS, task_kernel
@@ -99,7 +109,7 @@ def apply_mask(storage, mask, row, item, value, buffer, rows, n):
                     store(np.float32, buffer + 4 * (r * n + i), np.float32(load(np.float64, filler)))
 
 
-@numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
+@entry
 def run_piece(job, first, count):
     function = load(np.int64, job + JOB_FUNCTION)
     storage = load(np.int64, function + STORAGE)
@@ -172,7 +182,7 @@ def run_piece(job, first, count):
 RUN_PIECE = run_piece.address
 
 
-@numba.cfunc(types.void(types.intp, types.intp, types.intp, types.intp))
+@entry
 def gufunc_loop(args, dimensions, steps, function):
     job = stack(JOB_BYTES)
     for k in range(JOB_BYTES // 8):

@@ -14,6 +14,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
+from .numba_compiler import Part, Whole
 from .numba_scalar import split_fused
 
 WORD = ir.IntType(64)
@@ -25,19 +26,37 @@ VECTOR_BITS = 512  # LLVM would rather use half of what some CPUs have; what the
 
 def compiled(function):
     """A function for use inside kernels, and inlined there."""
+    return numba.njit(**OPTIONS | {"forceinline": True}, pipeline_class=Part)(function)
+
+
+def of_users(function):
+    """The same of a function that somebody else wrote, in any way that Numba understands."""
     return numba.njit(**OPTIONS | {"forceinline": True})(function)
 
 
 def routine(function):
-    """A function of words, and of one result if it is annotated so, that is compiled once, here and now."""
-    returns = "return" in function.__annotations__
-    words = [types.intp] * function.__code__.co_argcount
-    return numba.njit((types.intp if returns else types.void)(*words), **OPTIONS)(function)
+    """A function of words, and of one result if it is annotated so, for use inside kernels."""
+    return numba.njit(_signature(function), **OPTIONS, pipeline_class=Part)(function)
 
 
 def array_loop(function):
     """A loop over arrays, for use inside kernels; it must begin with as_kernel()."""
-    return numba.njit(**OPTIONS)(function)
+    return numba.njit(**OPTIONS, pipeline_class=Part)(function)
+
+
+def entry(function):
+    """A C function of words, which is compiled here and now and called by its ``address``."""
+    return numba.cfunc(_signature(function), error_model=OPTIONS["error_model"], pipeline_class=Whole)(function)
+
+
+def called_from_python(function):
+    """A function of words that is compiled here and now and lets other Python threads run. Arrays would take Numba longer to hand over."""
+    return numba.njit(_signature(function), nogil=True, error_model=OPTIONS["error_model"], pipeline_class=Whole)(function)
+
+
+def _signature(function):
+    result = {None: types.void, "int": types.intp, "float": types.float64}[function.__annotations__.get("return")]
+    return result(*[types.intp] * function.__code__.co_argcount)
 
 
 # --- The machine of numba_scalar.py -----------------------------------------------------------------------------------

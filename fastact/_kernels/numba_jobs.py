@@ -6,11 +6,9 @@ import ctypes
 import functools
 from array import array
 
-import numba
 import numpy as np
-from numba import types
 
-from .numba_intrinsics import OPTIONS
+from .numba_intrinsics import called_from_python
 from .numba_threads import share, team
 
 HEADER = object.__basicsize__
@@ -36,14 +34,9 @@ def computed_in(dtype):
     return np.float32
 
 
-def called_from_python(signature):
-    """Decorator: compile a function of integers, without arrays, which Numba takes longer to hand over."""
-    return numba.njit(signature, nogil=True, error_model=OPTIONS["error_model"])
-
-
 @functools.cache
 def _runner():
-    @called_from_python(types.void(*[types.intp] * 5))
+    @called_from_python
     def run(work, job, total, chunk, picoseconds):
         share(work, job, total, chunk, team(picoseconds))
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 
-import numba
 import numpy as np
-from numba import carray, types
+from numba import carray
 
 from . import numba_cpu
 from .numba_cpu import BLOCK, BUFFER, copy_strided, gather, mapping, scatter, storage_of
-from .numba_intrinsics import at, call, compiled, load, routine, stack
+from .numba_intrinsics import at, call, compiled, entry, load, routine, stack
 from .numba_jobs import address, words
 
 DATA, MOVE, NDIM, DIMS = range(0, 32, 8)
@@ -58,7 +57,7 @@ def readable(array, T):
         return array.astype(np.float64)
 
 
-_MOVER = types.void(*[types.intp] * 5)  # (an element, the step to the next, how many, their place in a buffer, its step)
+# What moves a run: (an element, the step to the next, how many, their place in a buffer, its step).
 
 
 @functools.cache
@@ -67,9 +66,7 @@ def reader(dtype, T):
     storage, size = storage_of(dtype), dtype.itemsize
     wide = np.dtype(T).itemsize
     if dtype == T:
-        return numba.cfunc(_MOVER)(
-            lambda source, step, count, buffer, buffer_step: copy_strided(size, source, step, buffer, buffer_step, count)
-        )
+        return entry(lambda source, step, count, buffer, buffer_step: copy_strided(size, source, step, buffer, buffer_step, count))
     if size == 2 and storage is not None:
 
         @compiled
@@ -88,7 +85,7 @@ def reader(dtype, T):
                 source = run
             convert(carray(at(source), (count,), kind), carray(at(to), (count,), T))
 
-    @numba.cfunc(_MOVER)
+    @entry
     def read(source, step, count, buffer, buffer_step):
         if buffer_step == wide:
             widen(source, step, count, buffer)
@@ -106,7 +103,7 @@ def writer(dtype, T, streaming):
     storage, size = storage_of(dtype), dtype.itemsize
     wide = np.dtype(T).itemsize
 
-    @numba.cfunc(_MOVER)
+    @entry
     def write(target, step, count, buffer, buffer_step):
         if buffer_step == wide:
             scatter(storage, buffer, target, step, count, streaming)

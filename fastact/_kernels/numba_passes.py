@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import functools
 
-import numba
 import numpy as np
-from numba import carray, types
+from numba import carray
 
 from .numba_cpu import BLOCK, BUFFER, COMPUTED, DOUBLE, FLOAT, KERNEL, gather, scatter, storage_of, width
-from .numba_intrinsics import array_loop, as_kernel, assign, at, call, compiled, load, routine, stack, store
+from .numba_intrinsics import array_loop, as_kernel, assign, at, call, compiled, entry, load, routine, stack, store
 from .numba_jobs import run_pieces, words
 
 RUN, FEWEST_ROWS = 65536, 64  # as in dispatch.pyx
@@ -49,7 +48,7 @@ def prelu_terms(T):
         for i in range(len(x)):
             sums[i] += 0.0 if x[i] > 0 else np.float64(grad[i]) * x[i]
 
-    @numba.cfunc(types.void(*[types.intp] * 4))
+    @entry
     def terms(grad, x, sums, n):
         add(numbers(grad, n), numbers(x, n), doubles(sums, n))
 
@@ -79,7 +78,7 @@ def prelu_part(job, first, count, weight, single, sums):
             scatter(storage, y, target, size, block, 0)
 
 
-@numba.cfunc(types.void(types.intp, types.intp, types.intp))
+@entry
 def prelu_piece(job, start, count):
     lanes = stack(LANES)
     length, runs, total, sums = (load(np.int64, job + LENGTH), load(np.int64, job + RUNS), load(np.int64, job + TOTAL),
@@ -153,7 +152,7 @@ def maxout_fold(T):
             best[i] = x[i] if wins else best[i]
             winner[i] = k if wins else winner[i]
 
-    @numba.cfunc(types.void(*[types.intp] * 5))
+    @entry
     def folded(x, best, winner, k, n):
         fold(numbers(x, n), numbers(best, n), integers(winner, n), k)
 
@@ -172,7 +171,7 @@ def maxout_route(T):
             won = grad[i] if best[i] == best[i] else best[i]
             to[i] = won if winner[i] == k else zero
 
-    @numba.cfunc(types.void(*[types.intp] * 6))
+    @entry
     def routed(grad, best, winner, k, to, n):
         route(numbers(grad, n), numbers(best, n), integers(winner, n), k, numbers(to, n))
 
@@ -182,7 +181,7 @@ def maxout_route(T):
 FOLD, ROUTE, MAXOUT_STORAGE, PIECES, INNER, MAXOUT_INPUT, OUTPUT, MAXOUT_GRAD = range(0, 64, 8)
 
 
-@numba.cfunc(types.void(types.intp, types.intp, types.intp))
+@entry
 def maxout_piece(job, start, count):
     """Outputs start ... start + count, in blocks that are a run of x or have a stride of their own."""
     best, winner, read, routed, grads = stack(BUFFER), stack(BUFFER), stack(BUFFER), stack(BUFFER), stack(BUFFER)

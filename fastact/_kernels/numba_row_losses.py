@@ -9,9 +9,7 @@ import functools
 import math
 from array import array
 
-import numba
 import numpy as np
-from numba import types
 
 from . import numba_loss_formulas
 from .numba_intrinsics import (
@@ -22,14 +20,16 @@ from .numba_intrinsics import (
     assign,
     call,
     call_for_word,
+    called_from_python,
     compiled,
+    entry,
     fence,
     load,
     machine,
     stack,
     store,
 )
-from .numba_jobs import address, called_from_python, computed_in, run_pieces, words
+from .numba_jobs import address, computed_in, run_pieces, words
 from .numba_lazy import need_kernel
 from .numba_operands import placed, placed_result, readable, transfer_rows
 from .numba_row_steps import BATCH, BATCH_BYTES, LANES_BYTES, TERMS, TERMS_BYTES, batch_of, doubles, logarithms, toolbox
@@ -98,7 +98,7 @@ def piece_of_rows(T):
             weigh(row(buffer + r * n * size, n), row(weights, n))
         return buffer
 
-    @numba.cfunc(types.void(types.intp, types.intp, types.intp), error_model="numpy")
+    @entry
     def piece(job, first, count):
         n, group, buffer, memory = load(np.int64, job + N), count, 0, 0
         if load(np.int64, job + BUFFERED):
@@ -124,9 +124,6 @@ def piece_of_rows(T):
             fence()
 
     return piece
-
-
-work_on_rows = numba.cfunc(types.void(*[types.intp] * 7), error_model="numpy")
 
 
 @functools.cache
@@ -210,7 +207,7 @@ def cross_entropy(T):
         share = load(np.float64, shares + 8 * label) if shares and label >= 0 else load(np.float64, load(np.int64, job + NUMBERS) + KEEP)
         return label, share, label == load(np.int64, job + IGNORE)
 
-    @work_on_rows
+    @entry
     def work(job, first, count, n, x, target, grad):
         labels, numbers, batch = load(np.int64, job + LABELS), load(np.int64, job + NUMBERS), batch_of(n)
         peaks, rests, logs, kept = stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES)
@@ -267,7 +264,7 @@ def comparison(loss, T):
             value[i] = v
             slope[i] = s * factor
 
-    @work_on_rows
+    @entry
     def work(job, first, count, n, x, target, grad):
         values, slopes, totals = stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES)
         sums, factor = load(np.int64, job + VALUES), T(load(np.float64, load(np.int64, job + NUMBERS) + FACTOR))
@@ -340,8 +337,8 @@ def _summer():
     wide = toolbox(np.float64)
     clear, add_all, add_up = wide.clear, wide.add_all, wide.add_up
 
-    @called_from_python(types.float64(*[types.intp] * 2))
-    def total(losses, rows):
+    @called_from_python
+    def total(losses, rows) -> float:
         totals = stack(LANES_BYTES)
         clear(totals)
         add_all(losses, rows, totals)
@@ -352,8 +349,8 @@ def _summer():
 
 @functools.cache
 def _counter():
-    @called_from_python(types.intp(*[types.intp] * 4))
-    def count(labels, rows, classes, ignore_index):
+    @called_from_python
+    def count(labels, rows, classes, ignore_index) -> int:
         """How many of the labels count; -1 if one of those is no class."""
         kept, bad = 0, 0
         for r in range(rows):

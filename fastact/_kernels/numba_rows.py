@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 
-import numba
 import numpy as np
-from numba import types
 
 from . import numba_softmax
-from .numba_intrinsics import add_lanes, array_loop, as_kernel, assign, compiled, load, stack, store
+from .numba_intrinsics import add_lanes, array_loop, as_kernel, assign, compiled, entry, load, stack, store
 from .numba_panels import log_panels, softmax_panels
 from .numba_row_steps import (
     BATCH,
@@ -298,4 +296,4 @@ KERNELS = {
 
 def task_kernel(make, T):
     """A C function of the address of a task."""
-    return numba.cfunc(types.void(types.intp), error_model="numpy")(make(T))
+    return entry(make(T))

@@ -13,9 +13,7 @@ import ctypes
 import os
 import threading
 
-import numba
 import numpy as np
-from numba import types
 
 from .numba_intrinsics import (
     atomic_add,
@@ -24,6 +22,7 @@ from .numba_intrinsics import (
     atomic_store,
     call,
     call_for_int,
+    called_from_python,
     load,
     pause,
     routine,
@@ -178,7 +177,7 @@ def set_limit(n):
     wanted = min(n - 1, MAX_WORKERS)
     if len(_threads) >= wanted:
         return
-    work, dismiss = (numba.njit(types.void(types.intp), nogil=True)(function) for function in (_work, _dismiss))
+    work, dismiss = called_from_python(_work), called_from_python(_dismiss)
     if not _threads:
         # Nobody may run compiled code when it is freed.
         atexit.register(_stop, dismiss)
