@@ -25,22 +25,24 @@ from .numba_intrinsics import (
     float_to_half,
     half_to_float,
     has,
+    keep,
     load,
     machine,
     routine,
     stack,
     store,
     stream_line,
+    word,
 )
-from .numba_lazy import Lazy, need_kernel
-from .numba_threads import offer, share, team
+from .numba_lazy import Lazy, kernel_at
+from .numba_threads import offered, share, team
 from .ufuncs import make_ufunc, register_loop
 
 BLOCK = 512  # elements of a stack buffer
 MAX_INPUTS, MAX_PARAMETERS, MAX_OUTPUTS = 3, 2, 2
 OPERANDS = MAX_INPUTS + MAX_PARAMETERS + MAX_OUTPUTS
 BUFFER = 8 * BLOCK  # bytes on the stack
-HALVES, BUFFERS, POINTERS, JOB = 2 * BLOCK, OPERANDS * BLOCK * 8, OPERANDS * 8, 4 * 8  # bytes on the stack
+HALVES, BUFFERS, POINTERS, JOB = 2 * BLOCK, OPERANDS * BLOCK * 8, OPERANDS * 8, 5 * 8  # bytes on the stack
 
 # How numbers are stored. Integers of one size are all the same to the few functions that keep them.
 FLOAT, DOUBLE, HALF, BFLOAT, INT8, INT16, INT32, INT64 = range(8)
@@ -128,11 +130,28 @@ def mapping(function):
     return kernel
 
 
-widen_half, narrow_half, widen_bfloat, narrow_bfloat = (mapping(function) for function in conversions())
+def conversion(k):
+    """The C function (source, target, count) that widens a half type's bits (0, 2), or narrows to them (1, 3)."""
+    kernel = mapping(conversions()[k])
+    source, target = (np.float32, np.uint16) if k & 1 else (np.uint16, np.float32)
+    return entry(lambda x, y, n: kernel(carray(at(x), (n,), source), carray(at(y), (n,), target)))
+
+
+WIDEN_HALF, NARROW_HALF, WIDEN_BFLOAT, NARROW_BFLOAT = range(4)
+_converters = np.zeros(4, np.int64)
+FIRST_CONVERSION = [Lazy(_converters, 8 * k, functools.partial(conversion, k)) for k in range(4)][0].number
+CONVERTERS = _converters.ctypes.data
 
 
 @routine
-def width(storage) -> int:
+def convert(k, source, target, count):
+    kernel = kernel_at(CONVERTERS + 8 * k, FIRST_CONVERSION + k)
+    if kernel:
+        call(kernel, (source, target, count))
+
+
+@routine
+def width(storage):
     if storage == DOUBLE or storage == INT64:
         return 8
     if storage == FLOAT or storage == INT32:
@@ -169,7 +188,7 @@ def stream(target, source, size):
 
 
 @routine
-def gather(storage, source, step, count, buffer) -> int:
+def gather(storage, source, step, count, buffer):
     """The address of the elements as contiguous numbers to compute with: where they are if that is what they are, or in buffer."""
     size = width(storage)
     half = storage == HALF or storage == BFLOAT
@@ -182,10 +201,7 @@ def gather(storage, source, step, count, buffer) -> int:
     if step != 2 or source & 1:
         copy_strided(2, source, step, halves, 2, count)
         source = halves
-    if storage == HALF:
-        widen_half(carray(at(source), (count,), np.uint16), carray(at(buffer), (count,), np.float32))
-    else:
-        widen_bfloat(carray(at(source), (count,), np.uint16), carray(at(buffer), (count,), np.float32))
+    convert(WIDEN_HALF if storage == HALF else WIDEN_BFLOAT, source, buffer, count)
     return buffer
 
 
@@ -195,11 +211,7 @@ def scatter(storage, buffer, target, step, count, streaming):
     halves = stack(HALVES)
     if storage == HALF or storage == BFLOAT:
         direct = step == 2 and not streaming and target & 1 == 0
-        narrow = target if direct else halves
-        if storage == HALF:
-            narrow_half(carray(at(buffer), (count,), np.float32), carray(at(narrow), (count,), np.uint16))
-        else:
-            narrow_bfloat(carray(at(buffer), (count,), np.float32), carray(at(narrow), (count,), np.uint16))
+        convert(NARROW_HALF if storage == HALF else NARROW_BFLOAT, buffer, target if direct else halves, count)
         if direct:
             return
         buffer = halves
@@ -212,72 +224,80 @@ def scatter(storage, buffer, target, step, count, streaming):
 # --- Loops over chunks ------------------------------------------------------------------------------------------------
 
 
-@routine
-def word(address, index) -> int:
-    return load(np.int64, address + 8 * index)
+# A piece of work: words of memory on the stack.
+JOB_LOOP, JOB_ARGS, JOB_STEPS, JOB_MODE, JOB_SINGLE = range(0, 40, 8)
 
 
 @routine
-def run_chunk(about, args, steps, start, count, mode):
-    kernel = load(np.int64, about + KERNEL)
-    inputs = load(np.int64, about + INPUTS)
-    storage = load(np.int64, about + STORAGE)
-    last = inputs + load(np.int64, about + PARAMETERS)
-    stop = last + load(np.int64, about + OUTPUTS)
-    half = storage == HALF or storage == BFLOAT
-    computed = FLOAT if half else storage
-    size = width(computed)
-    buffers = stack(BUFFERS)
+def argument(k, inputs, last):
+    """Where among the arguments of a kernel operand k is."""
+    if k < inputs:
+        return 8 * k
+    return 8 * (MAX_INPUTS + k - inputs if k < last else MAX_INPUTS + MAX_PARAMETERS + k - last)
+
+
+@routine
+def call_kernel(about, where, count, single):
+    call(word(about, KERNEL), (word(where, 0), word(where, 8), word(where, 16), word(where, 24), word(where, 32), word(where, 40),
+                               word(where, 48), count, single))  # fmt: skip
+
+
+@entry
+def run_direct(job, first, count):
+    """Operands that are as kernels take them."""
+    about, args, steps = word(job, JOB_LOOP), word(job, JOB_ARGS), word(job, JOB_STEPS)
+    inputs = word(about, INPUTS)
+    last = inputs + word(about, PARAMETERS)
     where = stack(POINTERS)
     for k in range(OPERANDS):
-        store(np.int64, where + 8 * k, 0)
-    direct = not half and mode == PLAIN
-    single = True
-    for k in range(stop):
-        if k < inputs or k >= last:
-            direct = direct and word(steps, k) == size
-        else:
-            single = single and word(steps, k) == 0
-    for k in range(inputs, last):
-        direct = direct and (single or word(steps, k) == size)
-    done = 0
-    while done < count:
-        block = count if direct else min(count - done, BLOCK)
+        keep(where, 8 * k, 0)
+    for k in range(last + word(about, OUTPUTS)):
+        keep(where, argument(k, inputs, last), word(args, 8 * k) + first * word(steps, 8 * k))
+    call_kernel(about, where, count, word(job, JOB_SINGLE))
+
+
+def run_blocks(job, first, count):
+    """Operands of all kinds, which buffers make such."""
+    about, args, steps = word(job, JOB_LOOP), word(job, JOB_ARGS), word(job, JOB_STEPS)
+    mode, single = word(job, JOB_MODE), word(job, JOB_SINGLE)
+    inputs, storage = word(about, INPUTS), word(about, STORAGE)
+    last = inputs + word(about, PARAMETERS)
+    stop = last + word(about, OUTPUTS)
+    computed = FLOAT if storage == HALF or storage == BFLOAT else storage
+    buffers, where = stack(BUFFERS), stack(POINTERS)
+    for k in range(OPERANDS):
+        keep(where, 8 * k, 0)
+    while count > 0:
+        block = min(count, BLOCK)
         if mode == STREAMING:
-            y = word(args, last) + (start + done) * word(steps, last)
+            y = word(args, 8 * last) + first * word(steps, 8 * last)
             if y & 63:
-                block = min(block, (64 - (y & 63)) // word(steps, last))  # whole cache lines from here on
+                block = min(block, (64 - (y & 63)) // word(steps, 8 * last))  # whole cache lines from here on
         for k in range(stop):
-            step = word(steps, k)
-            source = word(args, k) + (start + done) * step
-            buffer = buffers + k * BLOCK * 8
-            if k < inputs:
-                store(np.int64, where + 8 * k, source if direct else gather(storage, source, step, block, buffer))
-            elif k < last:
-                x = source if direct or single else gather(computed, source, step, block, buffer)
-                store(np.int64, where + 8 * (MAX_INPUTS + k - inputs), x)
-            else:
-                store(np.int64, where + 8 * (MAX_INPUTS + MAX_PARAMETERS + k - last), source if direct else buffer)
-        call(kernel, (word(where, 0), word(where, 1), word(where, 2), word(where, 3), word(where, 4), word(where, 5),
-                      word(where, 6), block, np.int64(single)))  # fmt: skip
-        for k in range(stop if direct else last, stop):
-            y = word(args, k) + (start + done) * word(steps, k)
-            scatter(storage, buffers + k * BLOCK * 8, y, word(steps, k), block, mode == STREAMING)
-        done += block
+            step, buffer = word(steps, 8 * k), buffers + k * BLOCK * 8
+            place = word(args, 8 * k) + first * step
+            if k >= last:
+                place = buffer
+            elif k < inputs or single == 0:
+                place = gather(storage if k < inputs else computed, place, step, block, buffer)
+            keep(where, argument(k, inputs, last), place)
+        call_kernel(about, where, block, single)
+        for k in range(last, stop):
+            step = word(steps, 8 * k)
+            scatter(storage, buffers + k * BLOCK * 8, word(args, 8 * k) + first * step, step, block, mode == STREAMING)
+        first += block
+        count -= block
     if mode == STREAMING:
         fence()
 
 
-@entry
-def run_piece(job, first, count):
-    run_chunk(word(job, 0), word(job, 1), word(job, 2), first, count, word(job, 3))
-
-
-RUN_PIECE = run_piece.address
+_blocks = Lazy(np.zeros(1, np.int64), 0, lambda: entry(run_blocks))
+BLOCKS, BLOCKS_NUMBER = _blocks.words.ctypes.data, _blocks.number
+RUN_DIRECT = run_direct.address
 
 
 @routine
-def runs_into(a, a_step, b, b_step, count) -> int:
+def runs_into(a, a_step, b, b_step, count):
     """Whether two operands share memory other than element by element."""
     a_reach, b_reach = a_step * (count - 1), b_step * (count - 1)
     if a == b and a_step == b_step:
@@ -291,40 +311,47 @@ ALL_EXCEPTIONS = 0x3F  # on every processor; what one does not have it ignores
 @entry
 def ufunc_loop(args, dimensions, steps, about):
     """NumPy relies on loops to run in order where the output overlaps an input that it follows."""
-    if load(np.int64, about + KERNEL) == 0:
-        need_kernel(load(np.int64, about + NUMBER))
-        if load(np.int64, about + KERNEL) == 0:
-            return
-    count = word(dimensions, 0)
-    storage = load(np.int64, about + STORAGE)
-    inputs = load(np.int64, about + INPUTS)
-    last = inputs + load(np.int64, about + PARAMETERS)
-    size = width(storage)
-    overlapping = False
-    mode = STREAMING if count * size > load(np.int64, about + STREAMING_FROM) else PLAIN
-    for j in range(last, last + load(np.int64, about + OUTPUTS)):
-        y, y_step = word(args, j), word(steps, j)
+    if kernel_at(about + KERNEL, word(about, NUMBER)) == 0:
+        return
+    count, storage, inputs = word(dimensions, 0), word(about, STORAGE), word(about, INPUTS)
+    last = inputs + word(about, PARAMETERS)
+    stop, size = last + word(about, OUTPUTS), width(storage)
+    mode = STREAMING if count * size > word(about, STREAMING_FROM) else PLAIN
+    overlapping, single, direct = False, True, storage != HALF and storage != BFLOAT
+    for k in range(inputs, last):
+        single = single and word(steps, 8 * k) == 0
+    for k in range(stop):
+        direct = direct and (word(steps, 8 * k) == size or single and inputs <= k < last)
+    for j in range(last, stop):
+        y, y_step = word(args, 8 * j), word(steps, 8 * j)
         if y_step != size or y % size:
             mode = PLAIN
         for k in range(last):
-            overlapping = overlapping or runs_into(word(args, k), word(steps, k), y, y_step, count)
-            if k < inputs and word(args, k) == y:
+            overlapping = overlapping or runs_into(word(args, 8 * k), word(steps, 8 * k), y, y_step, count)
+            if k < inputs and word(args, 8 * k) == y:
                 mode = PLAIN  # in place, the line is in the cache already
     if overlapping:
-        run_chunk(about, args, steps, 0, count, BUFFERED)
+        mode = BUFFERED
+    work = RUN_DIRECT
+    if not direct or mode != PLAIN:
+        work = kernel_at(BLOCKS, BLOCKS_NUMBER)
+        if work == 0:
+            return
+    job = stack(JOB)
+    keep(job, JOB_LOOP, about)
+    keep(job, JOB_ARGS, args)
+    keep(job, JOB_STEPS, steps)
+    keep(job, JOB_MODE, mode)
+    keep(job, JOB_SINGLE, single)
+    picoseconds = count * word(about, COST)
+    threads = team(picoseconds)
+    # Whole cache lines of any type.
+    if overlapping:
+        call(work, (job, 0, count))
+    elif threads == 1:
+        share(work, job, count, max(count // 8, 4096) & ~63, offered(picoseconds))
     else:
-        picoseconds = count * load(np.int64, about + COST)
-        threads = team(picoseconds)
-        job = stack(JOB)
-        store(np.int64, job, about)
-        store(np.int64, job + 8, args)
-        store(np.int64, job + 16, steps)
-        store(np.int64, job + 24, mode)
-        # Whole cache lines of any type.
-        if threads == 1:
-            offer(RUN_PIECE, job, count, max(count // 8, 4096) & ~63, picoseconds)
-        else:
-            share(RUN_PIECE, job, count, min(max(count // (4 * threads), 4096), 65536) & ~63, threads)
+        share(work, job, count, min(max(count // (4 * threads), 4096), 65536) & ~63, threads)
     call(C_CLEAR_STATUS, (ALL_EXCEPTIONS,))
 
 

@@ -22,7 +22,6 @@ from .numba_cpu import (
     scatter,
     stream,
     width,
-    word,
 )
 from .numba_intrinsics import (
     C_CLEAR_STATUS,
@@ -32,12 +31,15 @@ from .numba_intrinsics import (
     call_for_word,
     entry,
     fence,
+    keep,
     load,
+    real,
     routine,
     stack,
     store,
+    word,
 )
-from .numba_lazy import Lazy, need_kernel
+from .numba_lazy import Lazy, kernel_at, need_kernel
 from .numba_row_steps import G_ROW, ROWS, SHORT, TEMPERATURE, X_ROW, Y_ROW, G, N, X, Y
 from .numba_rows import KERNELS, task_kernel
 from .numba_threads import share, team
@@ -53,9 +55,10 @@ ROLES = 96
 ROLE_X, ROLE_G, ROLE_Y, ROLE_MASK, ROLE_TEMPERATURE = range(5)
 
 # A job for the team: data, step from row to row and from item to item of each operand with items, in the roles' order.
-OPERANDS = 4
-JOB_FUNCTION, JOB_KERNEL, JOB_ROWS, JOB_N, JOB_TEMPERATURE, JOB_STREAMING = range(96, 144, 8)
-JOB_BYTES, TASK_BYTES = 144, 80
+OPERAND_X, OPERAND_G, OPERAND_Y, OPERAND_MASK = range(0, 96, 24)
+ROW, ITEM = 8, 16
+JOB_FUNCTION, JOB_KERNEL, JOB_N, JOB_TEMPERATURE, JOB_STREAMING = range(96, 136, 8)
+JOB_BYTES, TASK_BYTES = 136, 80
 
 
 @routine
@@ -99,29 +102,53 @@ def store_rows(storage, source, target, row, item, rows, n, streaming):
 def apply_mask(storage, mask, row, item, value, buffer, rows, n):
     """value, a float64's bits, where the mask is False."""
     filler = stack(LINE)
-    store(np.int64, filler, value)
+    keep(filler, 0, value)
     for r in range(rows):
         for i in range(n):
             if load(np.int8, mask + r * row + i * item) == 0:
                 if storage == DOUBLE:
-                    store(np.float64, buffer + 8 * (r * n + i), load(np.float64, filler))
+                    keep(buffer, 8 * (r * n + i), value)
                 else:
-                    store(np.float32, buffer + 4 * (r * n + i), np.float32(load(np.float64, filler)))
+                    store(np.float32, buffer + 4 * (r * n + i), np.float32(real(filler, 0)))
+
+
+@routine
+def store_minus_infinity(storage, target):
+    if storage == DOUBLE:
+        store(np.float64, target, -np.inf)
+    elif storage == FLOAT:
+        store(np.float32, target, np.float32(-np.inf))
+    else:
+        store(np.int16, target, np.int16(-1024 if storage == HALF else -128))
 
 
 @entry
-def run_piece(job, first, count):
-    function = load(np.int64, job + JOB_FUNCTION)
-    storage = load(np.int64, function + STORAGE)
-    n = load(np.int64, job + JOB_N)
-    streaming = load(np.int64, job + JOB_STREAMING)
+def run_direct(job, first, count):
+    """Rows that are as kernels take them."""
+    task = stack(TASK_BYTES)
+    keep(task, N, word(job, JOB_N))
+    keep(task, ROWS, count)
+    keep(task, TEMPERATURE, word(job, JOB_TEMPERATURE))
+    keep(task, X, word(job, OPERAND_X) + first * word(job, OPERAND_X + ROW))
+    keep(task, X_ROW, word(job, OPERAND_X + ROW))
+    keep(task, G, word(job, OPERAND_G) + first * word(job, OPERAND_G + ROW))
+    keep(task, G_ROW, word(job, OPERAND_G + ROW))
+    keep(task, Y, word(job, OPERAND_Y) + first * word(job, OPERAND_Y + ROW))
+    keep(task, Y_ROW, word(job, OPERAND_Y + ROW))
+    call(word(job, JOB_KERNEL), (task,))
+
+
+def run_groups(job, first, count):
+    """Rows of all kinds, which buffers make such, some at a time."""
+    function, n, streaming = word(job, JOB_FUNCTION), word(job, JOB_N), word(job, JOB_STREAMING)
+    storage = word(function, STORAGE)
     size = 8 if storage == DOUBLE else 4
-    y_n = 1 if load(np.int64, function + SINGLE_Y) else n
-    g_n = 1 if load(np.int64, function + SINGLE_G) else n
-    x, x_row, x_item = word(job, 0), word(job, 1), word(job, 2)
-    g, g_row, g_item = word(job, 3), word(job, 4), word(job, 5)
-    y, y_row, y_item = word(job, 6), word(job, 7), word(job, 8)
-    mask, mask_row, mask_item = word(job, 9), word(job, 10), word(job, 11)
+    y_n = 1 if word(function, SINGLE_Y) else n
+    g_n = 1 if word(function, SINGLE_G) else n
+    x, x_row, x_item = word(job, OPERAND_X), word(job, OPERAND_X + ROW), word(job, OPERAND_X + ITEM)
+    g, g_row, g_item = word(job, OPERAND_G), word(job, OPERAND_G + ROW), word(job, OPERAND_G + ITEM)
+    y, y_row, y_item = word(job, OPERAND_Y), word(job, OPERAND_Y + ROW), word(job, OPERAND_Y + ITEM)
+    mask, mask_row, mask_item = word(job, OPERAND_MASK), word(job, OPERAND_MASK + ROW), word(job, OPERAND_MASK + ITEM)
     computed = storage == FLOAT or storage == DOUBLE
     x_direct = computed and mask == 0 and (x_item == size or n == 1)
     g_direct = g == 0 or computed and (g_item == size or g_n == 1)
@@ -145,33 +172,31 @@ def run_piece(job, first, count):
     x_buffer = (memory + LINE - 1) & -LINE
     g_buffer = x_buffer + x_bytes
     y_buffer = g_buffer + g_bytes
-    task = stack(TASK_BYTES)
-    store(np.int64, task + N, n)
-    store(np.int64, task + G, 0)
-    store(np.int64, task + TEMPERATURE, load(np.int64, job + JOB_TEMPERATURE))
-    infinity = stack(LINE)
-    store(np.float64, infinity, np.inf if load(np.int64, function + NEGATED) else -np.inf)
+    task, infinity = stack(TASK_BYTES), stack(LINE)
+    keep(task, N, n)
+    keep(task, G, 0)
+    keep(task, TEMPERATURE, word(job, JOB_TEMPERATURE))
+    keep(infinity, 0, np.inf if word(function, NEGATED) else -np.inf)
     for start in range(first, first + count, group):
         rows = min(group, first + count - start)
-        store(np.int64, task + ROWS, rows)
-        store(np.int64, task + X, x + start * x_row if x_direct else x_buffer)
-        store(np.int64, task + X_ROW, x_row if x_direct else n * size)
+        keep(task, ROWS, rows)
+        keep(task, X, x + start * x_row if x_direct else x_buffer)
+        keep(task, X_ROW, x_row if x_direct else n * size)
         if not x_direct:
             load_rows(storage, x + start * x_row, x_row, x_item, x_buffer, rows, n)
             if mask:
                 apply_mask(storage, mask + start * mask_row, mask_row, mask_item, word(infinity, 0), x_buffer, rows, n)
         if g:
-            store(np.int64, task + G, g + start * g_row if g_direct else g_buffer)
-            store(np.int64, task + G_ROW, g_row if g_direct else g_n * size)
+            keep(task, G, g + start * g_row if g_direct else g_buffer)
+            keep(task, G_ROW, g_row if g_direct else g_n * size)
             if not g_direct:
                 load_rows(storage, g + start * g_row, g_row, g_item, g_buffer, rows, g_n)
-        store(np.int64, task + Y, y + start * y_row if y_direct else y_buffer)
-        store(np.int64, task + Y_ROW, y_row if y_direct else y_n * size)
-        call(load(np.int64, job + JOB_KERNEL), (task,))
+        keep(task, Y, y + start * y_row if y_direct else y_buffer)
+        keep(task, Y_ROW, y_row if y_direct else y_n * size)
+        call(word(job, JOB_KERNEL), (task,))
         if not y_direct:
-            if mask and y_n == n and load(np.int64, function + SINGLE_Y) == 0:
-                value = load(np.int64, function + MASKED)
-                apply_mask(storage, mask + start * mask_row, mask_row, mask_item, value, y_buffer, rows, n)
+            if mask and word(function, SINGLE_Y) == 0:
+                apply_mask(storage, mask + start * mask_row, mask_row, mask_item, word(function, MASKED), y_buffer, rows, n)
             store_rows(storage, y_buffer, y + start * y_row, y_row, y_item, rows, y_n, streaming)
     if memory:
         call(C_FREE, (memory,))
@@ -179,66 +204,68 @@ def run_piece(job, first, count):
         fence()
 
 
-RUN_PIECE = run_piece.address
+_groups = Lazy(np.zeros(1, np.int64), 0, lambda: entry(run_groups))
+GROUPS, GROUPS_NUMBER = _groups.words.ctypes.data, _groups.number
+RUN_DIRECT = run_direct.address
 
 
 @entry
 def gufunc_loop(args, dimensions, steps, function):
-    job = stack(JOB_BYTES)
-    for k in range(JOB_BYTES // 8):
-        store(np.int64, job + 8 * k, 0)
-    rows, n = word(dimensions, 0), word(dimensions, 1)
+    rows, n = word(dimensions, 0), word(dimensions, 8)
     if rows == 0:
         return
-    operands = load(np.int64, function + COUNT)
-    storage = load(np.int64, function + STORAGE)
-    core = operands
-    store(np.float64, job + JOB_TEMPERATURE, 1.0)
+    job = stack(JOB_BYTES)
+    for k in range(0, JOB_BYTES, 8):
+        keep(job, k, 0)
+    operands, storage = word(function, COUNT), word(function, STORAGE)
+    single_g, single_y = word(function, SINGLE_G) != 0, word(function, SINGLE_Y) != 0
+    size, core = width(storage), 8 * operands
+    direct = size >= 4
+    keep(job, JOB_TEMPERATURE, 1.0)
     for k in range(operands):
-        role = word(function + ROLES, k)
+        role, step = word(function, ROLES + 8 * k), word(steps, 8 * k)
         if role == ROLE_TEMPERATURE:
-            store(np.int64, job + JOB_TEMPERATURE, word(word(args, k), 0))  # one for all rows
+            keep(job, JOB_TEMPERATURE, word(word(args, 8 * k), 0))  # one for all rows
             continue
-        store(np.int64, job + 24 * role, word(args, k))
-        store(np.int64, job + 24 * role + 8, word(steps, k))
-        single = role == ROLE_G and load(np.int64, function + SINGLE_G) or role == ROLE_Y and load(np.int64, function + SINGLE_Y)
-        if not single:
-            store(np.int64, job + 24 * role + 16, word(steps, core))
-            core += 1
-    if load(np.int64, function + NEGATED):
-        store(np.float64, job + JOB_TEMPERATURE, -load(np.float64, job + JOB_TEMPERATURE))
-    y, y_row, y_item = word(job, 6), word(job, 7), word(job, 8)
+        keep(job, 24 * role, word(args, 8 * k))
+        keep(job, 24 * role + ROW, step)
+        if not (role == ROLE_G and single_g or role == ROLE_Y and single_y):
+            item = word(steps, core)
+            keep(job, 24 * role + ITEM, item)
+            direct = direct and (item == size or n == 1)
+            core += 8
+    if word(function, NEGATED):
+        keep(job, JOB_TEMPERATURE, -real(job, JOB_TEMPERATURE))
+    y = word(job, OPERAND_Y)
     if n == 0:
-        if load(np.int64, function + SINGLE_Y):  # logsumexp of empty rows
-            value = stack(LINE)
-            store(np.float64, value, -np.inf)
-            if storage != DOUBLE:
-                store(np.float32, value, np.float32(-np.inf))
+        if single_y:  # logsumexp of empty rows
             for r in range(rows):
-                store_rows(storage, value, y + r * y_row, 0, 0, 1, 1, 0)
+                store_minus_infinity(storage, y + r * word(job, OPERAND_Y + ROW))
         return
-    panels = n < SHORT and load(np.int64, function + PANEL_NUMBER) >= 0
-    place = function + (PANEL_KERNEL if panels else ROW_KERNEL)
-    if load(np.int64, place) == 0:
-        need_kernel(load(np.int64, function + (PANEL_NUMBER if panels else ROW_NUMBER)))
-        if load(np.int64, place) == 0:
+    panels = n < SHORT and word(function, PANEL_NUMBER) >= 0
+    kernel = kernel_at(function + (PANEL_KERNEL if panels else ROW_KERNEL), word(function, PANEL_NUMBER if panels else ROW_NUMBER))
+    if kernel == 0:
+        return
+    keep(job, JOB_FUNCTION, function)
+    keep(job, JOB_KERNEL, kernel)
+    keep(job, JOB_N, n)
+    big = rows * n * size > word(function, STREAMING_FROM)
+    apart = word(job, OPERAND_X) != y and word(job, OPERAND_G) != y
+    streaming = big and apart and size >= 4 and word(job, OPERAND_Y + ITEM) == size and not single_y and y % size == 0
+    keep(job, JOB_STREAMING, streaming)
+    work = RUN_DIRECT
+    if not direct or streaming or word(job, OPERAND_MASK) != 0:
+        work = kernel_at(GROUPS, GROUPS_NUMBER)
+        if work == 0:
             return
-    size = width(storage)
-    store(np.int64, job + JOB_FUNCTION, function)
-    store(np.int64, job + JOB_KERNEL, load(np.int64, place))
-    store(np.int64, job + JOB_N, n)
-    big = rows * n * size > load(np.int64, function + STREAMING_FROM)
-    apart = word(job, 0) != y and word(job, 3) != y
-    if big and apart and size >= 4 and y_item == size and load(np.int64, function + SINGLE_Y) == 0 and y % size == 0:
-        store(np.int64, job + JOB_STREAMING, 1)
-    threads = team(rows * n * load(np.int64, function + COST))
+    threads = team(rows * n * word(function, COST))
     # Chunks of whole cache lines of columns.
     chunk = max(1, min(rows // (4 * threads), (1 << 18) // n))
     if chunk > 32:
         chunk = (chunk + 63) & -64
-    elif word(job, 2) != size:
+    elif word(job, OPERAND_X + ITEM) != size:
         chunk = (chunk + 15) & -16
-    share(RUN_PIECE, job, rows, chunk, threads)
+    share(work, job, rows, chunk, threads)
     call(C_CLEAR_STATUS, (ALL_EXCEPTIONS,))
 
 

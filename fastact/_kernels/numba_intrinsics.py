@@ -35,8 +35,12 @@ def of_users(function):
 
 
 def routine(function):
-    """A function of words, and of one result if it is annotated so, for use inside kernels."""
-    return numba.njit(_signature(function), **OPTIONS, pipeline_class=Part)(function)
+    """A function of words for use inside kernels, compiled once, when the first of them is."""
+    made = numba.njit(**OPTIONS, pipeline_class=Part)(function)
+    template_for = made.get_call_template
+    # For each number that is an argument, and for truth values, Numba would compile it once more.
+    made.get_call_template = lambda args, keywords: template_for([types.intp] * len(args), keywords)
+    return made
 
 
 def array_loop(function):
@@ -195,6 +199,38 @@ def store(typing, kind, address, value):
         return context.get_dummy_value()
 
     return types.void(kind, types.intp, number), generate
+
+
+@intrinsic
+def word(typing, address, offset):
+    """The integer that far from an address: load(np.int64, address + offset), which takes longer to compile."""
+
+    def generate(context, builder, signature, args):
+        return builder.load(pointer(builder, builder.add(*args), WORD))
+
+    return types.intp(types.intp, types.intp), generate
+
+
+@intrinsic
+def real(typing, address, offset):
+    """The same for a float64."""
+
+    def generate(context, builder, signature, args):
+        return builder.load(pointer(builder, builder.add(*args), ir.DoubleType()))
+
+    return types.float64(types.intp, types.intp), generate
+
+
+@intrinsic
+def keep(typing, address, offset, value):
+    """Store an integer, or a float64, that far from an address."""
+    kept = types.float64 if isinstance(value, types.Float) else types.intp
+
+    def generate(context, builder, signature, args):
+        builder.store(args[2], pointer(builder, builder.add(*args[:2]), args[2].type))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, kept), generate
 
 
 @intrinsic(prefer_literal=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 
-import numpy as np
-
-from .numba_intrinsics import call, call_for_int, load, routine, stack, store
+from .numba_intrinsics import call, call_for_int, keep, routine, stack, word
 
 _every: list[Lazy] = []
 _compiling = threading.RLock()
@@ -74,9 +72,17 @@ def need_kernel(number):
     Ctrl-C waits until there is a kernel. A number of -1 raises MemoryError.
     """
     failure = stack(FAILURE_BYTES)
-    store(np.int64, failure, 0)
+    keep(failure, 0, 0)
     call(COMPILE, (number, failure))
-    if load(np.int64, failure):
+    if word(failure, 0):
         state = call_for_int(ENSURE, ())
-        call(RAISE, (load(np.int64, failure + 8), load(np.int64, failure)))
+        call(RAISE, (word(failure, 8), word(failure, 0)))
         call(RELEASE, (state,))
+
+
+@routine
+def kernel_at(place, number):
+    """The address that a place has, where the kernel of that number is compiled if there is none; 0 if that fails."""
+    if word(place, 0) == 0:
+        need_kernel(number)
+    return word(place, 0)

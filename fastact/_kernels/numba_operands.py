@@ -118,13 +118,13 @@ def writer(dtype, T, streaming):
 
 
 @routine
-def dim(operand, k) -> int:
+def dim(operand, k):
     """Where the length of a dimension is; its step is the next word."""
     return operand + DIMS + 16 * k
 
 
 @routine
-def locate(operand, last, start) -> int:
+def locate(operand, last, start):
     """Where number start of the elements is that the dimensions up to the last one have."""
     place = load(np.int64, operand + DATA)
     for k in range(last, 0, -1):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import functools
 import os
 import threading
 
@@ -23,11 +24,13 @@ from .numba_intrinsics import (
     call,
     call_for_int,
     called_from_python,
-    load,
+    entry,
+    keep,
     pause,
     routine,
-    store,
+    word,
 )
+from .numba_lazy import Lazy, kernel_at
 
 GRAIN, OFFERED = 5_000_000, 3_000_000
 """Picoseconds that each thread is to have to do, and from which on one that is awake may join: see threads.pyx."""
@@ -39,8 +42,8 @@ MAX_WORKERS = 255
 
 # The team's words, those that different threads write at once on cache lines of their own.
 BUSY, STATE, GENERATION = 0, 64, 128
-WORK, JOB, CHUNK, THREADS, LIMIT, WORKERS, STOP, MISSED = range(192, 256, 8)
-MEMBERS = 256  # from here on a cache line for each thread, the caller being number 0:
+WORK, JOB, CHUNK, THREADS, LIMIT, WORKERS, STOP, MISSED, DISTRIBUTE = range(192, 264, 8)
+MEMBERS = 320  # from here on a cache line for each thread, the caller being number 0:
 NEXT, END, ASLEEP, LOCK = range(0, 32, 8)  # what is left of its part of the work, and how it sleeps
 OPEN = 1 << 32  # in STATE: there is work; the rest of it counts the workers inside
 
@@ -53,6 +56,7 @@ def _aligned_words(count):
 _memory = _aligned_words((MEMBERS + 64 * (MAX_WORKERS + 1)) // 8)
 TEAM = _memory.ctypes.data
 _threads: list[threading.Thread] = []
+_hiring = threading.Lock()
 
 # CPython's own locks, which need no GIL and are the same on every system.
 _allocate_lock = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyThread_allocate_lock", ctypes.pythonapi))
@@ -71,44 +75,42 @@ CLOSED = _closed_lock()
 
 
 @routine
-def member(number) -> int:
+def member(number):
     return TEAM + MEMBERS + 64 * number
 
 
 @routine
 def take_pieces(number):
     """Pieces of the part that is mine, so that a thread meets the same memory call after call; then of the others'."""
-    chunk, threads = load(np.int64, TEAM + CHUNK), load(np.int64, TEAM + THREADS)
+    chunk, threads = word(TEAM, CHUNK), word(TEAM, THREADS)
     for k in range(threads):
         part = member((number + k) % threads)
-        end = load(np.int64, part + END)
+        end = word(part, END)
         first = atomic_add(part + NEXT, chunk)
         while first < end:
-            call(load(np.int64, TEAM + WORK), (load(np.int64, TEAM + JOB), first, min(chunk, end - first)))
+            call(word(TEAM, WORK), (word(TEAM, JOB), first, min(chunk, end - first)))
             first = atomic_add(part + NEXT, chunk)
 
 
 @routine
 def wake(number):
     if atomic_exchange(member(number) + ASLEEP, 0) == 1:
-        call(RELEASE, (load(np.int64, member(number) + LOCK),))
+        call(RELEASE, (word(member(number), LOCK),))
 
 
-@routine
-def share(work, job, total, chunk, threads):
-    """work(job, first, count) for chunks of 0...total, by as many threads; late ones take less."""
-    threads = min(threads, load(np.int64, TEAM + WORKERS) + 1)
-    if threads < 2 or total <= chunk or atomic_exchange(TEAM + BUSY, 1) == 1:
+def _distribute(work, job, total, chunk, threads):
+    threads = min(threads, word(TEAM, WORKERS) + 1)
+    if threads < 2 or atomic_exchange(TEAM + BUSY, 1) == 1:
         call(work, (job, 0, total))
         return
-    store(np.int64, TEAM + WORK, work)
-    store(np.int64, TEAM + JOB, job)
-    store(np.int64, TEAM + CHUNK, chunk)
-    store(np.int64, TEAM + THREADS, threads)
+    keep(TEAM, WORK, work)
+    keep(TEAM, JOB, job)
+    keep(TEAM, CHUNK, chunk)
+    keep(TEAM, THREADS, threads)
     part = ((total + chunk - 1) // chunk + threads - 1) // threads * chunk
     for number in range(threads):
-        store(np.int64, member(number) + NEXT, min(number * part, total))
-        store(np.int64, member(number) + END, min((number + 1) * part, total))
+        keep(member(number), NEXT, min(number * part, total))
+        keep(member(number), END, min((number + 1) * part, total))
     atomic_add(TEAM + STATE, OPEN)
     atomic_add(TEAM + GENERATION, 1)
     for number in range(1, threads):
@@ -124,21 +126,48 @@ def share(work, job, total, chunk, threads):
     atomic_store(TEAM + BUSY, 0)
 
 
-@routine
-def offer(work, job, total, chunk, picoseconds):
-    """The same for work too small to wake a worker for, unless it comes again and again: one that is awake may join."""
-    threads = 2 if picoseconds >= OFFERED and load(np.int64, TEAM + LIMIT) > 1 else 1
-    if threads > 1 and atomic_load(member(1) + ASLEEP) == 1:
-        missed = load(np.int64, TEAM + MISSED) + 1
-        store(np.int64, TEAM + MISSED, missed % PATIENCE)
-        threads = 2 if missed == PATIENCE else 1
-    share(work, job, total, chunk, threads)
+@functools.cache
+def _distributor():
+    return entry(_distribute)
+
+
+def _make_distributor():
+    _hire()
+    return _distributor()
+
+
+_lazy_distributor = Lazy(_memory, DISTRIBUTE, _make_distributor)
+DISTRIBUTE_NUMBER = _lazy_distributor.number
 
 
 @routine
-def team(picoseconds) -> int:
+def share(work, job, total, chunk, threads):
+    """work(job, first, count) for chunks of 0...total, by as many threads; late ones take less."""
+    distribute = 0
+    if threads > 1 and total > chunk:
+        distribute = kernel_at(TEAM + DISTRIBUTE, DISTRIBUTE_NUMBER)
+    if distribute:
+        call(distribute, (work, job, total, chunk, threads))
+    else:
+        call(work, (job, 0, total))
+
+
+@routine
+def offered(picoseconds):
+    """Threads for work too small to wake a worker for, unless it comes again and again: one that is awake may join."""
+    if picoseconds < OFFERED or word(TEAM, LIMIT) < 2:
+        return 1
+    if atomic_load(member(1) + ASLEEP) == 0:
+        return 2
+    missed = word(TEAM, MISSED) + 1
+    keep(TEAM, MISSED, missed % PATIENCE)
+    return 2 if missed == PATIENCE else 1
+
+
+@routine
+def team(picoseconds):
     """Threads for work that takes one thread about that long."""
-    return max(1, min(picoseconds // GRAIN, load(np.int64, TEAM + LIMIT)))
+    return max(1, min(picoseconds // GRAIN, word(TEAM, LIMIT)))
 
 
 def _work(number):
@@ -153,13 +182,13 @@ def _work(number):
                 atomic_store(worker + ASLEEP, 1)
                 # Whoever resets ASLEEP decides: a caller, who then opens the lock, or this worker, who need not sleep.
                 if atomic_load(TEAM + GENERATION) == seen or atomic_exchange(worker + ASLEEP, 0) == 0:
-                    call_for_int(ACQUIRE, (load(np.int64, worker + LOCK), 1))
+                    call_for_int(ACQUIRE, (word(worker, LOCK), 1))
                 spins = 0
         seen = atomic_load(TEAM + GENERATION)
         if atomic_load(TEAM + STOP) == 1:
             return
         state = atomic_add(TEAM + STATE, 1)
-        if state >= OPEN and number < load(np.int64, TEAM + THREADS):
+        if state >= OPEN and number < word(TEAM, THREADS):
             take_pieces(number)
         atomic_add(TEAM + STATE, -1)
 
@@ -174,19 +203,32 @@ def _dismiss(count):
 def set_limit(n):
     """Let the kernels use at most that many threads, of which the caller's is one."""
     _memory[LIMIT // 8] = n
-    wanted = min(n - 1, MAX_WORKERS)
-    if len(_threads) >= wanted:
-        return
-    work, dismiss = called_from_python(_work), called_from_python(_dismiss)
-    if not _threads:
-        # Nobody may run compiled code when it is freed.
-        atexit.register(_stop, dismiss)
-    for number in range(len(_threads) + 1, wanted + 1):
-        _memory[(MEMBERS + 64 * number + LOCK) // 8] = _closed_lock()
-        thread = threading.Thread(target=work, args=(number,), name=f"fastact-{number}", daemon=True)
-        thread.start()
-        _threads.append(thread)
-    _memory[WORKERS // 8] = len(_threads)
+    if _lazy_distributor.ready:
+        _hire()
+
+
+@functools.cache
+def _life():
+    """What a worker does, and what ends it."""
+    return called_from_python(_work), called_from_python(_dismiss)
+
+
+def _hire():
+    """Start the workers that the limit allows, if they have not been."""
+    work, dismiss = _life()
+    with _hiring:
+        if not _threads:
+            # Nobody may run compiled code when it is freed.
+            atexit.register(_stop, dismiss)
+        for number in range(len(_threads) + 1, min(int(_memory[LIMIT // 8]), MAX_WORKERS + 1)):
+            _memory[(MEMBERS + 64 * number + LOCK) // 8] = _closed_lock()
+            thread = threading.Thread(target=work, args=(number,), name=f"fastact-{number}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system, or an interpreter that is about to end, allows no more
+                break
+            _threads.append(thread)
+        _memory[WORKERS // 8] = len(_threads)
 
 
 def _stop(dismiss):
@@ -197,6 +239,8 @@ def _stop(dismiss):
 
 def _forget():
     """In a fork's child there are no workers, and those that its parent's memory tells of must not be waited for."""
+    global _hiring
+    _hiring = threading.Lock()
     _memory[:] = 0
     _memory[LIMIT // 8] = 1
     _threads.clear()
