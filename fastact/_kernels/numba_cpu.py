@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numba import carray
 
 from . import numba_avx512, numba_scalar
 from .numba_intrinsics import (
@@ -17,7 +16,6 @@ from .numba_intrinsics import (
     array_loop,
     as_kernel,
     assign,
-    at,
     call,
     compiled,
     entry,
@@ -28,6 +26,7 @@ from .numba_intrinsics import (
     keep,
     load,
     machine,
+    pointers,
     routine,
     stack,
     store,
@@ -122,9 +121,9 @@ def mapping(function):
     """A loop of a function of one number over contiguous arrays."""
 
     @array_loop
-    def kernel(x, y):
+    def kernel(x, y, n):
         as_kernel()
-        for i in range(len(y)):
+        for i in range(n):
             y[i] = function(x[i])
 
     return kernel
@@ -133,8 +132,8 @@ def mapping(function):
 def conversion(k):
     """The C function (source, target, count) that widens a half type's bits (0, 2), or narrows to them (1, 3)."""
     kernel = mapping(conversions()[k])
-    source, target = (np.float32, np.uint16) if k & 1 else (np.uint16, np.float32)
-    return entry(lambda x, y, n: kernel(carray(at(x), (n,), source), carray(at(y), (n,), target)))
+    source, target = (pointers(T) for T in ((np.float32, np.uint16) if k & 1 else (np.uint16, np.float32)))
+    return entry(lambda x, y, n: kernel(source(x), target(y), n))
 
 
 WIDEN_HALF, NARROW_HALF, WIDEN_BFLOAT, NARROW_BFLOAT = range(4)
@@ -384,26 +383,24 @@ def chunk_kernel(element, T, parameters, outputs, by_hand=None, defaults=()):
     pair = outputs > 1
 
     @array_loop
-    def kernel(a, b, c, p, q, y, z, single):
+    def kernel(a, b, c, p, q, y, z, n, single):
         as_kernel()
         if varying and not single:
-            for i in range(len(y)):
+            for i in range(n):
                 y[i] = element(a[i], b[i], c[i], p[i], q[i])
         elif pair:
-            for i in range(len(y)):
+            for i in range(n):
                 y[i], z[i] = element(a[i], b[i], c[i], p[0], q[0])
         else:
             p0, q0 = p[0], q[0]
-            for i in range(len(y)):
+            for i in range(n):
                 y[i] = element(a[i], b[i], c[i], p0, q0)
 
-    @compiled
-    def array(address, n):
-        return carray(at(address), (n,), T)
+    array = pointers(T)
 
     @compiled
     def run(a, b, c, p, q, y, z, n, single):
-        kernel(array(a, n), array(b, n), array(c, n), array(p, n), array(q, n), array(y, n), array(z, n), single)
+        kernel(array(a), array(b), array(c), array(p), array(q), array(y), array(z), n, single)
 
     size = np.dtype(T).itemsize
 
@@ -414,8 +411,8 @@ def chunk_kernel(element, T, parameters, outputs, by_hand=None, defaults=()):
         for done in range(0, n, BLOCK):
             count, offset = min(BLOCK, n - done), done * size
             run(a + offset, b + offset, c + offset, p, q, first, second, count, single)
-            assign(array(y + offset, count), array(first, count))
-            assign(array(z + offset, count), array(second, count))
+            assign(array(y + offset), array(first), count)
+            assign(array(z + offset), array(second), count)
 
     usual = run_pair if pair else run
     if by_hand is None:

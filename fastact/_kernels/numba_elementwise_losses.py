@@ -12,7 +12,21 @@ from array import array
 import numpy as np
 
 from .numba_avx512 import LANES, cross_entropy_step
-from .numba_intrinsics import array_loop, as_kernel, compiled, entry, fence, has, load, stack, store
+from .numba_intrinsics import (
+    array_loop,
+    as_kernel,
+    compiled,
+    entry,
+    fence,
+    fill,
+    has,
+    keep,
+    load,
+    real,
+    stack,
+    store,
+    word,
+)
 from .numba_jobs import computed_in, run_pieces, words
 from .numba_operands import placed, placed_result, readable, transfer
 from .numba_row_losses import loss_formulas
@@ -78,9 +92,9 @@ def piece(name, T, third, numbers, gradients):
     times = t.scalar["times"]
 
     @array_loop
-    def losses(x, target, third, value, grad, third_grad, p, q, r, factor):
+    def losses(x, target, third, value, grad, third_grad, n, p, q, r, factor):
         as_kernel()
-        for i in range(len(value)):
+        for i in range(n):
             result = element(x[i], target[i], third[i], p, q, r)
             value[i] = result[0]
             if gradients > 0:
@@ -95,25 +109,25 @@ def piece(name, T, third, numbers, gradients):
 
         @compiled
         def find(x, target, third, value, grad, third_grad, n, p, q, r, factor):
-            losses(row(x, n), row(target, n), row(third, n), row(value, n), row(grad, n), row(third_grad, n), p, q, r, factor)
+            losses(row(x), row(target), row(third), row(value), row(grad), row(third_grad), n, p, q, r, factor)
 
     @array_loop
-    def weigh(y, weight):
+    def weigh(y, weight, n):
         """What does not count is 0, even if it is infinite."""
         as_kernel()
-        for i in range(len(y)):
+        for i in range(n):
             y[i] = times(weight[i], y[i])
 
     @compiled
     def block_of(job, field, start, buffers):
         """Where a block of elements from start on is, or the buffer that is to hold it."""
-        address = load(np.int64, job + field)
-        buffered = load(np.int64, job + DESCRIBED + field) or load(np.int64, job + SINGLE) >> (field // 8) & 1
+        address = word(job, field)
+        buffered = word(job, DESCRIBED + field) or word(job, SINGLE) >> (field // 8) & 1
         return buffers + BUFFER_BYTES * (field // 8) if buffered else address + start * size if address else 0
 
     @compiled
     def source_of(job, field, start, n, buffers):
-        block, operand = block_of(job, field, start, buffers), load(np.int64, job + DESCRIBED + field)
+        block, operand = block_of(job, field, start, buffers), word(job, DESCRIBED + field)
         if operand:
             transfer(operand, start, n, block, size)
         return block
@@ -121,13 +135,13 @@ def piece(name, T, third, numbers, gradients):
     @entry
     def run(job, first, count):
         buffers, block, totals = stack(BUFFERS_BYTES), stack(BUFFER_BYTES), stack(LANES_BYTES)
-        unit = load(np.int64, job + JOB_UNIT)
+        unit = word(job, JOB_UNIT)
         for k in range(SOURCES):
-            if load(np.int64, job + SINGLE) >> k & 1:
-                row(buffers + BUFFER_BYTES * k, BLOCK)[:] = load(T, load(np.int64, job + 8 * k))
-        values = load(np.int64, job + NUMBERS)
-        factor, p, q, r = (T(load(np.float64, values)), T(load(np.float64, values + 8)), T(load(np.float64, values + 16)),
-                           T(load(np.float64, values + 24)))  # fmt: skip
+            if word(job, SINGLE) >> k & 1:
+                fill(row(buffers + BUFFER_BYTES * k), load(T, word(job, 8 * k)), BLOCK)
+        values = word(job, NUMBERS)
+        factor, p, q, r = (T(real(values, 0)), T(real(values, 8)), T(real(values, 16)),
+                           T(real(values, 24)))  # fmt: skip
         start = first
         while start < first + count:
             clear(totals)
@@ -142,21 +156,20 @@ def piece(name, T, third, numbers, gradients):
                 value = value if value else block
                 find(x, target, third_source, value, grad, third_grad, n, p, q, r, factor)
                 if weight:
-                    weigh(row(value, n), row(weight, n))
+                    weigh(row(value), row(weight), n)
                     if gradients > 0:
-                        weigh(row(grad, n), row(weight, n))
+                        weigh(row(grad), row(weight), n)
                     if gradients > 1:
-                        weigh(row(third_grad, n), row(weight, n))
+                        weigh(row(third_grad), row(weight), n)
                 add_all(value, n, totals)
                 for field in range(VALUE, DESCRIBED, 8):
-                    operand = load(np.int64, job + DESCRIBED + field)
+                    operand = word(job, DESCRIBED + field)
                     if operand:
                         transfer(operand, start, n, block_of(job, field, start, buffers), size)
                 start += n
             total, rest = add_up(totals)
-            place = load(np.int64, job + TOTALS) + 16 * number
-            store(np.float64, place, total)
-            store(np.float64, place + 8, rest)
+            keep(word(job, TOTALS), 16 * number, total)
+            keep(word(job, TOTALS), 16 * number + 8, rest)
         fence()
 
     return run

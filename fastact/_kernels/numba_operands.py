@@ -9,11 +9,10 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numba import carray
 
 from . import numba_cpu
 from .numba_cpu import BLOCK, BUFFER, copy_strided, gather, mapping, scatter, storage_of
-from .numba_intrinsics import at, call, compiled, entry, load, routine, stack
+from .numba_intrinsics import call, compiled, entry, load, pointers, routine, stack
 from .numba_jobs import address, words
 
 DATA, MOVE, NDIM, DIMS = range(0, 32, 8)
@@ -74,7 +73,7 @@ def reader(dtype, T):
             gather(storage, source, step, count, to)
 
     else:
-        kind = np.uint8 if dtype.kind == "b" else dtype.type
+        numbers, results = pointers(np.uint8 if dtype.kind == "b" else dtype.type), pointers(T)
         convert = mapping(compiled(lambda x: T(x)))
 
         @compiled
@@ -83,7 +82,7 @@ def reader(dtype, T):
             if step != size or source % size:
                 copy_strided(size, source, step, run, size, count)
                 source = run
-            convert(carray(at(source), (count,), kind), carray(at(to), (count,), T))
+            convert(numbers(source), results(to), count)
 
     @entry
     def read(source, step, count, buffer, buffer_step):

@@ -9,10 +9,9 @@ import functools
 from types import SimpleNamespace
 
 import numpy as np
-from numba import carray
 
 from . import numba_softmax
-from .numba_intrinsics import array_loop, as_kernel, at, compiled, load, stack
+from .numba_intrinsics import array_loop, as_kernel, compiled, doubles, fill, load, real, stack, word
 from .numba_row_steps import (
     G_ROW,
     PANEL,
@@ -26,7 +25,6 @@ from .numba_row_steps import (
     N,
     X,
     Y,
-    field,
     hand_made,
     logarithms,
     toolbox,
@@ -48,7 +46,7 @@ def panel_toolbox(T):
     def load_panel(values, x, x_row, rows, n, sign):
         as_kernel()
         for j in range(rows):
-            source = row(x + j * x_row, n)
+            source = row(x + j * x_row)
             for i in range(n):
                 values[np.uintp(i * PANEL + j)] = source[i] * sign
         for i in range(n if rows < PANEL else 0):
@@ -59,7 +57,7 @@ def panel_toolbox(T):
     def store_panel(values, y, y_row, rows, n):
         as_kernel()
         for j in range(rows):
-            target = row(y + j * y_row, n)
+            target = row(y + j * y_row)
             for i in range(n):
                 target[i] = values[np.uintp(i * PANEL + j)]
 
@@ -114,31 +112,26 @@ def panel_toolbox(T):
     def sum_panel(values, n, totals):
         """The sums by row are then in the first 64 numbers, what rounding took from them in those after all lanes."""
         lows = totals + 8 * PANEL * lanes
-        sums = carray(at(totals), (2 * PANEL * lanes,), np.float64)
-        sums[:] = 0.0
+        fill(doubles(totals), 0.0, 2 * PANEL * lanes)
         for i in range(n):
             lane = 8 * PANEL * (i % lanes)
-            add(row(values + size * PANEL * i, PANEL), wide_row(totals + lane), wide_row(lows + lane))
+            add(row(values + size * PANEL * i), doubles(totals + lane), doubles(lows + lane))
         half = lanes
         while half > 1:
             half //= 2
             for k in range(half):
                 lane, other = 8 * PANEL * k, 8 * PANEL * (k + half)
-                fold(wide_row(totals + lane), wide_row(lows + lane), wide_row(totals + other), wide_row(lows + other))
+                fold(doubles(totals + lane), doubles(lows + lane), doubles(totals + other), doubles(lows + other))
         if not single:
-            finish(wide_row(totals), wide_row(lows))
-
-    @compiled
-    def wide_row(address):
-        return carray(at(address), (PANEL,), np.float64)
+            finish(doubles(totals), doubles(lows))
 
     @array_loop
     def sum_others(values, n, totals, rows):
         """All terms but the largest, which is 1, in the place of the sums."""
         block = stack(TERMS_BYTES)
-        column = row(block, n)
-        total, low = wide_row(totals), wide_row(totals + 8 * PANEL * lanes)
-        terms = row(values, PANEL * n)
+        column = row(block)
+        total, low = doubles(totals), doubles(totals + 8 * PANEL * lanes)
+        terms = row(values)
         for j in range(rows):
             rest = rest_of(total[j], low[j])
             if rest < 0.0:
@@ -174,28 +167,28 @@ def panel_toolbox(T):
 
     @compiled
     def find_all_terms(values, peaks, n, scale, scale_low):
-        m = row(peaks, PANEL)
+        m = row(peaks)
         for j in range(PANEL):
             m[j] = minus_infinity
         for i in range(n):
-            raise_peaks(row(values + size * PANEL * i, PANEL), m)
+            raise_peaks(row(values + size * PANEL * i), m)
         if scale == one and scale_low == zero and found_by_hand(values, peaks, n):
             return
         for i in range(n):
-            find_terms(row(values + size * PANEL * i, PANEL), m, scale, scale_low)
+            find_terms(row(values + size * PANEL * i), m, scale, scale_low)
 
     @compiled
     def sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign):
         """The terms of some rows, in values, their largest elements and their sums."""
-        x_row = field(task, X_ROW)
-        load_panel(row(values, PANEL * n), field(task, X) + first * x_row, x_row, rows, n, sign)
+        x_row = word(task, X_ROW)
+        load_panel(row(values), word(task, X) + first * x_row, x_row, rows, n, sign)
         find_all_terms(values, peaks, n, scale, scale_low)
         sum_panel(values, n, totals)
 
     @compiled
     def scale_all(values, n, f, f_low):
         for i in range(n):
-            scale_panel(row(values + size * PANEL * i, PANEL), row(f, PANEL), row(f_low, PANEL))
+            scale_panel(row(values + size * PANEL * i), row(f), row(f_low))
 
     return SimpleNamespace(**{name: value for name, value in locals().items() if name not in ("T", "t")})
 
@@ -206,24 +199,24 @@ PANEL_ROW = 8 * PANEL
 def softmax_panels(T):
     t, p = toolbox(T), panel_toolbox(T)
     row, scale_of, quotient, lanes = t.row, t.scale_of, t.quotient, t.lanes
-    sum_terms, scale_all, store_panel, wide_row = p.sum_terms, p.scale_all, p.store_panel, p.wide_row
+    sum_terms, scale_all, store_panel = p.sum_terms, p.scale_all, p.store_panel
 
     def kernel(task):
         values, totals, peaks = stack(PANEL_BYTES), stack(PANEL_SUMS_BYTES), stack(PANEL_ROW)
         factors, factors_low = stack(PANEL_ROW), stack(PANEL_ROW)
-        n, g, count = field(task, N), field(task, G), field(task, ROWS)
-        temperature = load(np.float64, task + TEMPERATURE)
+        n, g, count = word(task, N), word(task, G), word(task, ROWS)
+        temperature = real(task, TEMPERATURE)
         scale, scale_low, sign = scale_of(temperature)
-        m, f, f_low = row(peaks, PANEL), row(factors, PANEL), row(factors_low, PANEL)
-        total, low = wide_row(totals), wide_row(totals + 8 * PANEL * lanes)
+        m, f, f_low = row(peaks), row(factors), row(factors_low)
+        total, low = doubles(totals), doubles(totals + 8 * PANEL * lanes)
         for first in range(0, count, PANEL):
             rows = min(count - first, PANEL)
             sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign)
             for j in range(rows):
-                dividend = 1.0 if g == 0 else np.float64(load(T, g + (first + j) * field(task, G_ROW))) / temperature
+                dividend = 1.0 if g == 0 else np.float64(load(T, g + (first + j) * word(task, G_ROW))) / temperature
                 f[j], f_low[j] = quotient(dividend, total[j] if m[j] - m[j] == 0 else np.nan, low[j])
             scale_all(values, n, factors, factors_low)
-            store_panel(row(values, PANEL * n), field(task, Y) + first * field(task, Y_ROW), field(task, Y_ROW), rows, n)
+            store_panel(row(values), word(task, Y) + first * word(task, Y_ROW), word(task, Y_ROW), rows, n)
 
     return kernel
 
@@ -232,21 +225,21 @@ def log_panels(T, finish):
     """The same for short rows."""
     t, p = toolbox(T), panel_toolbox(T)
     row, scale_of, find_logarithms = t.row, t.scale_of, logarithms(T)
-    sum_terms, sum_others, wide_row = p.sum_terms, p.sum_others, p.wide_row
+    sum_terms, sum_others = p.sum_terms, p.sum_others
 
     def kernel(task):
         values, totals, peaks = stack(PANEL_BYTES), stack(PANEL_SUMS_BYTES), stack(PANEL_ROW)
-        n, count = field(task, N), field(task, ROWS)
-        temperature = load(np.float64, task + TEMPERATURE)
+        n, count = word(task, N), word(task, ROWS)
+        temperature = real(task, TEMPERATURE)
         scale, scale_low, sign = scale_of(temperature)
-        m, rest = row(peaks, PANEL), wide_row(totals)
+        m, rest = row(peaks), doubles(totals)
         for first in range(0, count, PANEL):
             rows = min(count - first, PANEL)
             sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign)
-            x, y = field(task, X) + first * field(task, X_ROW), field(task, Y) + first * field(task, Y_ROW)
+            x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
             sum_others(values, n, totals, rows)
-            find_logarithms(rest, m)
+            find_logarithms(rest, m, PANEL)
             for j in range(rows):
-                finish(x + j * field(task, X_ROW), y + j * field(task, Y_ROW), n, m[j], rest[j], temperature, scale)
+                finish(x + j * word(task, X_ROW), y + j * word(task, Y_ROW), n, m[j], rest[j], temperature, scale)
 
     return kernel

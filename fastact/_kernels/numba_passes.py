@@ -8,10 +8,22 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numba import carray
 
 from .numba_cpu import BLOCK, BUFFER, COMPUTED, DOUBLE, FLOAT, KERNEL, gather, scatter, storage_of, width
-from .numba_intrinsics import array_loop, as_kernel, assign, at, call, compiled, entry, load, routine, stack, store
+from .numba_intrinsics import (
+    array_loop,
+    as_kernel,
+    assign,
+    call,
+    doubles,
+    entry,
+    fill,
+    keep,
+    pointers,
+    routine,
+    stack,
+    word,
+)
 from .numba_jobs import run_pieces, words
 
 RUN, FEWEST_ROWS = 65536, 64  # as in dispatch.pyx
@@ -29,28 +41,28 @@ def loop(make, T):
 loops = []
 
 
-def arrays_of(T):
-    integers = np.int64 if T is np.float64 else np.int32
-    return (compiled(lambda address, n: carray(at(address), (n,), T)),
-            compiled(lambda address, n: carray(at(address), (n,), integers)),
-            compiled(lambda address, n: carray(at(address), (n,), np.float64)))  # fmt: skip
+bytes_at = pointers(np.int8)
 
+
+def arrays_of(T):
+    """Pointers to numbers of that type, and to integers of its size."""
+    return pointers(T), pointers(np.int64 if T is np.float64 else np.int32)
 
 # --- prelu with the gradient of its weight ----------------------------------------------------------------------------
 
 
 def prelu_terms(T):
-    numbers, _, doubles = arrays_of(T)
+    numbers = pointers(T)
 
     @array_loop
-    def add(grad, x, sums):
+    def add(grad, x, sums, n):
         as_kernel()
-        for i in range(len(x)):
+        for i in range(n):
             sums[i] += 0.0 if x[i] > 0 else np.float64(grad[i]) * x[i]
 
     @entry
     def terms(grad, x, sums, n):
-        add(numbers(grad, n), numbers(x, n), doubles(sums, n))
+        add(numbers(grad), numbers(x), doubles(sums), n)
 
     return terms
 
@@ -61,19 +73,19 @@ CHUNK, TERMS, STORAGE, GRAD, INPUT, GRAD_X, WEIGHT, WEIGHTS, LENGTH, TOTAL, RUNS
 @routine
 def prelu_part(job, first, count, weight, single, sums):
     """Elements that follow each other: their gradients, and their terms added to BLOCK sums, or to as many."""
-    storage = load(np.int64, job + STORAGE)
+    storage = word(job, STORAGE)
     computed = DOUBLE if storage == DOUBLE else FLOAT
     size, wide = width(storage), width(computed)
     grads, inputs, results = stack(BUFFER), stack(BUFFER), stack(BUFFER)
     for done in range(0, count, BLOCK):
         block, offset = min(count - done, BLOCK), (first + done) * size
-        grad = gather(storage, load(np.int64, job + GRAD) + offset, size, block, grads)
-        x = gather(storage, load(np.int64, job + INPUT) + offset, size, block, inputs)
-        call(load(np.int64, job + TERMS), (grad, x, sums if single else sums + 8 * done, block))
-        w = load(np.int64, job + WEIGHT) + (weight if single else weight + done) * wide
-        target = load(np.int64, job + GRAD_X) + offset
+        grad = gather(storage, word(job, GRAD) + offset, size, block, grads)
+        x = gather(storage, word(job, INPUT) + offset, size, block, inputs)
+        call(word(job, TERMS), (grad, x, sums if single else sums + 8 * done, block))
+        w = word(job, WEIGHT) + (weight if single else weight + done) * wide
+        target = word(job, GRAD_X) + offset
         y = target if storage == computed else results
-        call(load(np.int64, job + CHUNK), (grad, x, 0, w, 0, y, 0, block, single))
+        call(word(job, CHUNK), (grad, x, 0, w, 0, y, 0, block, single))
         if storage != computed:
             scatter(storage, y, target, size, block, 0)
 
@@ -81,27 +93,27 @@ def prelu_part(job, first, count, weight, single, sums):
 @entry
 def prelu_piece(job, start, count):
     lanes = stack(LANES)
-    length, runs, total, sums = (load(np.int64, job + LENGTH), load(np.int64, job + RUNS), load(np.int64, job + TOTAL),
-                                 load(np.int64, job + SUMS))  # fmt: skip
+    length, runs, total, sums = (word(job, LENGTH), word(job, RUNS), word(job, TOTAL),
+                                 word(job, SUMS))  # fmt: skip
     most = 1
     while most < BLOCK and most < length:
         most *= 2
     for unit in range(start, start + count):
         if runs > 0:
-            lane = carray(at(lanes), (most,), np.float64)
-            lane[:] = 0.0
+            lane = doubles(lanes)
+            fill(lane, 0.0, most)
             row = unit // runs
             first = (unit - row * runs) * RUN
-            prelu_part(job, row * length + first, min(RUN, length - first), row % load(np.int64, job + WEIGHTS), 1, lanes)
+            prelu_part(job, row * length + first, min(RUN, length - first), row % word(job, WEIGHTS), 1, lanes)
             used = most
             while used > 1:
                 used //= 2
                 for k in range(used):
                     lane[k] += lane[k + used]
-            store(np.float64, sums + 8 * unit, lane[0])
+            keep(sums, 8 * unit, lane[0])
         else:
             columns = sums + 8 * unit * length
-            carray(at(columns), (length,), np.float64)[:] = 0.0
+            fill(doubles(columns), 0.0, length)
             for row in range(unit * -runs, (unit + 1) * -runs):
                 if row * length < total:
                     prelu_part(job, row * length, min(length, total - row * length), 0, 0, columns)
@@ -142,38 +154,38 @@ def prelu_backward(ufunc, grad, x, weight, inner, out):
 
 def maxout_fold(T):
     """Piece k into the best ones so far and the numbers of these; the first NaN stays."""
-    numbers, integers, _ = arrays_of(T)
+    numbers, integers = arrays_of(T)
 
     @array_loop
-    def fold(x, best, winner, k):
+    def fold(x, best, winner, n, k):
         as_kernel()
-        for i in range(len(x)):
+        for i in range(n):
             wins = (x[i] > best[i]) | ((x[i] != x[i]) & (best[i] == best[i]))
             best[i] = x[i] if wins else best[i]
             winner[i] = k if wins else winner[i]
 
     @entry
     def folded(x, best, winner, k, n):
-        fold(numbers(x, n), numbers(best, n), integers(winner, n), k)
+        fold(numbers(x), numbers(best), integers(winner), n, k)
 
     return folded
 
 
 def maxout_route(T):
     """What piece k gets of the gradient."""
-    numbers, integers, _ = arrays_of(T)
+    numbers, integers = arrays_of(T)
     zero = T(0)
 
     @array_loop
-    def route(grad, best, winner, k, to):
+    def route(grad, best, winner, n, k, to):
         as_kernel()
-        for i in range(len(to)):
+        for i in range(n):
             won = grad[i] if best[i] == best[i] else best[i]
             to[i] = won if winner[i] == k else zero
 
     @entry
     def routed(grad, best, winner, k, to, n):
-        route(numbers(grad, n), numbers(best, n), integers(winner, n), k, numbers(to, n))
+        route(numbers(grad), numbers(best), integers(winner), n, k, numbers(to))
 
     return routed
 
@@ -185,8 +197,8 @@ FOLD, ROUTE, MAXOUT_STORAGE, PIECES, INNER, MAXOUT_INPUT, OUTPUT, MAXOUT_GRAD = 
 def maxout_piece(job, start, count):
     """Outputs start ... start + count, in blocks that are a run of x or have a stride of their own."""
     best, winner, read, routed, grads = stack(BUFFER), stack(BUFFER), stack(BUFFER), stack(BUFFER), stack(BUFFER)
-    storage, pieces, inner = load(np.int64, job + MAXOUT_STORAGE), load(np.int64, job + PIECES), load(np.int64, job + INNER)
-    x, y, grad_x = load(np.int64, job + MAXOUT_INPUT), load(np.int64, job + OUTPUT), load(np.int64, job + MAXOUT_GRAD)
+    storage, pieces, inner = word(job, MAXOUT_STORAGE), word(job, PIECES), word(job, INNER)
+    x, y, grad_x = word(job, MAXOUT_INPUT), word(job, OUTPUT), word(job, MAXOUT_GRAD)
     size = width(storage)
     wide = width(DOUBLE if storage == DOUBLE else FLOAT)
     while count > 0:
@@ -197,16 +209,16 @@ def maxout_piece(job, start, count):
         for k in range(pieces):
             element = gather(storage, x + first + k * inner * size, step, block, read)
             if k == 0:
-                assign(carray(at(best), (block * wide,), np.int8), carray(at(element), (block * wide,), np.int8))
-                carray(at(winner), (block * wide,), np.int8)[:] = 0
+                assign(bytes_at(best), bytes_at(element), block * wide)
+                fill(bytes_at(winner), np.int8(0), block * wide)
             else:
-                call(load(np.int64, job + FOLD), (element, best, winner, k, block))
+                call(word(job, FOLD), (element, best, winner, k, block))
         if grad_x == 0:
             scatter(storage, best, y + start * size, size, block, 0)
         else:
             grad = gather(storage, y + start * size, size, block, grads)
             for k in range(pieces):
-                call(load(np.int64, job + ROUTE), (grad, best, winner, k, routed, block))
+                call(word(job, ROUTE), (grad, best, winner, k, routed, block))
                 scatter(storage, routed, grad_x + first + k * inner * size, step, block, 0)
         start += block
         count -= block

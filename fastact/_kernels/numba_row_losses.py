@@ -22,17 +22,20 @@ from .numba_intrinsics import (
     call_for_word,
     called_from_python,
     compiled,
+    doubles,
     entry,
     fence,
-    load,
+    fill,
+    keep,
     machine,
+    real,
     stack,
-    store,
+    word,
 )
 from .numba_jobs import address, computed_in, run_pieces, words
 from .numba_lazy import need_kernel
 from .numba_operands import placed, placed_result, readable, transfer_rows
-from .numba_row_steps import BATCH, BATCH_BYTES, LANES_BYTES, TERMS, TERMS_BYTES, batch_of, doubles, logarithms, toolbox
+from .numba_row_steps import BATCH, BATCH_BYTES, LANES_BYTES, TERMS, TERMS_BYTES, batch_of, logarithms, toolbox
 
 # A job for the team: addresses (0 for what there is not), those of the words of numba_operands.py (0 for what is direct), whether
 # rows need buffers, where the numbers are, and the work that is done for some rows. SPREAD are targets that are probabilities, or
@@ -64,44 +67,44 @@ def piece_of_rows(T):
 
     @compiled
     def find(job, field, first, n, buffer):
-        address = load(np.int64, job + field)
-        return buffer if load(np.int64, job + X_WORDS + field) else address + first * n * size if address else 0
+        address = word(job, field)
+        return buffer if word(job, X_WORDS + field) else address + first * n * size if address else 0
 
     @compiled
     def move(job, field, first, rows, n, buffer):
         """To the buffer or back: the words know which way."""
-        words = load(np.int64, job + X_WORDS + field)
+        words = word(job, X_WORDS + field)
         if words:
             transfer_rows(words, first, rows, n, buffer, size)
 
     @array_loop
-    def scale(target, to, keep, floor):
+    def scale(target, to, n, keep, floor):
         as_kernel()
-        for i in range(len(to)):
+        for i in range(n):
             to[i] = keep * target[i] + floor
 
     @array_loop
-    def weigh(to, weights):
+    def weigh(to, weights, n):
         as_kernel()
-        for i in range(len(to)):
+        for i in range(n):
             to[i] = to[i] * weights[i]
 
     @compiled
     def shaped(job, target, rows, n, buffer):
         """Targets as they are compared with."""
-        numbers, weights = load(np.int64, job + NUMBERS), load(np.int64, job + WEIGHTS)
-        keep, floor = T(load(np.float64, numbers + KEEP)), T(load(np.float64, numbers + FLOOR))
+        numbers, weights = word(job, NUMBERS), word(job, WEIGHTS)
+        keep, floor = T(real(numbers, KEEP)), T(real(numbers, FLOOR))
         if keep == 1 and floor == 0 and weights == 0:
             return target
-        scale(row(target, rows * n), row(buffer, rows * n), keep, floor)
+        scale(row(target), row(buffer), rows * n, keep, floor)
         for r in range(rows if weights else 0):
-            weigh(row(buffer + r * n * size, n), row(weights, n))
+            weigh(row(buffer + r * n * size), row(weights), n)
         return buffer
 
     @entry
     def piece(job, first, count):
-        n, group, buffer, memory = load(np.int64, job + N), count, 0, 0
-        if load(np.int64, job + BUFFERED):
+        n, group, buffer, memory = word(job, N), count, 0, 0
+        if word(job, BUFFERED):
             group = min(count, max(BATCH, GROUP // n))
             buffer = (group * n * size + LINE - 1) & -LINE
             memory = call_for_word(C_MALLOC, (3 * buffer,))
@@ -111,13 +114,13 @@ def piece_of_rows(T):
         for start in range(first, first + count, group):
             rows = min(group, first + count - start)
             move(job, X, start, rows, n, memory)
-            target = load(np.int64, job + SPREAD)
-            if load(np.int64, job + LABELS) == 0:
+            target = word(job, SPREAD)
+            if word(job, LABELS) == 0:
                 move(job, SPREAD, start, rows, n, memory + 2 * buffer)
                 target = shaped(job, find(job, SPREAD, start, n, memory + 2 * buffer), rows, n, memory + 2 * buffer)
             grad = find(job, GRAD, start, n, memory + buffer)
             # By its address: together with each of the losses this would be compiled once more, for as long as the loss itself.
-            call(load(np.int64, job + WORK), (job, start, rows, n, find(job, X, start, n, memory), target, grad))
+            call(word(job, WORK), (job, start, rows, n, find(job, X, start, n, memory), target, grad))
             move(job, GRAD, start, rows, n, memory + buffer)
         if memory:
             call(C_FREE, (memory,))
@@ -140,15 +143,15 @@ def cross_entropy(T):
     distance = t.blockwise_sum(compiled(lambda x, s, m: zero if s == zero else s * (m - x)))
 
     @array_loop
-    def subtract(y, spread, factor):
+    def subtract(y, spread, n, factor):
         as_kernel()
-        for i in range(len(y)):
+        for i in range(n):
             y[i] = y[i] - spread[i] * factor
 
     @array_loop
     def gradient(y, n, spread, share, spread_sum, label, label_is_peak, rest, rise, factor):
         """From the terms that y holds."""
-        values, spreads = row(y, n), row(spread if spread else y, n)
+        values, spreads = row(y), row(spread if spread else y)
         peak = label if label_is_peak else -1
         slope = (share + spread_sum + rise) / (1.0 + rest)
         of_terms = factor * slope * unscaling
@@ -162,9 +165,9 @@ def cross_entropy(T):
         if share != 0.0:
             at_label = T(of_terms * values[label] - factor * (share + (np.float64(spreads[label]) if spread else 0.0)))
         f = T(of_terms)
-        scale_by(values, f, T(of_terms - f) if f - f == zero else zero)
+        scale_by(values, n, f, T(of_terms - f) if f - f == zero else zero)
         if spread:
-            subtract(values, spreads, T(factor))
+            subtract(values, spreads, n, T(factor))
         if share != 0.0:
             values[label] = at_label
         if peak >= 0:
@@ -175,7 +178,7 @@ def cross_entropy(T):
         """What a row's loss is without log1p of the sum; whether the label's logit is the largest."""
         value, label_is_peak = 0.0, False
         if share != 0.0:
-            at_label = row(x, n)[label]
+            at_label = row(x)[label]
             value = share * (np.float64(m) - at_label)
             label_is_peak = at_label == m
         if spread:
@@ -200,52 +203,53 @@ def cross_entropy(T):
     @compiled
     def class_of(job, r):
         """The class of a row and what it counts, -1 and 0 where targets are probabilities; whether the row does not count."""
-        labels, shares = load(np.int64, job + LABELS), load(np.int64, job + SHARES)
+        labels, shares = word(job, LABELS), word(job, SHARES)
         if labels == 0:
             return -1, 0.0, False
-        label = load(np.int64, labels + 8 * r)
-        share = load(np.float64, shares + 8 * label) if shares and label >= 0 else load(np.float64, load(np.int64, job + NUMBERS) + KEEP)
-        return label, share, label == load(np.int64, job + IGNORE)
+        label = word(labels, 8 * r)
+        share = real(shares, 8 * label) if shares and label >= 0 else real(word(job, NUMBERS), KEEP)
+        return label, share, label == word(job, IGNORE)
 
     @entry
     def work(job, first, count, n, x, target, grad):
-        labels, numbers, batch = load(np.int64, job + LABELS), load(np.int64, job + NUMBERS), batch_of(n)
+        labels, numbers, batch = word(job, LABELS), word(job, NUMBERS), batch_of(n)
         peaks, rests, logs, kept = stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES)
         peak_labels, spread_sums = stack(BATCH_BYTES), stack(BATCH_BYTES)
         m, rest, log_total, value, spread_sum = (
-            row(peaks, BATCH), doubles(rests, BATCH), doubles(logs, BATCH), doubles(kept, BATCH), doubles(spread_sums, BATCH))  # fmt: skip
+            row(peaks), doubles(rests), doubles(logs), doubles(kept), doubles(spread_sums))  # fmt: skip
         row_bytes = n * size
         spread_row = 0 if labels else row_bytes
         for start in range(0, count, batch):
-            m[:], rest[:] = zero, 0.0
+            fill(m, zero, BATCH)
+            fill(rest, 0.0, BATCH)
             rows = min(batch, count - start)
             for k in range(rows):
                 label, share, ignored = class_of(job, first + start + k)
                 if ignored:
                     continue
                 row_of_x, spread = x + (start + k) * row_bytes, target + (start + k) * spread_row
-                m[k] = largest(row(row_of_x, n), one)
-                spread_sum[k] = load(np.float64, numbers + SPREAD_SUM)
+                m[k] = largest(row(row_of_x), n, one)
+                spread_sum[k] = real(numbers, SPREAD_SUM)
                 if labels == 0:
                     spread_sum[k], low = sum_kept(spread, spread, n, zero)
                 value[k], is_peak = begin(row_of_x, n, m[k], label, share, spread)
-                store(np.int64, peak_labels + 8 * k, np.int64(is_peak))
+                keep(peak_labels, 8 * k, is_peak)
             for k in range(rows):
                 if not class_of(job, first + start + k)[2]:
                     terms = grad + (start + k) * row_bytes if grad else 0
                     rest[k] = sum_of_others(x + (start + k) * row_bytes, terms, n, m[k], one, zero)
-            assign(log_total, rest)
-            find_logarithms(log_total, m)
+            assign(log_total, rest, BATCH)
+            find_logarithms(log_total, m, BATCH)
             for k in range(rows):
                 label, share, ignored = class_of(job, first + start + k)
                 slopes, result = grad + (start + k) * row_bytes if grad else 0, 0.0
                 if not ignored:
-                    result = finish(slopes, n, m[k], rest[k], log_total[k], value[k], label, load(np.int64, peak_labels + 8 * k) != 0, share,
-                                    target + (start + k) * spread_row, spread_sum[k], load(np.float64, numbers + Z_LOSS),
-                                    load(np.float64, numbers + GAMMA), load(np.float64, numbers + FACTOR))  # fmt: skip
+                    result = finish(slopes, n, m[k], rest[k], log_total[k], value[k], label, word(peak_labels, 8 * k) != 0, share,
+                                    target + (start + k) * spread_row, spread_sum[k], real(numbers, Z_LOSS),
+                                    real(numbers, GAMMA), real(numbers, FACTOR))  # fmt: skip
                 elif slopes:
-                    row(slopes, n)[:] = zero
-                store(np.float64, load(np.int64, job + VALUES) + 8 * (first + start + k), result)
+                    fill(row(slopes), zero, n)
+                keep(word(job, VALUES), 8 * (first + start + k), result)
 
     return work
 
@@ -257,9 +261,9 @@ def comparison(loss, T):
     row, size, clear, add_all, add_up = t.row, t.size, t.clear, t.add_all, t.add_up
 
     @array_loop
-    def elements(x, target, value, slope, factor):
+    def elements(x, target, value, slope, n, factor):
         as_kernel()
-        for i in range(len(x)):
+        for i in range(n):
             v, s = element(x[i], target[i])
             value[i] = v
             slope[i] = s * factor
@@ -267,20 +271,20 @@ def comparison(loss, T):
     @entry
     def work(job, first, count, n, x, target, grad):
         values, slopes, totals = stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES)
-        sums, factor = load(np.int64, job + VALUES), T(load(np.float64, load(np.int64, job + NUMBERS) + FACTOR))
+        sums, factor = word(job, VALUES), T(real(word(job, NUMBERS), FACTOR))
         together = max(1, TERMS // n)
         for start in range(0, count, together):
             rows = min(together, count - start)
             for i in range(0, n, TERMS):
                 m, offset = min(n - i, TERMS), (start * n + i) * size
                 to = grad + offset if grad else slopes
-                elements(row(x + offset, rows * m), row(target + offset, rows * m), row(values, rows * m), row(to, rows * m), factor)
+                elements(row(x + offset), row(target + offset), row(values), row(to), rows * m, factor)
                 for r in range(rows):
                     if i == 0:
                         clear(totals)
                     add_all(values + r * m * size, m, totals)
                     if i + m == n:
-                        store(np.float64, sums + 8 * (first + start + r), add_up(totals)[0])
+                        keep(sums, 8 * (first + start + r), add_up(totals)[0])
 
     return work
 
@@ -354,7 +358,7 @@ def _counter():
         """How many of the labels count; -1 if one of those is no class."""
         kept, bad = 0, 0
         for r in range(rows):
-            label = load(np.int64, labels + 8 * r)
+            label = word(labels, 8 * r)
             counts = np.int64(label != ignore_index)
             kept += counts
             bad += counts & np.int64((label < 0) | (label >= classes))

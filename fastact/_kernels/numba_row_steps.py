@@ -10,10 +10,21 @@ import functools
 from types import SimpleNamespace
 
 import numpy as np
-from numba import carray
 
 from . import numba_softmax
-from .numba_intrinsics import add_lanes, add_up_lanes, array_loop, as_kernel, assign, at, compiled, load, machine, stack
+from .numba_intrinsics import (
+    add_lanes,
+    add_up_lanes,
+    array_loop,
+    as_kernel,
+    assign,
+    compiled,
+    doubles,
+    fill,
+    machine,
+    pointers,
+    stack,
+)
 from .numba_scalar import LOG1P, formulas
 
 # A task: addresses, steps in bytes from row to row, and the temperature, negative where the input is to be negated.
@@ -27,16 +38,6 @@ TERMS_BYTES, LANES_BYTES = 8 * TERMS, 8 * 2 * 16
 BATCH_BYTES = 8 * BATCH
 NOWHERE, NO_TERM = np.int64(0), np.int64(-1)
 """For an address and the number of a term; for 0 and -1 themselves Numba would compile a function once more."""
-
-
-@compiled
-def field(task, offset):
-    return load(np.int64, task + offset)
-
-
-@compiled
-def doubles(address, n):
-    return carray(at(address), (n,), np.float64)
 
 
 @functools.cache
@@ -68,9 +69,9 @@ def logarithms(T):
     log1p_of = log1p()
 
     @array_loop
-    def replace(rest, m):
+    def replace(rest, m, n):
         as_kernel()
-        for j in range(len(rest)):
+        for j in range(n):
             rest[j] = log1p_of(rest[j]) if m[j] - m[j] == 0 else np.nan
 
     return replace
@@ -115,10 +116,10 @@ def toolbox(T):
         return I(i ^ I(I(i >> sign_shift) & order))
 
     @array_loop
-    def largest(x, sign):
+    def largest(x, n, sign):
         as_kernel()
         m = I(smallest)
-        for i in range(len(x)):
+        for i in range(n):
             k = ordered(bits(x[i] * sign))
             m = k if k > m else m
         return from_bits(ordered(m))
@@ -148,13 +149,13 @@ def toolbox(T):
         return exp(d, low)
 
     @array_loop
-    def terms(x, e, m, sign, scale, scale_low):
+    def terms(x, e, n, m, sign, scale, scale_low):
         as_kernel()
         if scale == one and scale_low == zero:
-            for i in range(len(e)):
+            for i in range(n):
                 e[i] = plain_term(x[i] * sign, m)
         else:
-            for i in range(len(e)):
+            for i in range(n):
                 e[i] = term(x[i] * sign, m, scale, scale_low)
 
     @compiled
@@ -165,9 +166,7 @@ def toolbox(T):
         low = T(1.0 / abs(temperature) - np.float64(high)) if single else -fused(high, T(abs(temperature)), -one) / T(abs(temperature))
         return high, low, sign
 
-    @compiled
-    def row(address, n):
-        return carray(at(address), (n,), T)
+    row = pointers(T)
 
     @compiled
     def add_up(totals):
@@ -176,9 +175,7 @@ def toolbox(T):
 
     @compiled
     def clear(totals):
-        total = carray(at(totals), (2 * lanes,), np.float64)
-        for j in range(2 * lanes):
-            total[j] = 0.0
+        fill(doubles(totals), 0.0, 2 * lanes)
 
     @compiled
     def add_all(x, n, totals):
@@ -187,17 +184,17 @@ def toolbox(T):
         rest = n & (lanes - 1)
         if rest:
             padded = stack(LANES_BYTES)
-            row(padded, lanes)[:] = zero
-            assign(row(padded, rest), row(x + (n - rest) * size, rest))
+            fill(row(padded), zero, lanes)
+            assign(row(padded), row(x + (n - rest) * size), rest)
             add_lanes(T, padded, lanes, totals)
 
     def blockwise_sum(element):
         """A function that sums element(a[i], b[i], p) in lanes: the sum, and what rounding took from it."""
 
         @array_loop
-        def elements(a, b, to, p):
+        def elements(a, b, to, n, p):
             as_kernel()
-            for i in range(len(a)):
+            for i in range(n):
                 to[i] = element(a[i], b[i], p)
 
         @array_loop
@@ -206,7 +203,7 @@ def toolbox(T):
             clear(totals)
             for i in range(0, n, TERMS):
                 count = min(n - i, TERMS)
-                elements(row(a + i * size, count), row(b + i * size, count), row(block, count), p)
+                elements(row(a + i * size), row(b + i * size), row(block), count, p)
                 add_all(block, count, totals)
             return add_up(totals)
 
@@ -226,14 +223,14 @@ def toolbox(T):
             clear(totals)
             for i in range(0, n, TERMS):
                 count = min(n - i, TERMS)
-                source, values = row(x + i * size, count), row(copy, TERMS)
+                source, values = row(x + i * size), row(copy)
                 for j in range(count):
                     values[j] = minus_infinity if i + j == skip else source[j] * sign
                 for j in range(count, lanes):
                     values[j] = minus_infinity
                 add_terms(copy, copy, max(count, lanes), m, totals)
                 if e != 0:
-                    assign(row(e + i * size, count), row(copy, count))
+                    assign(row(e + i * size), row(copy), count)
             return add_up(totals)[0]
 
 
@@ -253,20 +250,20 @@ def toolbox(T):
             padded = (count + PANEL - 1) // PANEL * PANEL
             target = block if e == 0 or padded > count else e + i * size
             if padded > count:  # whole vectors: what LLVM makes of a loop's rest is slow
-                values, all_values = row(source, count), row(copy, padded)
+                values, all_values = row(source), row(copy)
                 for j in range(count):
                     all_values[j] = values[j]
                 for j in range(count, padded):
                     all_values[j] = minus_infinity * sign
                 source = copy
-            terms(row(source, padded), row(target, padded), m, sign, scale, scale_low)
+            terms(row(source), row(target), padded, m, sign, scale, scale_low)
             if i <= skip < i + count:
-                row(target, count)[skip - i] = zero
+                row(target)[skip - i] = zero
             for j in range(count, padded):  # NaN where m is infinite
-                row(target, padded)[j] = zero
+                row(target)[j] = zero
             add_lanes(T, target, padded, totals)
             if e != 0 and padded > count:
-                kept, values = row(e + i * size, count), row(target, count)
+                kept, values = row(e + i * size), row(target)
                 for j in range(count):
                     kept[j] = values[j]
         return add_up(totals)
@@ -280,7 +277,7 @@ def toolbox(T):
     @compiled
     def find(x, n, value, sign):
         """The first position of value, 0 if it is nowhere."""
-        values = row(x, n)
+        values = row(x)
         for i in range(n):
             if values[i] * sign == value:
                 return i
@@ -291,8 +288,8 @@ def toolbox(T):
         """The elements where they are, or where they are too few for a vector in a buffer, followed by zeros."""
         if n >= lanes:
             return address
-        row(buffer, lanes)[:] = zero
-        assign(row(buffer, n), row(address, n))
+        fill(row(buffer), zero, lanes)
+        assign(row(buffer), row(address), n)
         return buffer
 
     def few_or_many(sum_by_hand):
@@ -317,7 +314,7 @@ def toolbox(T):
                 total, low = sum_of_terms(x, NOWHERE, n, m, find(x, n, m, one), one, scale, scale_low)
             else:
                 peak = find(e, n, scaling, one)
-                kept = row(e, n)
+                kept = row(e)
                 kept[peak] = zero
                 total, low = sum_kept(e, e, n, zero)
                 kept[peak] = scaling
@@ -335,9 +332,9 @@ def toolbox(T):
         return T(q * dividend), T(-(fused(q, divisor, -1.0) + q * divisor_low) * q * dividend)
 
     @array_loop
-    def scale_by(y, f, f_low):
+    def scale_by(y, n, f, f_low):
         as_kernel()
-        for i in range(len(y)):
+        for i in range(n):
             y[i] = fused(y[i], f, y[i] * f_low)
 
     return SimpleNamespace(**{name: value for name, value in locals().items() if name != "T"})

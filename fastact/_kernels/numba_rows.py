@@ -7,7 +7,21 @@ import functools
 import numpy as np
 
 from . import numba_softmax
-from .numba_intrinsics import add_lanes, array_loop, as_kernel, assign, compiled, entry, load, stack, store
+from .numba_intrinsics import (
+    add_lanes,
+    array_loop,
+    as_kernel,
+    assign,
+    compiled,
+    doubles,
+    entry,
+    fill,
+    load,
+    real,
+    stack,
+    store,
+    word,
+)
 from .numba_panels import log_panels, softmax_panels
 from .numba_row_steps import (
     BATCH,
@@ -27,8 +41,6 @@ from .numba_row_steps import (
     X,
     Y,
     batch_of,
-    doubles,
-    field,
     hand_made,
     logarithms,
     toolbox,
@@ -42,15 +54,15 @@ def batch_kernel(T, work):
 
     def kernel(task):
         peaks = stack(BATCH_BYTES)
-        m = row(peaks, BATCH)
-        m[:] = zero
-        n, rows = field(task, N), field(task, ROWS)
-        scale, scale_low, sign = scale_of(load(np.float64, task + TEMPERATURE))
+        m = row(peaks)
+        fill(m, zero, BATCH)
+        n, rows = word(task, N), word(task, ROWS)
+        scale, scale_low, sign = scale_of(real(task, TEMPERATURE))
         batch = batch_of(n)
         for first in range(0, rows, batch):
             count = min(batch, rows - first)
             for r in range(count):
-                m[r] = largest(row(field(task, X) + (first + r) * field(task, X_ROW), n), sign)
+                m[r] = largest(row(word(task, X) + (first + r) * word(task, X_ROW)), n, sign)
             work(task, first, count, m, scale, scale_low, sign)
 
     return kernel
@@ -64,15 +76,15 @@ def softmax_rows(T):
     @compiled
     def work(task, first, count, m, scale, scale_low, sign):
         totals, lows = stack(BATCH_BYTES), stack(BATCH_BYTES)
-        total, low = doubles(totals, BATCH), doubles(lows, BATCH)
-        n, g, temperature = field(task, N), field(task, G), load(np.float64, task + TEMPERATURE)
-        x, y = field(task, X) + first * field(task, X_ROW), field(task, Y) + first * field(task, Y_ROW)
+        total, low = doubles(totals), doubles(lows)
+        n, g, temperature = word(task, N), word(task, G), real(task, TEMPERATURE)
+        x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
         for r in range(count):
-            total[r], low[r] = sum_of_terms(x + r * field(task, X_ROW), y + r * field(task, Y_ROW), n, m[r], NO_TERM, sign, scale, scale_low)
+            total[r], low[r] = sum_of_terms(x + r * word(task, X_ROW), y + r * word(task, Y_ROW), n, m[r], NO_TERM, sign, scale, scale_low)
         for r in range(count):
-            dividend = 1.0 if g == 0 else np.float64(load(T, g + (first + r) * field(task, G_ROW))) / temperature
+            dividend = 1.0 if g == 0 else np.float64(load(T, g + (first + r) * word(task, G_ROW))) / temperature
             f, f_low = quotient(dividend, total[r] if m[r] - m[r] == 0 else np.nan, low[r])
-            scale_by(row(y + r * field(task, Y_ROW), n), f, f_low)
+            scale_by(row(y + r * word(task, Y_ROW)), n, f, f_low)
 
     return batch_kernel(T, work)
 
@@ -84,15 +96,15 @@ def log_rows(T, finish):
     @compiled
     def work(task, first, count, m, scale, scale_low, sign):
         rests = stack(BATCH_BYTES)
-        rest = doubles(rests, BATCH)
-        rest[:] = 0.0
-        n, temperature = field(task, N), load(np.float64, task + TEMPERATURE)
-        x, y = field(task, X) + first * field(task, X_ROW), field(task, Y) + first * field(task, Y_ROW)
+        rest = doubles(rests)
+        fill(rest, 0.0, BATCH)
+        n, temperature = word(task, N), real(task, TEMPERATURE)
+        x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
         for r in range(count):
-            rest[r] = sum_of_others(x + r * field(task, X_ROW), NOWHERE, n, m[r], scale, scale_low)
-        find_logarithms(rest, m)
+            rest[r] = sum_of_others(x + r * word(task, X_ROW), NOWHERE, n, m[r], scale, scale_low)
+        find_logarithms(rest, m, BATCH)
         for r in range(count):
-            finish(x + r * field(task, X_ROW), y + r * field(task, Y_ROW), n, m[r], rest[r], temperature, scale)
+            finish(x + r * word(task, X_ROW), y + r * word(task, Y_ROW), n, m[r], rest[r], temperature, scale)
 
     return batch_kernel(T, work)
 
@@ -102,14 +114,14 @@ def log_softmax_of_row(T):
     row = toolbox(T).row
 
     @array_loop
-    def shift(x, y, m, scale, log_total):
+    def shift(x, y, n, m, scale, log_total):
         as_kernel()
-        for i in range(len(y)):
+        for i in range(n):
             y[i] = (x[i] - m) * scale - log_total
 
     @compiled
     def finish(x, y, n, m, log_total, temperature, scale):
-        shift(row(x, n), row(y, n), m, scale, T(log_total))
+        shift(row(x), row(y), n, m, scale, T(log_total))
 
     return finish
 
@@ -124,8 +136,9 @@ def logsumexp_of_row(T):
         if m - m == 0:
             value = T(np.float64(m) / temperature + log_total)
         else:
-            for item in row(x, n):
-                value = item if item != item else value
+            items = row(x)
+            for i in range(n):
+                value = items[i] if items[i] != items[i] else value
         store(T, y, value)
 
     return finish
@@ -142,21 +155,21 @@ def backward_rows(T, element, total_element, unit, sum_by_hand=None, by_hand=Non
     found_by_hand = gradient_by_hand(by_hand) if by_hand and hand_made(T) else compiled(lambda g, x, y, n, s, scale: False)
 
     @array_loop
-    def apply(g, x, y, s, scale):
+    def apply(g, x, y, n, s, scale):
         as_kernel()
-        for i in range(len(y)):
+        for i in range(n):
             y[i] = element(g[i], x[i], s, scale)
 
     def kernel(task):
-        n = field(task, N)
-        scale = T(1.0 / load(np.float64, task + TEMPERATURE))
-        for r in range(field(task, ROWS)):
-            x, y = field(task, X) + r * field(task, X_ROW), field(task, Y) + r * field(task, Y_ROW)
-            g = field(task, G) + r * field(task, G_ROW)
+        n = word(task, N)
+        scale = T(1.0 / real(task, TEMPERATURE))
+        for r in range(word(task, ROWS)):
+            x, y = word(task, X) + r * word(task, X_ROW), word(task, Y) + r * word(task, Y_ROW)
+            g = word(task, G) + r * word(task, G_ROW)
             total, low = sum_of(g, x, n, scale)
             s = unit(T(total), x, n)
             if not found_by_hand(g, x, y, n, s, scale):
-                apply(row(g, n), row(x, n), row(y, n), s, scale)
+                apply(row(g), row(x), row(y), n, s, scale)
 
     return kernel
 
@@ -174,7 +187,7 @@ def gradient_by_hand(gradient):
         to = y if n >= lanes else few_y
         gradient(whole(x, n, few_x), whole(g, n, few_g), to, max(n, lanes), s, scale)
         if to != y:
-            assign(row(y, n), row(few_y, n))
+            assign(row(y), row(few_y), n)
         return True
 
     return by_hand
@@ -201,9 +214,9 @@ def sparsemax_backward_rows(T):
 
     @compiled
     def mean(total, x, n):
-        kept = 0
-        for value in row(x, n):
-            kept += value != zero
+        kept, values = 0, row(x)
+        for i in range(n):
+            kept += values[i] != zero
         return T(total / kept) if kept > 0 else zero
 
     element = compiled(lambda g, p, s, scale: zero if p == zero else g - s)
@@ -215,15 +228,15 @@ def sparsemax_rows(T):
     t = toolbox(T)
     largest, row, size, one = t.largest, t.row, t.size, T(1)
     wide = toolbox(np.float64)
-    clear, add_up, wide_row = wide.clear, wide.add_up, wide.row
+    clear, add_up = wide.clear, wide.add_up
     newton = 8
 
     @array_loop
-    def take_above(x, block, m, t):
+    def take_above(x, block, n, m, t):
         """Those of the x - m that are larger than t, else 0; how many they are, and how many are NaN."""
         as_kernel()
         above, nan = 0, 0
-        for j in range(len(block)):
+        for j in range(n):
             d = np.float64(x[j]) - m
             nan += d != d
             above += d > t
@@ -237,12 +250,11 @@ def sparsemax_rows(T):
         kept, bad = 0, 0
         for i in range(0, n, TERMS):
             count = min(n - i, TERMS)
-            above, nan = take_above(row(x + i * size, count), wide_row(block, count), m, t)
+            above, nan = take_above(row(x + i * size), doubles(block), count, m, t)
             kept += above
             bad += nan
             padded = (count + 7) & ~7
-            for j in range(count, padded):
-                wide_row(block, padded)[j] = 0.0
+            fill(doubles(block + 8 * count), 0.0, padded - count)
             add_lanes(np.float64, block, padded, totals)
         total, low = add_up(totals)
         return kept if bad == 0 else -1, total
@@ -266,18 +278,18 @@ def sparsemax_rows(T):
             t = (low + high) / 2.0 if step > newton and step % 2 else low
 
     @array_loop
-    def apply(x, y, m, t):
+    def apply(x, y, n, m, t):
         as_kernel()
-        for i in range(len(y)):
+        for i in range(n):
             d = (np.float64(x[i]) - m) - t
             y[i] = T(0.0 if d < 0.0 else d)
 
     def kernel(task):
-        n = field(task, N)
-        for r in range(field(task, ROWS)):
-            x, y = field(task, X) + r * field(task, X_ROW), field(task, Y) + r * field(task, Y_ROW)
-            m = np.float64(largest(row(x, n), one))
-            apply(row(x, n), row(y, n), m, threshold(x, n, m))
+        n = word(task, N)
+        for r in range(word(task, ROWS)):
+            x, y = word(task, X) + r * word(task, X_ROW), word(task, Y) + r * word(task, Y_ROW)
+            m = np.float64(largest(row(x), n, one))
+            apply(row(x), row(y), n, m, threshold(x, n, m))
 
     return kernel
 
