@@ -27,7 +27,7 @@ from .numba_intrinsics import (
     store,
     word,
 )
-from .numba_jobs import computed_in, run_pieces, words
+from .numba_jobs import address, computed_in, run_pieces, words
 from .numba_operands import placed, placed_result, readable, transfer
 from .numba_row_losses import loss_formulas
 from .numba_row_steps import toolbox
@@ -37,12 +37,13 @@ UNIT = 32 * BLOCK  # elements of a partial sum, or more of them, so that their o
 SUMS = 256
 BUFFER_BYTES, LANES_BYTES = 8 * BLOCK, 8 * 2 * 16
 
-# A job: addresses, 0 for what there is not; those of the words of numba_operands.py, 0 for what is direct; whether a source is
-# one number; the address of the factor and the numbers.
+# A job: addresses, 0 for what there is not; those of the words of numba_operands.py, 0 for what is direct and SINGLE for one number;
+# the length of a unit; the addresses of the sums, and of the factor and the numbers.
 X, TARGET, THIRD, WEIGHT, VALUE, GRAD, THIRD_GRAD = range(0, 56, 8)
 DESCRIBED = 56
-SINGLE, JOB_UNIT, TOTALS, NUMBERS = range(112, 144, 8)
-SOURCES, ARRAYS = 4, 7
+JOB_UNIT, TOTALS, NUMBERS = range(112, 136, 8)
+SINGLE = 1
+ARRAYS = 7
 NO_NUMBERS = (0.0, 0.0, 0.0)
 REST_BYTES = 5 * 4 * LANES
 
@@ -122,13 +123,14 @@ def piece(name, T, third, numbers, gradients):
     def block_of(job, field, start, buffers):
         """Where a block of elements from start on is, or the buffer that is to hold it."""
         address = word(job, field)
-        buffered = word(job, DESCRIBED + field) or word(job, SINGLE) >> (field // 8) & 1
-        return buffers + BUFFER_BYTES * (field // 8) if buffered else address + start * size if address else 0
+        if word(job, DESCRIBED + field):
+            return buffers + BUFFER_BYTES // 8 * field
+        return address + start * size if address else 0
 
     @compiled
     def source_of(job, field, start, n, buffers):
         block, operand = block_of(job, field, start, buffers), word(job, DESCRIBED + field)
-        if operand:
+        if operand > SINGLE:
             transfer(operand, start, n, block, size)
         return block
 
@@ -136,9 +138,9 @@ def piece(name, T, third, numbers, gradients):
     def run(job, first, count):
         buffers, block, totals = stack(BUFFERS_BYTES), stack(BUFFER_BYTES), stack(LANES_BYTES)
         unit = word(job, JOB_UNIT)
-        for k in range(SOURCES):
-            if word(job, SINGLE) >> k & 1:
-                fill(row(buffers + BUFFER_BYTES * k), load(T, word(job, 8 * k)), BLOCK)
+        for field in range(0, VALUE, 8):
+            if word(job, DESCRIBED + field) == SINGLE:
+                fill(row(buffers + BUFFER_BYTES // 8 * field), load(T, word(job, field)), BLOCK)
         values = word(job, NUMBERS)
         factor, p, q, r = (T(real(values, 0)), T(real(values, 8)), T(real(values, 16)),
                            T(real(values, 24)))  # fmt: skip
@@ -195,20 +197,21 @@ class ElementwiseLoss:
         T, count = computed_in(x.dtype), x.size
         if count == 0:
             return 0.0
-        arrays, singles = [], 0
+        arrays, places = [], []
         for k, source in enumerate(sources):
-            if source is not None:
-                single = source.ndim == 0 and (k > 0 or count == 1)
-                singles |= single << k
-                source = _number(source, T) if single else readable(source, T)
+            if source is not None and source.ndim == 0 and (k > 0 or count == 1):
+                source = _number(source, T)
+                places.append((address(source), SINGLE))
+            else:
+                source = source if source is None else readable(source, T)
+                places.append(placed(source, T))
             arrays.append(source)
-        places = [placed(source, T) for source in arrays]
         places += [placed_result(result, T, arrays) for result in results]
         unit = max(UNIT, (-(-count // SUMS) + BLOCK - 1) // BLOCK * BLOCK)
         totals = np.empty((-(-count // unit), 2))
         values = array("d", (1.0 / count if mean else 1.0, *numbers, *NO_NUMBERS[len(numbers) :]))
         wheres, operands = zip(*places)
-        job = words(*wheres, *operands, singles, unit, totals, values)
+        job = words(*wheres, *operands, unit, totals, values)
         gradients = 2 if results[2] is not None else 1 if results[1] is not None else 0
         work = piece(self.name, T, self.third, self.numbers, gradients)
         run_pieces(work, job, count, unit, count * self.cost * (2000 if T is np.float64 else 1000))

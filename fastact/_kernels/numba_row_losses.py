@@ -29,6 +29,7 @@ from .numba_intrinsics import (
     keep,
     machine,
     real,
+    routine,
     stack,
     word,
 )
@@ -37,11 +38,11 @@ from .numba_lazy import need_kernel
 from .numba_operands import placed, placed_result, readable, transfer_rows
 from .numba_row_steps import BATCH, BATCH_BYTES, LANES_BYTES, TERMS, TERMS_BYTES, batch_of, logarithms, toolbox
 
-# A job for the team: addresses (0 for what there is not), those of the words of numba_operands.py (0 for what is direct), whether
-# rows need buffers, where the numbers are, and the work that is done for some rows. SPREAD are targets that are probabilities, or
+# A job for the team: addresses (0 for what there is not), those of the words of numba_operands.py (0 for what is direct), the bytes
+# of a row, where the numbers are, and the work that is done for some rows. SPREAD are targets that are probabilities, or
 # what is subtracted from every gradient beside its label. Targets that are probabilities are multiplied by KEEP, raised by FLOOR
 # and weighted.
-X, GRAD, SPREAD, X_WORDS, GRAD_WORDS, SPREAD_WORDS, BUFFERED, LABELS, SHARES, WEIGHTS, VALUES, N, IGNORE, NUMBERS, WORK = range(0, 120, 8)
+X, GRAD, SPREAD, X_WORDS, GRAD_WORDS, SPREAD_WORDS, ROW, LABELS, SHARES, WEIGHTS, VALUES, N, IGNORE, NUMBERS, WORK = range(0, 120, 8)
 LINE, GROUP = 64, 16384  # elements that are brought into contiguous rows at a time
 KEEP, FLOOR, SPREAD_SUM, Z_LOSS, GAMMA, FACTOR = range(0, 48, 8)
 loss_formulas = functools.cache(lambda T: numba_loss_formulas.formulas(T, machine(T)))
@@ -59,10 +60,30 @@ def focus(surprise, rest, is_peak, gamma):
 
 
 @functools.cache
-def piece_of_rows(T):
+def direct_rows():
     """A piece of work for the team: the job's work(job, first, count, n, x, target, grad), the last three being the addresses of rows
-    that follow each other, or 0 where there are none; some rows at a time if they must be brought there.
+    that follow each other, or 0 where there are none.
     """
+
+    @routine
+    def find(job, field, first):
+        address = word(job, field)
+        return address + first * word(job, ROW) if address else 0
+
+    @entry
+    def piece(job, first, count):
+        x, target, grad = find(job, X, first), word(job, SPREAD), find(job, GRAD, first)
+        if word(job, LABELS) == 0:
+            target = find(job, SPREAD, first)
+        # By its address: together with each of the losses this would be compiled once more.
+        call(word(job, WORK), (job, first, count, word(job, N), x, target, grad))
+
+    return piece
+
+
+@functools.cache
+def buffered_rows(T):
+    """The same where some of them must be brought there, a group at a time."""
     size, row = np.dtype(T).itemsize, toolbox(T).row
 
     @compiled
@@ -103,14 +124,13 @@ def piece_of_rows(T):
 
     @entry
     def piece(job, first, count):
-        n, group, buffer, memory = word(job, N), count, 0, 0
-        if word(job, BUFFERED):
-            group = min(count, max(BATCH, GROUP // n))
-            buffer = (group * n * size + LINE - 1) & -LINE
-            memory = call_for_word(C_MALLOC, (3 * buffer,))
-            if memory == 0:
-                need_kernel(-1)
-                return
+        n = word(job, N)
+        group = min(count, max(BATCH, GROUP // n))
+        buffer = (group * n * size + LINE - 1) & -LINE
+        memory = call_for_word(C_MALLOC, (3 * buffer,))
+        if memory == 0:
+            need_kernel(-1)
+            return
         for start in range(first, first + count, group):
             rows = min(group, first + count - start)
             move(job, X, start, rows, n, memory)
@@ -119,26 +139,24 @@ def piece_of_rows(T):
                 move(job, SPREAD, start, rows, n, memory + 2 * buffer)
                 target = shaped(job, find(job, SPREAD, start, n, memory + 2 * buffer), rows, n, memory + 2 * buffer)
             grad = find(job, GRAD, start, n, memory + buffer)
-            # By its address: together with each of the losses this would be compiled once more, for as long as the loss itself.
             call(word(job, WORK), (job, start, rows, n, find(job, X, start, n, memory), target, grad))
             move(job, GRAD, start, rows, n, memory + buffer)
-        if memory:
-            call(C_FREE, (memory,))
-            fence()
+        call(C_FREE, (memory,))
+        fence()
 
     return piece
 
 
 @functools.cache
 def cross_entropy(T):
-    """The loss of some rows, as `piece_of_rows` calls it.
+    """The loss of some rows, as `direct_rows` calls it.
 
     With t the target, T its sum, m the largest logit, s the sum of the other terms exp(x - m), l = log1p(s) and p the
     softmax, the loss is sum(t (m - x)) + T l + z (m + l)^2, and the gradient (T + 2 z (m + l)) p - t. At the largest logit
     p is 1 - s / (1 + s), and the two parts are added separately.
     """
     t = toolbox(T)
-    row, largest, sum_of_others, position, scale_by, size = t.row, t.largest, t.sum_of_others, t.find, t.scale_by, t.size
+    row, largest, sum_of_others, position, scale_by, size = t.row, t.largest, t.sum_of_plain_others, t.find, t.scale_by, t.size
     one, zero, scaling, unscaling, sum_kept, find_logarithms = t.one, t.zero, t.scaling, t.unscaling, t.sum_kept, logarithms(T)
     distance = t.blockwise_sum(compiled(lambda x, s, m: zero if s == zero else s * (m - x)))
 
@@ -332,8 +350,8 @@ def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spre
     wheres, operands = zip(placed(x, T), placed_result(grad, T, [x]), placed(spread, T))
     buffered = operands != (None, None, None) or labels is None and (keep != 1 or floor != 0 or spread_weight is not None)
     work = cross_entropy(T) if loss == "softmax_cross_entropy" else comparison(loss, T)
-    job = words(*wheres, *operands, int(buffered), labels, shares, spread_weight, losses, n, ignore_index, numbers, work.address)
-    run_pieces(piece_of_rows(T), job, len(losses), max(1, len(losses) // 64), x.size * PICOSECONDS * np.dtype(T).itemsize // 4)
+    job = words(*wheres, *operands, n * np.dtype(T).itemsize, labels, shares, spread_weight, losses, n, ignore_index, numbers, work.address)
+    run_pieces(buffered_rows(T) if buffered else direct_rows(), job, len(losses), max(1, len(losses) // 64), x.size * PICOSECONDS * np.dtype(T).itemsize // 4)
 
 
 @functools.cache

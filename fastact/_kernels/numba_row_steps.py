@@ -233,7 +233,6 @@ def toolbox(T):
                     assign(row(e + i * size), row(copy), count)
             return add_up(totals)[0]
 
-
     @array_loop
     def sum_of_terms(x, e, n, m, skip, sign, scale, scale_low):
         """The sum without term number skip, -1 for none, and what rounding took from it; x and e are addresses.
@@ -304,22 +303,31 @@ def toolbox(T):
 
     sum_kept = blockwise_sum(compiled(lambda a, b, p: a))
 
-    @array_loop
-    def sum_of_others(x, e, n, m, scale, scale_low):
-        """The sum of all terms but the largest, which is 1; the terms are kept in e unless it is 0."""
-        total, low = sum_of_terms(x, e, n, m, NO_TERM, one, scale, scale_low)
-        rest = rest_of(total, low)
-        if rest < 0.0:
-            if e == 0:
-                total, low = sum_of_terms(x, NOWHERE, n, m, find(x, n, m, one), one, scale, scale_low)
-            else:
-                peak = find(e, n, scaling, one)
-                kept = row(e)
-                kept[peak] = zero
-                total, low = sum_kept(e, e, n, zero)
-                kept[peak] = scaling
-            rest = total * unscaling
-        return rest
+    def others(sum_of_terms):
+        @array_loop
+        def sum_of_others(x, e, n, m, scale, scale_low):
+            """The sum of all terms but the largest, which is 1; the terms are kept in e unless it is 0."""
+            total, low = sum_of_terms(x, e, n, m, NO_TERM, one, scale, scale_low)
+            rest = rest_of(total, low)
+            if rest < 0.0:
+                if e == 0:
+                    total, low = sum_of_terms(x, NOWHERE, n, m, find(x, n, m, one), one, scale, scale_low)
+                else:
+                    peak = find(e, n, scaling, one)
+                    kept = row(e)
+                    kept[peak] = zero
+                    total, low = sum_kept(e, e, n, zero)
+                    kept[peak] = scaling
+                rest = total * unscaling
+            return rest
+
+        return sum_of_others
+
+    sum_of_others = sum_of_plain_others = others(sum_of_terms)
+    if by_hand:  # where the temperature is 1, all that another one needs is not compiled
+        sum_of_plain_others = others(compiled(
+            lambda x, e, n, m, skip, sign, scale, scale_low: (sum_of_plain_terms(x, e, n, m, skip, sign), 0.0)
+        ))  # fmt: skip
 
     @compiled
     def quotient(dividend, divisor, divisor_low):
