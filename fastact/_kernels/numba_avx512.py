@@ -18,7 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .numba_intrinsics import array_loop, as_kernel, has, load, pointer, stack, store
+from .numba_intrinsics import array_loop, as_kernel, has, load, pointer, prefetch, stack, store, store_past_cache
 
 LANES, STEP = 16, 32
 FLOAT, INT = ir.FloatType(), ir.IntType(32)
@@ -482,14 +482,20 @@ def values(name, vectors, near_times, far_times):
     return [x.made(builder.load(slot)) for x, slot in zip(vectors, memory)]
 
 
+AHEAD = 4096
+"""Bytes by which the next elements are called to the cache where results go past it; see avx512_loops.h."""
+
+
 @functools.cache
-def step(name, kind):
-    """What is done for STEP elements at the addresses a, b, c, y and z."""
+def step(name, kind, past_cache):
+    """What is done for STEP elements at the addresses a, b, c, y and z; past_cache, y and z are multiples of 64."""
 
     def generate(context, builder, signature, args):
         def loaded(address):
             vectors = []
             for k in range(0, STEP, LANES):
+                if past_cache:
+                    prefetch(builder, builder.add(address, address.type(4 * k + AHEAD)))
                 value = builder.load(pointer(builder, builder.add(address, address.type(4 * k)), FLOATS))
                 value.align = 4
                 vectors.append(Floats(builder, value))
@@ -497,7 +503,11 @@ def step(name, kind):
 
         def stored(address, vectors):
             for k, vector in enumerate(vectors):
-                builder.store(vector.value, pointer(builder, builder.add(address, address.type(4 * LANES * k)), FLOATS), align=4)
+                place = pointer(builder, builder.add(address, address.type(4 * LANES * k)), FLOATS)
+                if past_cache:
+                    store_past_cache(builder, vector.value, place)
+                else:
+                    builder.store(vector.value, place, align=4)
 
         a, b, c, y, z = args
         alone = lambda k, value: value  # noqa: E731
@@ -530,11 +540,16 @@ def step(name, kind):
     return made
 
 
-def loop(name, kind):
-    """A loop over contiguous memory, for parameters that have their default values; None if there is none, or no AVX-512."""
-    if name not in {*GATED, *ENDS, *ALIASES} or kind not in ("forward", "derivative", "backward") or not has("avx512f"):
-        return None
-    of_step = step(name, kind)
+def known(name, kind):
+    """Whether there is a loop."""
+    return name in {*GATED, *ENDS, *ALIASES} and kind in ("forward", "derivative", "backward") and has("avx512f")
+
+
+def loop(name, kind, past_cache=False):
+    """A loop over contiguous memory, for parameters that have their default values. Results that go past the cache begin at
+    multiples of 64 bytes.
+    """
+    of_step, of_rest = step(name, kind, past_cache), step(name, kind, False)
     inputs = {"forward": 1, "derivative": 1, "backward": 2}[kind] + (name in GATED)
     outputs = 2 if name in GATED and kind == "backward" else 1
     size = 4 * STEP
@@ -554,14 +569,13 @@ def loop(name, kind):
                     store(np.float32, rest_b + 4 * i, load(np.float32, b + 4 * (whole + i)) if inside else np.float32(0))
                 if inputs > 2:
                     store(np.float32, rest_c + 4 * i, load(np.float32, c + 4 * (whole + i)) if inside else np.float32(0))
-            of_step(rest_a, rest_b, rest_c, rest_y, rest_z)
+            of_rest(rest_a, rest_b, rest_c, rest_y, rest_z)
             for i in range(whole, n):
                 store(np.float32, y + 4 * i, load(np.float32, rest_y + 4 * (i - whole)))
                 if outputs > 1:
                     store(np.float32, z + 4 * i, load(np.float32, rest_z + 4 * (i - whole)))
 
     return run
-
 
 
 # --- sigmoid_cross_entropy --------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ COMPUTED = {FLOAT: np.float32, DOUBLE: np.float64, HALF: np.float32, BFLOAT: np.
 STORAGE_OF_INTEGERS = {1: INT8, 2: INT16, 4: INT32, 8: INT64}
 
 # A loop as the compiled code sees it: words of memory.
-KERNEL, INPUTS, PARAMETERS, OUTPUTS, STORAGE, COST, NUMBER, STREAMING_FROM = range(0, 64, 8)
+(KERNEL, INPUTS, PARAMETERS, OUTPUTS, STORAGE, COST, NUMBER, STREAMING_FROM, PAST_CACHE, PAST_CACHE_NUMBER) = range(0, 80, 8)
 # How results get to memory: straight, past the cache, or (where they overlap an input) a block at a time after it is read.
 PLAIN, STREAMING, BUFFERED = range(3)
 
@@ -236,14 +236,14 @@ def argument(k, inputs, last):
 
 
 @routine
-def call_kernel(about, where, count, single):
-    call(word(about, KERNEL), (word(where, 0), word(where, 8), word(where, 16), word(where, 24), word(where, 32), word(where, 40),
-                               word(where, 48), count, single))  # fmt: skip
+def call_kernel(kernel, where, count, single):
+    call(kernel, (word(where, 0), word(where, 8), word(where, 16), word(where, 24), word(where, 32), word(where, 40), word(where, 48),
+                  count, single))  # fmt: skip
 
 
-@entry
-def run_direct(job, first, count):
-    """Operands that are as kernels take them."""
+@routine
+def run_on(kernel, job, first, count):
+    """... elements that lie as kernels take them."""
     about, args, steps = word(job, JOB_LOOP), word(job, JOB_ARGS), word(job, JOB_STEPS)
     inputs = word(about, INPUTS)
     last = inputs + word(about, PARAMETERS)
@@ -252,7 +252,23 @@ def run_direct(job, first, count):
         keep(where, 8 * k, 0)
     for k in range(last + word(about, OUTPUTS)):
         keep(where, argument(k, inputs, last), word(args, 8 * k) + first * word(steps, 8 * k))
-    call_kernel(about, where, count, word(job, JOB_SINGLE))
+    call_kernel(kernel, where, count, word(job, JOB_SINGLE))
+
+
+@entry
+def run_direct(job, first, count):
+    run_on(word(word(job, JOB_LOOP), KERNEL), job, first, count)
+
+
+def run_past_cache(job, first, count):
+    """The same for a kernel whose one result goes past the cache, from the first whole line on."""
+    about, args, steps = word(job, JOB_LOOP), word(job, JOB_ARGS), word(job, JOB_STEPS)
+    last = 8 * (word(about, INPUTS) + word(about, PARAMETERS))
+    step = word(steps, last)
+    head = min((-(word(args, last) + first * step) & 63) // step, count)
+    run_on(word(about, KERNEL), job, first, head)
+    run_on(word(about, PAST_CACHE), job, first + head, count - head)
+    fence()
 
 
 def run_blocks(job, first, count):
@@ -280,7 +296,7 @@ def run_blocks(job, first, count):
             elif k < inputs or single == 0:
                 place = gather(storage if k < inputs else computed, place, step, block, buffer)
             keep(where, argument(k, inputs, last), place)
-        call_kernel(about, where, block, single)
+        call_kernel(word(about, KERNEL), where, block, single)
         for k in range(last, stop):
             step = word(steps, 8 * k)
             scatter(storage, buffers + k * BLOCK * 8, word(args, 8 * k) + first * step, step, block, mode == STREAMING)
@@ -290,8 +306,10 @@ def run_blocks(job, first, count):
         fence()
 
 
-_blocks = Lazy(np.zeros(1, np.int64), 0, lambda: entry(run_blocks))
-BLOCKS, BLOCKS_NUMBER = _blocks.words.ctypes.data, _blocks.number
+_pieces = np.zeros(2, np.int64)
+BLOCKS, LINES = _pieces.ctypes.data, _pieces.ctypes.data + 8
+BLOCKS_NUMBER, LINES_NUMBER = (Lazy(_pieces, 8 * k, lambda function=function: entry(function)).number
+                               for k, function in enumerate((run_blocks, run_past_cache)))  # fmt: skip
 RUN_DIRECT = run_direct.address
 
 
@@ -332,10 +350,12 @@ def ufunc_loop(args, dimensions, steps, about):
     if overlapping:
         mode = BUFFERED
     work = RUN_DIRECT
-    if not direct or mode != PLAIN:
+    if direct and mode == STREAMING and word(about, PAST_CACHE_NUMBER) >= 0:
+        work = kernel_at(LINES, LINES_NUMBER) if kernel_at(about + PAST_CACHE, word(about, PAST_CACHE_NUMBER)) else 0
+    elif not direct or mode != PLAIN:
         work = kernel_at(BLOCKS, BLOCKS_NUMBER)
-        if work == 0:
-            return
+    if work == 0:
+        return
     job = stack(JOB)
     keep(job, JOB_LOOP, about)
     keep(job, JOB_ARGS, args)
@@ -448,8 +468,8 @@ def chunk_kernel(element, T, parameters, outputs, by_hand=None, defaults=()):
 
 
 @functools.cache
-def _kernel(formula, T, inputs, parameters, outputs, backward, name, defaults):
-    by_hand = numba_avx512.loop(*name) if name and T is np.float32 else None
+def _kernel(formula, T, inputs, parameters, outputs, backward, name, defaults, past_cache=False):
+    by_hand = numba_avx512.loop(*name, past_cache) if name and T is np.float32 and numba_avx512.known(*name) else None
     return chunk_kernel(_element(formula(T), inputs, parameters, backward), T, parameters, outputs, by_hand, defaults)
 
 
@@ -470,11 +490,15 @@ class Ufunc:
         def loop(storage, formula=formula):
             """The address of a loop's words, which are kept for good."""
             if (storage, formula) not in self.loops:
-                words, T = np.zeros(8, np.int64), COMPUTED[storage]
-                lazy = Lazy(words, KERNEL, lambda: _kernel(formula, T, inputs, parameters, outputs, backward, known, defaults))
+                words, T = np.zeros(10, np.int64), COMPUTED[storage]
+                described = formula, T, inputs, parameters, outputs, backward, known, defaults
+                lazy, past_cache = Lazy(words, KERNEL, lambda: _kernel(*described)), -1
+                if storage == FLOAT and outputs == 1 and known and numba_avx512.known(*known):
+                    past_cache = Lazy(words, PAST_CACHE, lambda: _kernel(*described, past_cache=True)).number
                 picoseconds = cost * (2000 if storage == DOUBLE else 1000)
                 for offset, value in ((INPUTS, inputs), (PARAMETERS, parameters), (OUTPUTS, outputs), (STORAGE, storage),
-                                      (COST, picoseconds), (NUMBER, lazy.number), (STREAMING_FROM, streaming_from)):  # fmt: skip
+                                      (COST, picoseconds), (NUMBER, lazy.number), (STREAMING_FROM, streaming_from),
+                                      (PAST_CACHE_NUMBER, past_cache)):  # fmt: skip
                     words[offset // 8] = value
                 self.loops[storage, formula] = lazy
             return self.loops[storage, formula].words.ctypes.data

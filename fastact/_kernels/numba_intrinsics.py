@@ -263,6 +263,19 @@ def stack(typing, size):
     return types.intp(size), generate
 
 
+def store_past_cache(builder, vector, place):
+    saved = builder.store(vector, place, align=64)
+    saved.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+
+
+def prefetch(builder, address):
+    """Call memory to the first-level cache, to be read."""
+    byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [builder.inttoptr(address, byte), i32(0), i32(3), i32(1)])
+
+
 @intrinsic
 def stream_line(typing, target, source):
     """Copy 64 bytes to a multiple of 64, past the cache."""
@@ -271,8 +284,7 @@ def stream_line(typing, target, source):
     def generate(context, builder, signature, args):
         value = builder.load(pointer(builder, args[1], vector))
         value.align = 4
-        saved = builder.store(value, pointer(builder, args[0], vector), align=64)
-        saved.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+        store_past_cache(builder, value, pointer(builder, args[0], vector))
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), generate
