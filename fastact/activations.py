@@ -95,8 +95,9 @@ Notes
 
 
 def _loops(name):
-    """Where the compiled loops of a function lie; not all can store past the cache."""
-    return {"past_cache": kernels.get(f"{name}_past_cache", 0)} | {kind: kernels[f"{name}_{kind}"] for kind in ("float", "double")}
+    """Where the compiled loops of a function lie; not all can store past the cache or take half types as they are."""
+    optional = {kind: kernels.get(f"{name}_{kind}", 0) for kind in ("past_cache", "half", "bfloat")}
+    return optional | {kind: kernels[f"{name}_{kind}"] for kind in ("float", "double")}
 
 
 @callable_like_builtin

@@ -125,7 +125,7 @@ ACTIVATIONS = (
         "alpha if 0 < alpha x + beta < 1 else 0", (1, 1), (0.5, 0.5),
         parameters=(("alpha", 1 / 6), ("beta", 0.5)), cheap=True, source="Courbariaux et al. 2015, arXiv:1511.00363"),
     Row("hardswish", "Piecewise quadratic approximation of silu.", "x min(max(x + 3, 0), 6) / 6",
-        "0 if x <= -3, 1 if x >= 3, else x / 3 + 1/2", (1.1, 1.75), (1.1, 1.1), source="Howard et al. 2019, arXiv:1905.02244"),
+        "0 if x <= -3, 1 if x >= 3, else x / 3 + 1/2", (1.1, 1.75), (1.1, 1.1), cheap=True, source="Howard et al. 2019, arXiv:1905.02244"),
     Row("logsigmoid", "Logarithm of the logistic sigmoid.", "-log(1 + exp(-x))", "s(-x)", (2, 1.75), (1, 1.25),
         from_output=True, by_hand=True),
     Row("squareplus", "Algebraic smooth rectifier.", "(x + sqrt(x^2 + b)) / 2", "(1 + x / sqrt(x^2 + b)) / 2",

@@ -29,6 +29,35 @@ ALWAYS floats once(floats x)
    Called to the second-level cache, or half as far ahead, sigmoid came to between 5.1 and 5.9. */
 #define FASTACT_LOAD_AHEAD(k, p) (_mm_prefetch((const char *)((p) + 1024), _MM_HINT_T0), once(_mm512_loadu_ps(p)))
 #define FASTACT_STORE_PAST_CACHE(k, p, x) _mm512_stream_ps(p, x)
+/* Half types, converted on the way. */
+ALWAYS floats widened_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+ALWAYS void store_narrow_half(uint16_t *p, floats x)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+ALWAYS floats widened_bfloat(const uint16_t *p)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+ALWAYS void store_narrow_bfloat(uint16_t *p, floats x)
+{
+    const __m512i bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    const __m512i y = _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), bits, _mm512_set1_epi32(0x400000));
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(y, 16)));
+}
+#define FASTACT_LOAD_half(k, p) once(widened_half(p))
+#define FASTACT_STORE_half(k, p, x) store_narrow_half(p, x)
+#define FASTACT_LOAD_bfloat(k, p) once(widened_bfloat(p))
+#define FASTACT_STORE_bfloat(k, p, x) store_narrow_bfloat(p, x)
+/* n is a multiple of 32. */
+#define FASTACT_TILES(LOAD, STORE, STEP, ...)        \
+    {                                                \
+        for (ptrdiff_t i = 0; i < n; i += 32) {      \
+            STEP(LOAD, STORE, __VA_ARGS__)           \
+        }                                            \
+        return 1;                                    \
+    }
 #define FASTACT_LOOP(LOAD, STORE, STEP, ...)                                          \
     {                                                                                 \
         ptrdiff_t i = 0;                                                              \
@@ -94,6 +123,7 @@ ALWAYS floats times_gate(floats m, floats y)
 
 #define FASTACT_BODY(...) FASTACT_LOOP(FASTACT_LOAD, FASTACT_STORE, __VA_ARGS__)
 #define FASTACT_BODY_PAST_CACHE(...) FASTACT_LOOP(FASTACT_LOAD_AHEAD, FASTACT_STORE_PAST_CACHE, __VA_ARGS__)
+#define FASTACT_BODY_OF(H, ...) FASTACT_TILES(FASTACT_LOAD_##H, FASTACT_STORE_##H, __VA_ARGS__)
 
 #define FASTACT_LOSS_BODY                                                                                       \
     {                                                                                                           \
@@ -113,16 +143,19 @@ ALWAYS floats times_gate(floats m, floats y)
 
 #define FASTACT_BODY(...) { return 0; }
 #define FASTACT_BODY_PAST_CACHE(...) { return 0; }
+#define FASTACT_BODY_OF(...) { return 0; }
 #define FASTACT_LOSS_BODY { return 0; }
 
 #endif
 
-/* Each twice: the second for outputs at multiples of 64 bytes that are to go past the cache. */
+/* Each four times: the second for outputs at multiples of 64 bytes that are to go past the cache, the others for whole tiles. */
 #define FASTACT_LOOPS_OF(NAME, ARGUMENTS, ...)                                          \
-    static inline int NAME##_by_hand ARGUMENTS FASTACT_BODY(__VA_ARGS__)                \
-    static inline int NAME##_by_hand_past_cache ARGUMENTS FASTACT_BODY_PAST_CACHE(__VA_ARGS__)
-#define FASTACT_TO_ONE (const float *a, const float *b, float *y, ptrdiff_t n)
-#define FASTACT_TO_TWO (const float *a, const float *b, const float *c, float *y, float *z, ptrdiff_t n)
+    static inline int NAME##_by_hand ARGUMENTS(float) FASTACT_BODY(__VA_ARGS__)         \
+    static inline int NAME##_by_hand_past_cache ARGUMENTS(float) FASTACT_BODY_PAST_CACHE(__VA_ARGS__) \
+    static inline int NAME##_by_hand_half ARGUMENTS(uint16_t) FASTACT_BODY_OF(half, __VA_ARGS__) \
+    static inline int NAME##_by_hand_bfloat ARGUMENTS(uint16_t) FASTACT_BODY_OF(bfloat, __VA_ARGS__)
+#define FASTACT_TO_ONE(T) (const T *a, const T *b, T *y, ptrdiff_t n)
+#define FASTACT_TO_TWO(T) (const T *a, const T *b, const T *c, T *y, T *z, ptrdiff_t n)
 #define FASTACT_LOOPS(NAME)                                                             \
     FASTACT_LOOPS_OF(NAME##_forward, FASTACT_TO_ONE, FASTACT_FUNCTION_STEP, NAME)       \
     FASTACT_LOOPS_OF(NAME##_derivative, FASTACT_TO_ONE, FASTACT_FUNCTION_STEP, NAME##_derivative) \

@@ -17,6 +17,7 @@ np.import_array()
 np.import_umath()
 
 cdef extern from "primitives.h" nogil:
+    enum: TILE "FASTACT_TILE"
     void clear_fp_status()
     void stream_fence()
 
@@ -67,7 +68,7 @@ cdef extern from *:
     object PyObject_Vectorcall(PyObject*, PyObject**, size_t, PyObject*)
 
 ctypedef void (*chunk_loop)(char*, char*, char*, char*, char*, char*, char*, Py_ssize_t, bint) noexcept nogil
-ctypedef bint (*past_cache_loop)(char*, char*, char*, char*, char*, char*, char*, Py_ssize_t, bint) noexcept nogil
+ctypedef bint (*direct_loop)(char*, char*, char*, char*, char*, char*, char*, Py_ssize_t, bint) noexcept nogil
 ctypedef object (*vectorcall_function)(object, PyObject**, size_t, PyObject*)
 
 cdef enum:
@@ -81,7 +82,8 @@ cdef enum:
 
 cdef struct Loop:
     chunk_loop chunk
-    past_cache_loop past_cache # the same with stores past the cache, or NULL; it says whether it could
+    direct_loop past_cache # the same with stores past the cache, or NULL; it says whether it could
+    direct_loop tiles      # the same on half types as they are, in whole tiles, or NULL; it says whether it could
     int inputs
     int parameters
     int outputs
@@ -171,8 +173,8 @@ cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start
     cdef char* where[MAX_ARGUMENTS]
     cdef int inputs = loop.inputs, last = inputs + loop.parameters, total = last + loop.outputs, k, place
     cdef Storage compute = DOUBLE if loop.storage == DOUBLE else FLOAT
-    cdef Py_ssize_t size = width(compute), block, step, past = 0, done = 0
-    cdef bint as_they_are = loop.storage == compute and store != BUFFERED, single = True, streaming = store == STREAMING, whole
+    cdef Py_ssize_t size = width(loop.storage), block, step, past = 0, done = 0
+    cdef bint as_they_are = store != BUFFERED, single = True, streaming = store == STREAMING, whole, tiled, in_tiles
     cdef char* element
     for place in range(MAX_ARGUMENTS):
         where[place] = NULL
@@ -180,6 +182,8 @@ cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start
         single = single and steps[k] == 0
     for k in range(total):
         as_they_are = as_they_are and (steps[k] == size or single and inputs <= k < last)
+    in_tiles = as_they_are and single and loop.tiles != NULL
+    as_they_are = as_they_are and loop.storage == compute
     if streaming:
         as_they_are = as_they_are and loop.past_cache != NULL and not (args[total - 1] - args[last]) & 63
     while done < count:
@@ -189,11 +193,14 @@ cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start
             past = <Py_ssize_t>(<size_t>(args[last] + (start + done) * steps[last]) & 63)
             block = min(block, (64 - past) // steps[last]) if past else block
         whole = as_they_are and not past
+        tiled = in_tiles and block >= TILE
+        if tiled:
+            block = (block if streaming else count - done) & ~<Py_ssize_t>(TILE - 1)
         for k in range(total):
             step = steps[k]
             element = args[k] + (start + done) * step
             place = k if k < inputs else (FIRST_PARAMETER + k - inputs if k < last else FIRST_OUTPUT + k - last)
-            if whole or single and inputs <= k < last:
+            if whole or single and inputs <= k < last or tiled and not (streaming and k >= last):
                 where[place] = element
             elif k >= last:
                 where[place] = buffers + place * BLOCK * 8
@@ -207,9 +214,18 @@ cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start
                 break
             as_they_are = False
             continue
-        loop.chunk(where[0], where[1], where[2], where[3], where[4], where[5], where[6], block, single)
+        if tiled:
+            in_tiles = loop.tiles(where[0], where[1], where[2], where[3], where[4], where[5], where[6], block, single)
+            if not in_tiles:
+                continue
+        else:
+            loop.chunk(where[0], where[1], where[2], where[3], where[4], where[5], where[6], block, single)
         for k in range(last, total):
-            scatter(loop.storage, where[FIRST_OUTPUT + k - last], args[k] + (start + done) * steps[k], steps[k], block, streaming)
+            element = args[k] + (start + done) * steps[k]
+            if not tiled:
+                scatter(loop.storage, where[FIRST_OUTPUT + k - last], element, steps[k], block, streaming)
+            elif streaming:
+                stream(element, where[FIRST_OUTPUT + k - last], block * size)
         done += block
     if streaming:
         stream_fence()
@@ -315,7 +331,7 @@ cdef class Elementwise:
 
     ``kernels`` maps "float" and "double" to the addresses of chunk loops of ``inputs`` arrays, as many parameters as
     there are (name, default) pairs in ``parameters`` (None: no default), and ``outputs`` arrays; "past_cache" to a loop of
-    floats that stores past the cache, or to 0. ``integers`` "keep" or
+    floats that stores past the cache, "half" and "bfloat" to loops that take these as they are, or to 0. ``integers`` "keep" or
     "clamp" gives loops for them. Without kernels there is the second lane only, and no ufunc.
     """
     cdef vectorcall_function call
@@ -341,7 +357,8 @@ cdef class Elementwise:
             self.values[k] = default or 0.0
         for storage in (FLOAT, DOUBLE, HALF, BFLOAT):
             self.loops[<int>storage] = Loop(<chunk_loop><size_t>kernels["double" if storage == DOUBLE else "float"],
-                                            <past_cache_loop><size_t>(kernels["past_cache"] if storage == FLOAT else 0),
+                                            <direct_loop><size_t>(kernels["past_cache"] if storage == FLOAT else 0),
+                                            <direct_loop><size_t>(kernels[("half", "bfloat")[storage - HALF]] if storage >= HALF else 0),
                                             inputs, nin - inputs, outputs, storage, 2 * cost if storage == DOUBLE else cost)
         self.make_ufunc(name, doc, inputs, nin, outputs, integers)
 

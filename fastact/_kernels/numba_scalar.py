@@ -876,8 +876,7 @@ def formulas(T, machine):
     @compiled
     def hardswish(x):
         total = x + three
-        share = total - x
-        share = (x - (total - share)) + (three - share)
+        share = x - (total - three)
         return -zero if x <= -three else (x if x >= three else fused(x, total, x * share) / six)
 
     @compiled

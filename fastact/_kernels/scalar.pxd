@@ -12,6 +12,8 @@ cdef extern from "primitives.h" nogil:
     double muladd_d(double, double, double)
     float fused_f(float, float, float)
     double fused_d(double, double, double)
+    float sixth_f(float)
+    double sixth_d(double)
     float power_of_two_f(float)
     double power_of_two_d(double)
     float half_power_f(float, float*)
@@ -48,6 +50,12 @@ cdef inline real fused(real a, real b, real c) noexcept nogil:
         return fused_f(a, b, c)
     else:
         return fused_d(a, b, c)
+
+cdef inline real sixth(real x) noexcept nogil:
+    if real is float:
+        return sixth_f(x)
+    else:
+        return sixth_d(x)
 
 cdef inline real absolute(real x) noexcept nogil:
     if real is float:
@@ -956,12 +964,11 @@ cdef inline real hardsigmoid_derivative(real x, real alpha, real beta) noexcept 
     return step((y > 0) & (y < 1), x, alpha)
 
 cdef inline real hardswish(real x) noexcept nogil:
-    cdef real sum = x + <real>3, share = sum - x
-    share = (x - (sum - share)) + (<real>3 - share)
-    return -<real>0.0 if x <= -3 else (x if x >= 3 else fused(x, sum, x * share) / <real>6)
+    cdef real sum = x + <real>3, share = x - (sum - <real>3)
+    return -<real>0.0 if x <= -3 else (x if x >= 3 else sixth(fused(x, sum, x * share)))
 
 cdef inline real hardswish_derivative(real x) noexcept nogil:
-    return 0 if x <= -3 else (1 if x >= 3 else (<real>2 * x + <real>3) / <real>6)
+    return 0 if x <= -3 else (1 if x >= 3 else sixth(<real>2 * x + <real>3))
 
 cdef inline real squareplus_parts(real x, real b, real* low, real* root, real* root_low) noexcept nogil:
     """The function as high + low, without the cancellation of x + root for x < 0, and root = sqrt(x^2 + b)."""

@@ -56,15 +56,18 @@ class Optimizer:
         spans : sequence of (begin, end, decays), optional
             Of which parameters weight decay takes hold; by default of all.
         """
-        state["steps"] += 1
-        rate = self.rate(state["steps"] - 1)
-        arrays = (parameters, gradients, *[state[name] for name in self.memory])
+        size = parameters.size
         if parameters.shape != gradients.shape:
-            raise ValueError(f"there are {parameters.size} parameters and {gradients.size} gradients")
-        for begin, end, decays in spans if spans and self.weight_decay else ((0, parameters.size, True),):
+            raise ValueError(f"there are {size} parameters and {gradients.size} gradients")
+        steps = state["steps"]
+        rate = self.rate(steps)
+        state["steps"] = steps = steps + 1
+        arrays = (parameters, gradients, *[state[name] for name in self.memory])
+        for begin, end, decays in spans if spans and self.weight_decay else ((0, size, True),):
             decay = self.weight_decay if decays else 0.0
-            self.kernel(end - begin, tuple(array[begin:end] for array in arrays), (),
-                        (scale, limit, 0.0 if self.decoupled else decay, *self.settings(rate, state["steps"], decay)))  # fmt: skip
+            # Slicing takes longer than a step of a few hundred parameters.
+            part = arrays if end - begin == size else tuple([array[begin:end] for array in arrays])
+            self.kernel(end - begin, part, (), (scale, limit, 0.0 if self.decoupled else decay, *self.settings(rate, steps, decay)))
 
     def rate(self, steps):
         """The learning rate after so many steps."""
