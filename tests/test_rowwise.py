@@ -118,6 +118,22 @@ class TestValues:
         one = function(x[5] if axis else x[:, 5])
         assert same_bits(one, wanted[5] if axis or name == "logsumexp" else wanted[:, 5])
 
+    @pytest.mark.parametrize("n", [5, 16, 17, 47, 64, 260, 300, 4100])
+    def test_wherever_the_largest_element_is(self, name, n, rng):
+        """Rows far from 0 among near ones, as rows, side by side and in place: the values, and the bits of a row alone."""
+        far = [0, 25, 26, 27, -25, -26, -27, 0, 45, -45, 200, 210, -210, 0, 1e30, -1e30, 0]
+        x = logits(rng, len(far), n, spread=0.5) + np.float32(far)[:, None]
+        check(name, x)
+        x = np.concatenate([x, np.full((1, n), -np.inf, "f"), x[:3], np.full((1, n), np.nan, "f"), x[3:]])
+        x[1, n // 2] = -np.inf
+        function = getattr(fa, name)
+        wanted = np.stack([function(row) for row in x])
+        assert same_bits(function(x), wanted)
+        assert same_bits(function(x.T.copy(), axis=0), wanted if name == "logsumexp" else wanted.T)
+        assert same_bits(function(x, where=np.ones(x.shape, bool)), wanted)
+        if name != "logsumexp":
+            assert same_bits(function(x, out=x), wanted)
+
     def test_long_rows_share_threads(self, name, rng, set_num_threads):
         x = logits(rng, 2, 1_000_003)
         set_num_threads(1)

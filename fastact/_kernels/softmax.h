@@ -62,6 +62,21 @@ ALWAYS origin_16 origin_of_16(__m512 m)
     return o;
 }
 
+/* Where the largest element of a row is at most NEAR from 0, softmax takes 0 for it: nothing overflows, no term that counts is
+   subnormal, and the terms do not wait for it, nor does it have to be looked for before. The largest term then is not 1, and
+   what rounding took from it would be an error of the whole row: the sum is that of the terms before they were rounded. */
+#define FASTACT_NEAR_16 26
+typedef struct {
+    __m512 peak; /* the largest elements */
+    __m512 lost; /* sums of what rounding took */
+} near_16;
+
+ALWAYS origin_16 origin_near_16(void)
+{
+    const origin_16 o = {_mm512_setzero_ps(), _mm512_set1_ps(0x1.8p19f + 64), _mm512_setzero_ps(), _mm512_set1_ps(-130)};
+    return o;
+}
+
 /* Bits of power exp(-r_m), and in missing what rounding took from it, as a share: from a sixteenth power and its own share. */
 ALWAYS __m512i power_16(__m512 power, __m512 low, __m512 rest, __m512 *missing)
 {
@@ -80,16 +95,26 @@ ALWAYS __m512i powers_of_row(origin_16 o, __m512 *missing)
                             _mm512_slli_epi32(places, 19));
 }
 
+/* power (1 + p), 0 for x < floor, and in lost, unless that is NULL, what rounding took from it. */
+ALWAYS __m512 product_16(__m512 x, origin_16 o, __m512 p, __m512 power, __m512 *lost)
+{
+    const __mmask16 counts = _mm512_cmp_ps_mask(x, o.floor, _CMP_NLT_UQ);
+    const __m512 y = _mm512_maskz_fmadd_ps(counts, p, power, power);
+    if (lost)
+        *lost = _mm512_maskz_fmadd_ps(counts, p, power, _mm512_sub_ps(power, y));
+    return y;
+}
+
 /* exp(x - m) 2^HEADROOM; 0 for x < floor. */
-ALWAYS __m512 term_of_row_16(__m512 x, origin_16 o, int based, __m512i powers, __m512 missing)
+ALWAYS __m512 term_of_row_16(__m512 x, origin_16 o, int based, __m512i powers, __m512 missing, __m512 *lost)
 {
     __m512 z = based ? _mm512_sub_ps(x, o.base) : x, t = _mm512_fmadd_ps(z, _mm512_set1_ps(1.44269504f), o.shift), p;
     __m512i bits = _mm512_castps_si512(t), power = _mm512_add_epi32(_mm512_permutexvar_epi32(bits, powers), _mm512_slli_epi32(bits, 19));
     p = growth_16(reduced_16(z, _mm512_sub_ps(t, o.shift)), _mm512_permutexvar_ps(bits, missing));
-    return _mm512_maskz_fmadd_ps(_mm512_cmp_ps_mask(x, o.floor, _CMP_NLT_UQ), p, _mm512_castsi512_ps(power), _mm512_castsi512_ps(power));
+    return product_16(x, o, p, _mm512_castsi512_ps(power), lost);
 }
 
-ALWAYS __m512 term_of_columns_16(__m512 x, origin_16 o)
+ALWAYS __m512 term_of_columns_16(__m512 x, origin_16 o, __m512 *lost)
 {
     __m512 z = _mm512_sub_ps(x, o.base), t = _mm512_fmadd_ps(z, _mm512_set1_ps(1.44269504f), o.shift), p, missing;
     __m512i bits = _mm512_castps_si512(t), power;
@@ -97,7 +122,7 @@ ALWAYS __m512 term_of_columns_16(__m512 x, origin_16 o)
                      o.rest, &missing);
     power = _mm512_add_epi32(power, _mm512_slli_epi32(_mm512_andnot_si512(_mm512_set1_epi32(15), bits), 19));
     p = growth_16(reduced_16(z, _mm512_sub_ps(t, o.shift)), missing);
-    return _mm512_maskz_fmadd_ps(_mm512_cmp_ps_mask(x, o.floor, _CMP_NLT_UQ), p, _mm512_castsi512_ps(power), _mm512_castsi512_ps(power));
+    return product_16(x, o, p, _mm512_castsi512_ps(power), lost);
 }
 
 ALWAYS void add_to_lanes(__m512 y, __m512d *low, __m512d *high)
@@ -106,8 +131,8 @@ ALWAYS void add_to_lanes(__m512 y, __m512d *low, __m512d *high)
     *high = _mm512_add_pd(*high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(y, 1)));
 }
 
-/* What the last vector of n elements has that the one before it has not, as add_lanes adds it: the first elements if there is
-   no other vector, else the last of sixteen. */
+/* What the last vector of n elements has that the one before it has not, as add_lanes adds it: the first elements if they are
+   all there is of the last 256, else the last of sixteen. */
 typedef struct {
     ptrdiff_t from;
     __mmask16 loaded, counted;
@@ -117,30 +142,43 @@ ALWAYS last_16 last_of(ptrdiff_t n)
 {
     const ptrdiff_t rest = n & 15;
     const __mmask16 few = (__mmask16)((1u << rest) - 1);
-    const last_16 alone = {0, few, few}, overlapping = {n - 16, 0xffff, (__mmask16)~(0xffffu >> rest)};
-    return n < 16 ? alone : overlapping;
+    const last_16 alone = {n - rest, few, few}, overlapping = {n - 16, 0xffff, (__mmask16)~(0xffffu >> rest)};
+    return (n & 255) < 16 ? alone : overlapping;
 }
 
 /* The terms of n elements of a row whose largest is m, kept in e unless that is NULL, and added to the lanes of a sum as
-   add_lanes does. e may be x. ahead: the distance to what is to be in the cache next. */
-ALWAYS void terms_from(origin_16 o, int based, const float *x, float *e, ptrdiff_t n, ptrdiff_t ahead, __m512d *low, __m512d *high)
+   add_lanes does. near is NULL for rows that are not. e may be x. ahead: the distance to what is to be in the
+   cache next. negated: the terms of -x. */
+ALWAYS void terms_from(origin_16 o, int based, int negated, __m512i powers, __m512 missing, const float *x, float *e, ptrdiff_t n, ptrdiff_t ahead,
+                       __m512d *low, __m512d *high, near_16 *near)
 {
     const last_16 last = last_of(n);
     /* In place, what the last vector shares with the one before it is loaded first. */
-    const __m512 x_last = _mm512_maskz_loadu_ps(last.loaded, x + last.from);
-    __m512 missing, y, z;
-    const __m512i powers = powers_of_row(o, &missing);
+    const __m512 sign = _mm512_set1_ps(-0.0f);
+    __m512 y, z, lost, x_last = _mm512_maskz_loadu_ps(last.loaded, x + last.from);
+    if (negated)
+        x_last = _mm512_xor_ps(x_last, sign);
     for (ptrdiff_t i = 0; i + 16 <= n; i += 16) {
         _mm_prefetch((const char *)(x + i + ahead), _MM_HINT_T1);
         z = _mm512_loadu_ps(x + i);
         __asm__("" : "+v"(z)); /* or else GCC loads it twice */
-        y = term_of_row_16(z, o, based, powers, missing);
+        if (negated)
+            z = _mm512_xor_ps(z, sign);
+        y = term_of_row_16(z, o, based, powers, missing, near ? &lost : NULL);
+        if (near) {
+            near->peak = _mm512_max_ps(z, near->peak);
+            near->lost = _mm512_add_ps(near->lost, lost);
+        }
         if (e)
             _mm512_storeu_ps(e + i, y);
         add_to_lanes(y, low, high);
     }
     if (last.counted) {
-        y = term_of_row_16(x_last, o, based, powers, missing);
+        y = term_of_row_16(x_last, o, based, powers, missing, near ? &lost : NULL);
+        if (near) {
+            near->peak = _mm512_mask_max_ps(near->peak, last.counted, x_last, near->peak);
+            near->lost = _mm512_mask_add_ps(near->lost, last.counted, near->lost, lost);
+        }
         if (e)
             _mm512_mask_storeu_ps(e + last.from, last.loaded, y);
         add_to_lanes(_mm512_maskz_mov_ps(last.counted, y), low, high);
@@ -150,10 +188,12 @@ ALWAYS void terms_from(origin_16 o, int based, const float *x, float *e, ptrdiff
 ALWAYS void terms_in_lanes(const float *x, float *e, ptrdiff_t n, float m, ptrdiff_t ahead, __m512d *low, __m512d *high)
 {
     const origin_16 o = origin_of_16(_mm512_set1_ps(m));
+    __m512 missing;
+    const __m512i powers = powers_of_row(o, &missing);
     if (_mm512_cvtss_f32(o.base) == 0)
-        terms_from(o, 0, x, e, n, ahead, low, high);
+        terms_from(o, 0, 0, powers, missing, x, e, n, ahead, low, high, NULL);
     else
-        terms_from(o, 1, x, e, n, ahead, low, high);
+        terms_from(o, 1, 0, powers, missing, x, e, n, ahead, low, high, NULL);
 }
 
 static inline void add_terms_16(const float *x, float *e, ptrdiff_t n, float m, double *total)
@@ -183,6 +223,55 @@ static inline double sum_terms_16(const float *x, float *e, ptrdiff_t n, float m
     else
         terms_in_lanes(x, NULL, n, m, ahead, &low, &high);
     return sum_of_lanes(low, high);
+}
+
+ALWAYS int sum_near_row_16(const float *x, float *e, ptrdiff_t n, int negated, ptrdiff_t ahead, double *total)
+{
+    const origin_16 o = origin_near_16();
+    const __m512 end = _mm512_set1_ps(FASTACT_NEAR_16), missing = _mm512_load_ps(sixteenths_low);
+    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i powers = _mm512_sub_epi32(_mm512_castps_si512(_mm512_load_ps(sixteenths)), _mm512_slli_epi32(places, 19));
+    __m512d low = _mm512_setzero_pd(), high = low;
+    near_16 near = {_mm512_set1_ps(-INFINITY), _mm512_setzero_ps()};
+    for (ptrdiff_t i = 0; i < n; i += 4096) {
+        terms_from(o, 0, negated, powers, missing, x + i, e + i, n - i < 4096 ? n - i : 4096, ahead, &low, &high, &near);
+        if (_mm512_cmp_ps_mask(near.peak, end, _CMP_GT_OQ))
+            return 0;
+    }
+    add_to_lanes(near.lost, &low, &high);
+    *total = sum_of_lanes(low, high);
+    return _mm512_cmp_ps_mask(near.peak, _mm512_sub_ps(_mm512_setzero_ps(), end), _CMP_GE_OQ) != 0;
+}
+
+/* The terms of rows and their sums, from 0 as the largest element. How many rows there are before one that is not near enough:
+   from there on e is not theirs, and where e is x so is nothing else. ahead: from a row to what is to be in the cache next. */
+static inline ptrdiff_t sum_near_rows_16(const float *x, ptrdiff_t x_row, float *e, ptrdiff_t e_row, ptrdiff_t n, ptrdiff_t rows,
+                                         int negated, ptrdiff_t ahead, double *total)
+{
+    ptrdiff_t r = 0;
+    if (negated)
+        while (r < rows && sum_near_row_16(x + r * x_row, e + r * e_row, n, 1, ahead, total + r))
+            r++;
+    else
+        while (r < rows && sum_near_row_16(x + r * x_row, e + r * e_row, n, 0, ahead, total + r))
+            r++;
+    return r;
+}
+
+/* y = e (f + f_low) */
+static inline void scale_16(const float *e, float *y, ptrdiff_t n, float f, float f_low)
+{
+    const __m512 high = _mm512_set1_ps(f), low = _mm512_set1_ps(f_low);
+    ptrdiff_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m512 z = _mm512_loadu_ps(e + i);
+        _mm512_storeu_ps(y + i, _mm512_fmadd_ps(z, high, _mm512_mul_ps(z, low)));
+    }
+    if (i < n) {
+        const __mmask16 in = (__mmask16)((1u << (n - i)) - 1);
+        const __m512 z = _mm512_maskz_loadu_ps(in, e + i);
+        _mm512_mask_storeu_ps(y + i, in, _mm512_fmadd_ps(z, high, _mm512_mul_ps(z, low)));
+    }
 }
 
 /* Sums of a[i] b[i], and of those g[i] whose x[i] is not -inf. */
@@ -221,26 +310,39 @@ static inline void log_gradient_16(const float *x, const float *g, float *y, ptr
         _mm_prefetch((const char *)(g + i + ahead), _MM_HINT_T1);
         const __m512 z = _mm512_maskz_loadu_ps(in, x + i);
         const __mmask16 kept = _mm512_cmp_ps_mask(z, _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ);
-        __m512 e = term_of_row_16(z, o, 0, powers, missing);
+        __m512 e = term_of_row_16(z, o, 0, powers, missing, NULL);
         e = _mm512_fnmadd_ps(_mm512_mul_ps(e, _mm512_set1_ps(total)), _mm512_set1_ps(0x1p-64f), _mm512_maskz_loadu_ps(in, g + i));
         _mm512_mask_storeu_ps(y + i, in, _mm512_maskz_mul_ps(kept, e, _mm512_set1_ps(factor)));
     }
 }
 
-/* The terms of n times width elements, the largest of each column being in m, in their place; width counts whole vectors. */
-static inline void find_terms_16(float *values, const float *m, ptrdiff_t n, ptrdiff_t width)
+/* The terms of n times width elements, the largest of each column being in m, in their place; width counts whole vectors.
+   lost: NULL, or what rounding took from terms of columns that are near 0 for each of the lanes in which they will be summed. */
+static inline void find_terms_16(float *values, const float *m, ptrdiff_t n, ptrdiff_t width, float *lost)
 {
+    const ptrdiff_t rest = n & 15, whole = n - rest, first = (n & 255) < 16 ? 0 : 16 - rest;
     for (ptrdiff_t j = 0; j < width; j += 16) {
-        const origin_16 o = origin_of_16(_mm512_loadu_ps(m + j));
-        for (float *p = values + j; p < values + n * width; p += width)
-            _mm512_storeu_ps(p, term_of_columns_16(_mm512_loadu_ps(p), o));
+        const __m512 peak = _mm512_loadu_ps(m + j);
+        const __mmask16 near = lost ? _mm512_cmp_ps_mask(_mm512_abs_ps(peak), _mm512_set1_ps(FASTACT_NEAR_16), _CMP_LE_OQ) : 0;
+        const origin_16 o = origin_of_16(_mm512_maskz_mov_ps((__mmask16)~near, peak));
+        for (ptrdiff_t i = 0; i < n; i++) {
+            float *p = values + i * width + j, *lane = lost + (i < whole ? i & 15 : first + i - whole) * width + j;
+            __m512 taken;
+            _mm512_storeu_ps(p, term_of_columns_16(_mm512_loadu_ps(p), o, &taken));
+            if (near)
+                _mm512_mask_storeu_ps(lane, near, _mm512_add_ps(_mm512_loadu_ps(lane), taken));
+        }
     }
 }
 #else
 #define FASTACT_TERMS_BY_HAND 0
+#define FASTACT_NEAR_16 0
 static inline void add_terms_16(const float *x, float *e, ptrdiff_t n, float m, double *total) {}
 static inline double sum_terms_16(const float *x, float *e, ptrdiff_t n, float m, ptrdiff_t ahead) { return 0; }
-static inline void find_terms_16(float *values, const float *m, ptrdiff_t n, ptrdiff_t width) {}
+static inline ptrdiff_t sum_near_rows_16(const float *x, ptrdiff_t x_row, float *e, ptrdiff_t e_row, ptrdiff_t n, ptrdiff_t rows,
+                                         int negated, ptrdiff_t ahead, double *total) { return 0; }
+static inline void scale_16(const float *e, float *y, ptrdiff_t n, float f, float f_low) {}
+static inline void find_terms_16(float *values, const float *m, ptrdiff_t n, ptrdiff_t width, float *lost) {}
 static inline double inner_product_16(const float *a, const float *b, ptrdiff_t n) { return 0; }
 static inline double sum_where_finite_16(const float *g, const float *x, ptrdiff_t n) { return 0; }
 static inline void log_gradient_16(const float *x, const float *g, float *y, ptrdiff_t n, float total, float factor, ptrdiff_t ahead) {}
