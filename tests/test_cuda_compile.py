@@ -154,8 +154,9 @@ def lowered(factory, specification, target):
 
 
 def compiled(factory, specification, arch):
+    differs = "bfloat16" in specification  # nothing else depends on the target
     try:
-        kernel, library = lowered(factory, specification, cuda_launch.target(arch))
+        kernel, library = lowered(factory, specification, cuda_launch.target(arch if differs else ARCHS[-1]))
         ptx = library.get_asm_str(cc=arch)
     except Exception as error:  # pytest would be minutes at showing what Numba has on the stack
         message = f"{type(error).__name__}: {error}"
