@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from ulp import FORMATS, errors
 
 import fastact as fa
+from fastact import backends
 from fastact._kernels import reference
 from fastact.table import HALF_ULP
 
@@ -515,7 +516,8 @@ class TestProtocol:
     def test_gufunc(self, name, rng):
         """The bare gufunc does what the function does along the last axis, and takes NumPy's keywords."""
         gufunc, x = getattr(fa, name).gufunc, logits(rng, 3, 4, 5)
-        assert isinstance(gufunc, np.ufunc) and gufunc.signature == ("(n)->()" if name == "logsumexp" else "(n)->(n)")
+        if backends.kernels is not None:  # else a function that asks Numba for it
+            assert isinstance(gufunc, np.ufunc) and gufunc.signature == ("(n)->()" if name == "logsumexp" else "(n)->(n)")
         assert same_bits(gufunc(x), getattr(fa, name)(x))
         assert same_bits(gufunc(x, axis=1), getattr(fa, name)(x, 1))
         assert gufunc(x, dtype=np.float64).dtype == np.float64
