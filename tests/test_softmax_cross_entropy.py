@@ -77,6 +77,17 @@ class TestValues:
         target = fa.softmax(rng.normal(size=logits.shape))
         check(logits, target.astype(dtype), **with_weight(options, rng, 37))
 
+    @pytest.mark.parametrize("dtype, wide", [("float32", np.float64), ("float64", np.longdouble)])
+    @pytest.mark.parametrize("classes", [3, 64, 1000])
+    def test_gradient_for_probabilities_to_the_last_digits(self, classes, dtype, wide, rng):
+        """Also at the largest logit, whose probability is small where there are many classes."""
+        logits, _ = problem(rng, 500, classes, dtype, spread=2.0)
+        target = fa.softmax(rng.normal(size=logits.shape)).astype(dtype)
+        terms = np.exp(logits.astype(wide) - logits.max(1, keepdims=True))
+        p = terms / terms.sum(1, keepdims=True) * target.astype(wide).sum(1, keepdims=True)
+        got = loss.value_and_grad(logits, target, reduction="none")[1]
+        assert np.all(np.abs(got - (p - target)) <= 3 * np.finfo(dtype).eps * np.maximum(p, target))
+
     @pytest.mark.parametrize("classes", [1, 2, 3, 7, 8, 15, 16, 17, 33, 100, 1000, 4099])
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_rows_of_every_length(self, classes, dtype, rng):

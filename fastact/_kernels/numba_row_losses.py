@@ -179,6 +179,8 @@ def cross_entropy(T):
                 peak = position(y, n, scaling, one)
                 others += share
             others -= spreads[peak]
+            if 2.0 * others > share + spread_sum:
+                peak = -1
         at_label = zero
         if share != 0.0:
             at_label = T(of_terms * values[label] - factor * (share + (np.float64(spreads[label]) if spread else 0.0)))
