@@ -41,10 +41,7 @@ ALWAYS floats widened_bfloat(const uint16_t *p)
 }
 ALWAYS void store_narrow_bfloat(uint16_t *p, floats x)
 {
-    const __m512i bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-    const __m512i y = _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), bits, _mm512_set1_epi32(0x400000));
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(y, 16)));
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16((__m512i)(rounded_to_bfloats((fa_floats)x) >> 16)));
 }
 #define FASTACT_LOAD_half(k, p) once(widened_half(p))
 #define FASTACT_STORE_half(k, p, x) store_narrow_half(p, x)

@@ -4,13 +4,6 @@
 
 #include "primitives.h"
 
-#if defined(__AVX512F__)
-#define FASTACT_VECTOR 64
-#elif defined(__AVX__)
-#define FASTACT_VECTOR 32
-#else
-#define FASTACT_VECTOR 16
-#endif
 #define FASTACT_DOUBLES (FASTACT_VECTOR / 8)
 
 typedef double doubles __attribute__((vector_size(FASTACT_VECTOR), aligned(8), may_alias));
