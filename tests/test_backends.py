@@ -146,6 +146,23 @@ class TestNumba:
         for compiled, numba in zip(*results):
             assert same_bits(compiled, numba)
 
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("classes, pixels", [(8, 8), (7, 9), (9, 7), (19, 21), (40, 16), (1500, 49)])
+    def test_columns_have_the_bits_of_rows(self, classes, pixels, dtype, rng):
+        """They are transposed in tiles, and nothing beside the result is touched."""
+        x = rng.normal(size=(3, classes, pixels)).astype(dtype)
+        rows = np.ascontiguousarray(x.swapaxes(1, 2))
+        target = rng.integers(0, classes, (3, pixels))
+        around = np.full((3, classes, pixels + 2), 7, dtype)
+        out = around[..., 1:-1]
+        with fa.use_backend("numba"):
+            fa.softmax(x, 1, out=out)
+            assert same_bits(out.swapaxes(1, 2).copy(), fa.softmax(rows))
+            value, _ = fa.softmax_cross_entropy.value_and_grad(x, target, axis=1, grad_out=out)
+            wanted = fa.softmax_cross_entropy.value_and_grad(rows, target)
+            assert same_bits(out.swapaxes(1, 2).copy(), wanted[1]) and value == wanted[0]
+        assert np.all(around[..., [0, -1]] == 7)
+
     def test_rows_and_their_losses(self):
         chosen = "float32 and (test_rowwise or promises or limits or half) and not torch or probabilities or ignore"
         files = ["test_rowwise.py", "test_softmax_cross_entropy.py", "test_row_losses.py", "test_gated.py",

@@ -13,6 +13,7 @@ import numpy as np
 from . import numba_avx512, numba_scalar
 from .numba_intrinsics import (
     C_CLEAR_STATUS,
+    TILE,
     array_loop,
     as_kernel,
     assign,
@@ -31,6 +32,7 @@ from .numba_intrinsics import (
     stack,
     store,
     stream_line,
+    transpose_tile,
     word,
 )
 from .numba_lazy import Lazy, kernel_at
@@ -172,6 +174,20 @@ def copy_strided(size, source, source_step, target, target_step, count):
     else:
         for i in range(count):
             store(np.int8, target + i * target_step, load(np.int8, source + i * source_step))
+
+
+@routine
+def transpose(size, source, source_step, target, target_step, lines, n):
+    """Make n lines of as many lines of n numbers of 4 or 8 bytes, at least TILE of both: the last tiles share some with others."""
+    for i in range(0, lines, TILE):
+        line = min(i, lines - TILE)
+        for k in range(0, n, TILE):
+            first = min(k, n - TILE)
+            there, here = source + line * source_step + first * size, target + first * target_step + line * size
+            if size == 4:
+                transpose_tile(np.float32, there, source_step, here, target_step)
+            else:
+                transpose_tile(np.float64, there, source_step, here, target_step)
 
 
 @routine

@@ -21,12 +21,14 @@ from .numba_cpu import (
     gather,
     scatter,
     stream,
+    transpose,
     width,
 )
 from .numba_intrinsics import (
     C_CLEAR_STATUS,
     C_FREE,
     C_MALLOC,
+    TILE,
     call,
     call_for_word,
     entry,
@@ -63,7 +65,11 @@ JOB_BYTES, TASK_BYTES = 136, 80
 
 @routine
 def copy_rows(size, source, row, item, target, target_row, target_item, rows, n):
-    if min(abs(row), abs(target_row)) < min(abs(item), abs(target_item)):
+    if min(rows, n) >= TILE and size >= 4 and row == size and target_item == size:
+        transpose(size, source, item, target, target_row, n, rows)
+    elif min(rows, n) >= TILE and size >= 4 and item == size and target_row == size:
+        transpose(size, source, row, target, target_item, rows, n)
+    elif min(abs(row), abs(target_row)) < min(abs(item), abs(target_item)):
         for i in range(n):
             copy_strided(size, source + i * item, row, target + i * target_item, target_row, rows)
     else:

@@ -276,6 +276,35 @@ def prefetch(builder, address):
     builder.call(function, [builder.inttoptr(address, byte), i32(0), i32(3), i32(1)])
 
 
+TILE = 8
+
+
+@intrinsic
+def transpose_tile(typing, kind, source, source_step, target, target_step):
+    """Make rows of TILE columns of as many numbers; the steps are those from column to column and from row to row."""
+
+    def generate(context, builder, signature, args):
+        vector = ir.VectorType(context.get_value_type(kind.dtype), TILE)
+        _, source, source_step, target, target_step = args
+
+        def place(address, step, k):
+            return pointer(builder, builder.add(address, builder.mul(step, WORD(k))), vector)
+
+        lines = [builder.load(place(source, source_step, k)) for k in range(TILE)]
+        for line in lines:
+            line.align = 1
+        # Each round interleaves the first half of all numbers with the second: row and column of each change a bit.
+        order = [ir.Constant(ir.VectorType(ir.IntType(32), TILE), [k // 2 + k % 2 * TILE for k in range(first, first + TILE)])
+                 for first in (0, TILE)]  # fmt: skip
+        for _ in range(TILE.bit_length() - 1):
+            lines = [builder.shuffle_vector(a, b, mask) for a, b in zip(lines, lines[TILE // 2 :]) for mask in order]
+        for k, line in enumerate(lines):
+            builder.store(line, place(target, target_step, k), align=1)
+        return context.get_dummy_value()
+
+    return types.void(kind, types.intp, types.intp, types.intp, types.intp), generate
+
+
 @intrinsic
 def stream_line(typing, target, source):
     """Copy 64 bytes to a multiple of 64, past the cache."""

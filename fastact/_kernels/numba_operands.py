@@ -1,7 +1,8 @@
 """Arrays of any strides and real types, brought into contiguous memory and back a block at a time; operands.pyx has the same.
 
 An array that is neither contiguous nor of the type that is computed with is described by words: where it lies, the address of
-the function that moves a run of its elements, how many dimensions it has, and for each of these the length and the step.
+the function that moves a run of its elements, which way numbers that are just copied go (TO_BUFFER or FROM_BUFFER, else 0),
+how many dimensions it has, and for each of these the length and the step.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import functools
 import numpy as np
 
 from . import numba_cpu
-from .numba_cpu import BLOCK, BUFFER, copy_strided, gather, mapping, scatter, storage_of
-from .numba_intrinsics import call, compiled, entry, load, pointers, routine, stack
+from .numba_cpu import BLOCK, BUFFER, copy_strided, gather, mapping, scatter, storage_of, transpose
+from .numba_intrinsics import TILE, call, compiled, entry, load, pointers, routine, stack
 from .numba_jobs import address, words
 
-DATA, MOVE, NDIM, DIMS = range(0, 32, 8)
+DATA, MOVE, COPIED, NDIM, DIMS = range(0, 40, 8)
+TO_BUFFER, FROM_BUFFER = 1, 2
 
 
 def placed(array, T, writing=False, streaming=False):
@@ -36,8 +38,9 @@ def placed(array, T, writing=False, streaming=False):
             dims.append((n, step))
     dims = dims or [(1, 0)]
     move = writer(array.dtype, T, streaming) if writing else reader(array.dtype, T)
+    copied = 0 if array.dtype != T or streaming else FROM_BUFFER if writing else TO_BUFFER
     where = address(array)
-    return where, words(where, move.address, len(dims), *(word for dim in dims for word in dim))
+    return where, words(where, move.address, copied, len(dims), *(word for dim in dims for word in dim))
 
 
 def placed_result(array, T, sources):
@@ -148,7 +151,7 @@ def transfer(operand, start, count, buffer, size):
 
 @routine
 def transfer_rows(operand, first, rows, n, buffer, size):
-    """The same for rows of n elements: column by column where rows are nearer to each other than their elements."""
+    """The same for rows of n elements: in tiles or column by column where rows are nearer to each other than their elements."""
     last = load(np.int64, operand + NDIM) - 1
     step = load(np.int64, dim(operand, last) + 8)
     row_step = load(np.int64, dim(operand, last - 1) + 8) if last > 0 else step
@@ -159,8 +162,14 @@ def transfer_rows(operand, first, rows, n, buffer, size):
     while rows > 0:
         run = min(min(rows, BLOCK), side_by_side - first % side_by_side)
         place = locate(operand, last - 1, first)
-        for i in range(n):
-            call(load(np.int64, operand + MOVE), (place + i * step, row_step, run, buffer + i * size, n * size))
+        copied = load(np.int64, operand + COPIED) if row_step == size and min(run, n) >= TILE else 0
+        if copied == TO_BUFFER:
+            transpose(size, place, step, buffer, n * size, n, run)
+        elif copied == FROM_BUFFER:
+            transpose(size, buffer, n * size, place, step, run, n)
+        else:
+            for i in range(n):
+                call(load(np.int64, operand + MOVE), (place + i * step, row_step, run, buffer + i * size, n * size))
         first += run
         rows -= run
         buffer += run * n * size
