@@ -136,6 +136,7 @@ class TestNumba:
     @pytest.mark.parametrize("n", [1, 5, 16, 17, 47, 48, 64, 100, 257, 1000])
     def test_the_bits_of_what_is_made_by_hand_for_rows(self, n, rng):
         x, g = rng.normal(size=(2, 70, n)).astype("f") * 10
+        x += 100  # near 0, compiled softmax does not look for the largest element
         x[0], x[1, 0], x[2], x[3, -1], x[4] = 0, np.inf, -np.inf, np.nan, 1e4
         y = np.abs(g) / 30
         results = []
@@ -195,9 +196,9 @@ class TestNumba:
     @pytest.mark.parametrize("kind", ["forward", "derivative"])
     @pytest.mark.parametrize("name", [row.name for row in ACTIVATIONS if row.by_hand])
     def test_formulas_by_hand_have_the_bits_of_the_compiled_ones(self, name, kind):
-        from fastact._kernels.numba_avx512 import loop
+        from fastact._kernels.numba_avx512 import known
 
-        if loop(name, kind) is None:
+        if not known(name, kind):
             pytest.skip("Numba makes its loop of the formula")
         points = breaking_points("float32", 2000)
         x = np.concatenate([points, np.random.default_rng(0).normal(0, 4, 20000).astype("f")])
