@@ -983,6 +983,18 @@ class TestCrossEntropy:
         agree(gpu.numpy(value), wanted_value)
         agree(gpu.numpy(grad), wanted)
 
+    @pytest.mark.parametrize("smoothing", [0.1, 0.6, 1.0])
+    @pytest.mark.parametrize("dtype, wide", [(np.float32, np.float64), (np.float64, np.longdouble)])
+    def test_the_gradient_to_the_last_digits(self, gpu, rng, dtype, wide, smoothing):
+        """Also where the largest logit is that of the class, most of whose target lies elsewhere."""
+        x, n = rng.normal(0, 2, size=(6, 300)).astype(dtype), 300
+        target = np.where(np.arange(6) < 4, x.argmax(1), 7)
+        terms = np.exp(x.astype(wide) - x.max(1, keepdims=True))
+        p, t = terms / terms.sum(1, keepdims=True), np.full((6, n), wide(smoothing) / n)
+        t[np.arange(6), target] += 1 - wide(smoothing)
+        _, found = fa.softmax_cross_entropy.value_and_grad(gpu.array(x), gpu.array(target), label_smoothing=smoothing, reduction="none")
+        assert np.all(np.abs(gpu.numpy(found) - (p - t)) <= 3 * np.finfo(dtype).eps * np.maximum(p, t))
+
     @pytest.mark.parametrize("axis", [0, 1])
     def test_axes(self, gpu, rng, axis):
         x = rng.normal(size=(5, 6, 7)).astype(np.float32)
