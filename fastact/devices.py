@@ -23,7 +23,7 @@ EXTRA = "pip install 'fastact[cuda]'"
 
 
 class Operand(NamedTuple):
-    """An array as the kernels see it; strides in bytes."""
+    """An array as the kernels see it; strides in bytes. ``stream`` is where it says that it is worked on, if it does."""
 
     array: Any
     address: int
@@ -32,6 +32,7 @@ class Operand(NamedTuple):
     dtype: str
     device: int = 0
     writeable: bool = True
+    stream: int | None = None
 
     @property
     def size(self):
@@ -95,7 +96,8 @@ class Interface:
         shape = tuple(about["shape"])
         address, read_only = about["data"]
         strides = about.get("strides") or c_strides(shape, dtype.itemsize)
-        return Operand(array, address, shape, tuple(strides), dtype.name, self.device(array), not read_only)
+        name = dtype.name if dtype.isnative else about["typestr"]
+        return Operand(array, address, shape, tuple(strides), name, self.device(array), not read_only, about.get("stream"))
 
     def plain(self, array):
         """The same memory as an array whose history nobody records."""
@@ -114,11 +116,14 @@ class Interface:
         """A context in which new arrays belong to a stream, whose work on them ends before their memory is used again."""
         return contextlib.nullcontext()  # Numba frees memory when all streams have come so far
 
-    def empty(self, like, shape, dtype):
-        """A new array beside ``like``, in the same order if it is of the same shape."""
+    def empty(self, like, shape, dtype, stream):
+        """A new array beside ``like``, on which a stream will work; in the same order where the library has such arrays."""
         from numba import cuda
 
-        return cuda.device_array(shape, np.dtype(dtype))
+        return cuda.device_array(shape, np.dtype(dtype), stream=0 if stream == LEGACY_DEFAULT_STREAM else cuda.external_stream(stream))
+
+    def will_change(self, array):
+        """Told of arrays that are about to be written to."""
 
 
 LEGACY_DEFAULT_STREAM = 1
@@ -130,6 +135,9 @@ class CuPy(Interface):
 
     calculates = True
 
+    def holds(self, array):
+        return isinstance(array, sys.modules["cupy"].ndarray)  # whose interface takes as long to get as a kernel to launch
+
     def operand(self, array):
         return Operand(array, array.data.ptr, array.shape, array.strides, array.dtype.name, array.device.id)
 
@@ -139,7 +147,7 @@ class CuPy(Interface):
     def allocating_on(self, stream, like):
         return sys.modules["cupy"].cuda.ExternalStream(stream, like.device.id)
 
-    def empty(self, like, shape, dtype):
+    def empty(self, like, shape, dtype, stream):
         cupy = sys.modules["cupy"]
         with like.device:
             dtype = like.dtype if like.dtype.name == dtype else dtype
@@ -158,6 +166,8 @@ class PyTorch(Interface):
         return array.detach()
 
     def operand(self, array):
+        if array.is_neg():
+            raise ValueError("a tensor of numbers that are still to be negated: resolve_neg() does that")
         size = array.element_size()
         return Operand(array, array.data_ptr(), tuple(array.shape), tuple([size * step for step in array.stride()]),
                        name_of_dtype(array.dtype), array.get_device())  # fmt: skip
@@ -168,13 +178,18 @@ class PyTorch(Interface):
 
     def allocating_on(self, stream, like):
         cuda = sys.modules["torch"].cuda
-        return cuda.stream(cuda.ExternalStream(stream, device=like.device))
+        its_own = stream == LEGACY_DEFAULT_STREAM  # which by that handle PyTorch does not know
+        return cuda.stream(cuda.default_stream(like.device) if its_own else cuda.ExternalStream(stream, device=like.device))
 
-    def empty(self, like, shape, dtype):
+    def empty(self, like, shape, dtype, stream):
         torch = sys.modules["torch"]
         dtype = getattr(torch, dtype)
         return torch.empty_like(like, dtype=dtype, requires_grad=False) if like.shape == shape else \
             torch.empty(shape, dtype=dtype, device=like.device)
+
+    def will_change(self, array):
+        # Else a backward pass that has kept what was there would not know.
+        sys.modules["torch"].autograd.graph.increment_version(array)
 
 
 class JAX(Interface):
@@ -287,6 +302,13 @@ class Call:
                 raise ValueError(f"{key} is on GPU {operand.device}, the others are on GPU {self.device}")
         self._stream = self.library.stream(self.like) if stream is None else stream_handle(stream)
         self._elsewhere = stream is not None
+        for operand in self.operands.values():
+            self._follow(operand)
+
+    def _follow(self, operand):
+        """Launch nothing before what is done to an operand on a stream of its own by now."""
+        if operand.stream is not None and operand.stream != self._stream:
+            launcher().wait(self._stream, operand.stream)
 
     def real(self, *keys):
         """The dtype that those operands share, which is one of the four."""
@@ -304,11 +326,8 @@ class Call:
         return self.library.allocating_on(self._stream, self.like) if self._elsewhere else contextlib.nullcontext()
 
     def new(self, shape, dtype):
-        library = self.library
-        if not self._elsewhere:
-            return library.operand(library.empty(self.like, shape, dtype))
         with self.on_its_stream():
-            return library.operand(library.empty(self.like, shape, dtype))
+            return self.library.operand(self.library.empty(self.like, shape, dtype, self._stream))
 
     def scratch(self, shape, dtype):
         """Memory for this call, in the order of a plain array."""
@@ -329,6 +348,8 @@ class Call:
             raise ValueError(f"{name} is on GPU {operand.device}, the others are on GPU {self.device}")
         if any(step == 0 and n > 1 for n, step in zip(operand.shape, operand.strides)):
             raise ValueError(f"{name} has several elements in one place")
+        self._follow(operand)
+        self.library.will_change(out)
         return operand
 
     @property
@@ -347,5 +368,5 @@ def stream_handle(stream):
     for name in ("ptr", "cuda_stream", "handle"):
         handle = getattr(stream, name, None)
         if handle is not None:
-            return int(getattr(handle, "value", handle) or LEGACY_DEFAULT_STREAM)
+            return int(getattr(handle, "value", handle) or 0) or LEGACY_DEFAULT_STREAM
     raise TypeError(f"stream must be a stream or the handle of one, not {type(stream).__name__}")

@@ -132,7 +132,7 @@ class _GatedFunction(_Function):
         if out is None and not kwargs and type(x) is np.ndarray and getattr(grad[0], "dtype", None) == x.dtype and x.dtype.kind == "f":
             out = np.empty_like(x)
         if out is None and on_gpu:
-            out = gpu_functions().empty_like(x)
+            out = gpu_functions().empty_like(x, kwargs.get("stream"))
         if out is None:
             return np.concatenate(super()._general(*grad, first, second, **kwargs), axis=axis)
         if not isinstance(out, np.ndarray) and not on_gpu:

@@ -166,11 +166,10 @@ def take_mask(call):
     return mask
 
 
-def empty_like(x):
+def empty_like(x, stream):
     """A new array of the same library, shape and dtype."""
-    library = library_of(x)
-    operand = library.operand(x)
-    return library.empty(x, operand.shape, operand.dtype)
+    call = Call("empty_like", {"x": x}, stream)
+    return call.new(call.operands["x"].shape, call.operands["x"].dtype).array
 
 
 @functools.lru_cache(PLANS)

@@ -100,7 +100,7 @@ class FakeLibrary(devices.Interface):
     def stream(self, array):
         return 1
 
-    def empty(self, like, shape, dtype):
+    def empty(self, like, shape, dtype, stream):
         return self.array(aligned(shape, storage_dtype(dtype)))
 
 

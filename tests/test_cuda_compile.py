@@ -260,6 +260,12 @@ class TestLauncher:
     def test_processors(self, machine):
         assert cuda_launch.Launcher().processors(1) == 132
 
+    def test_streams_that_wait(self, monkeypatch):
+        waits = []
+        monkeypatch.setattr(cuda_launch, "stream_of", lambda handle: SimpleNamespace(handle=handle, wait=lambda other: waits.append((handle, other.handle))))
+        cuda_launch.Launcher().wait(7, 9)
+        assert waits == [(7, 9)]
+
     def test_the_thread_goes_on_where_it_was(self, machine):
         cuda_launch.Launcher().launch(None, (), 1, (), device=1)
         assert machine.current == 0

@@ -281,6 +281,33 @@ class TestPyTorchOnEmulator:
         x = t.ones(5, requires_grad=True)
         assert not fa.relu(x).requires_grad
 
+    def test_a_backward_pass_that_needs_what_was_in_out_says_so(self, torch):
+        import torch as t
+
+        x = t.ones(5, requires_grad=True)
+        y = x + 1
+        loss = (y * y).sum()
+        fa.relu(x, out=y)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+    def test_tensors_that_are_still_to_be_negated(self, torch):
+        import torch as t
+
+        x = t.tensor([1 + 2j]).conj().imag
+        with pytest.raises(ValueError, match="resolve_neg"):
+            fa.relu(x)
+        assert fa.relu(x.resolve_neg()).item() == 0
+
+    def test_its_default_stream(self, monkeypatch):
+        """By the handle that CUDA has for it PyTorch does not know it."""
+        cuda = pytest.importorskip("torch").cuda
+        monkeypatch.setattr(cuda, "stream", lambda stream: stream)
+        monkeypatch.setattr(cuda, "default_stream", lambda device: ("default", device))
+        monkeypatch.setattr(cuda, "ExternalStream", lambda handle, device: (handle, device))
+        like = type("Tensor", (), {"device": 3})()
+        assert [devices.PyTorch().allocating_on(stream, like) for stream in (1, 2, 4096)] == [("default", 3), (2, 3), (4096, 3)]
+
 
 class TestMistakes:
     def test_other_dtypes(self, gpu):
@@ -354,7 +381,6 @@ class TestMistakes:
         with pytest.raises(RuntimeError, match="arrays on a GPU need a GPU"):
             fa.gelu(FakeArray(np.ones(3, np.float32)))
 
-
     def test_jax_keeps_its_arrays_to_itself(self, emulator):
         array = type("Array", (FakeArray,), {"__module__": "jaxlib._jax"})(np.ones(3, np.float32))
         with pytest.raises(TypeError, match="cupy.from_dlpack"):
@@ -367,21 +393,84 @@ class TestMistakes:
             fa.gelu.backward(emulator.array(np.ones(3, np.float32)), other)
 
 
+class OfSomebody:
+    """An array of a library that fastact does not know, which says what ``__cuda_array_interface__`` can say."""
+
+    __module__ = "somebody"
+
+    def __init__(self, values, **about):
+        self.values, self.__cuda_array_interface__ = values, FakeArray(values).__cuda_array_interface__ | about
+
+
+class TestAnyLibrary:
+    @pytest.fixture
+    def waits(self, emulator, monkeypatch):
+        """Where arrays of any library are on the emulator: which stream waited for which other one."""
+        waits, operand = [], devices.Interface.operand
+
+        def known(self, array):
+            emulator.emulator.memory.add(array.values)
+            return operand(self, array)
+
+        monkeypatch.setattr(devices.Interface, "operand", known)
+        monkeypatch.setattr(devices.Interface, "device", lambda self, array: 0)
+        monkeypatch.setattr(emulator.emulator, "wait", lambda *streams: waits.append(streams))
+        return waits
+
+    @pytest.mark.parametrize("streams, stream, on, waited", [
+        ((None, None, None), None, 1, []), ((7, 7, 7), None, 7, []), ((7, None, 7), None, 7, []), ((2, 1, None), None, 2, [(2, 1)]),
+        ((None, 7, 9), None, 1, [(1, 7), (1, 9)]), ((7, 9, None), 9, 9, [(9, 7)]), ((7, 7, 9), 0, 1, [(1, 7), (1, 7), (1, 9)]),
+    ])  # fmt: skip
+    def test_work_waits_for_what_is_done_to_arrays_elsewhere(self, emulator, waits, monkeypatch, streams, stream, on, waited):
+        seen, launch = [], emulator.emulator.launch
+        monkeypatch.setattr(emulator.emulator, "launch", lambda *args: (seen.append((args[-1], list(waits))), launch(*args)))
+        grad, x, out = (np.full(5, k, np.float32) for k in (2, 3, 0))
+        arrays = [OfSomebody(values, stream=one) for values, one in zip((grad, x, out), streams)]
+        assert fa.relu.backward(*arrays[:2], out=arrays[2], stream=stream) is arrays[2]
+        assert seen == [(on, waited)]
+        np.testing.assert_array_equal(out, grad)
+
+    def test_new_arrays_name_their_stream(self, monkeypatch):
+        cuda = pytest.importorskip("numba.cuda", reason="needs Numba")
+        monkeypatch.setattr(cuda, "device_array", lambda shape, dtype, stream: (shape, dtype.name, stream))
+        monkeypatch.setattr(cuda, "external_stream", lambda handle: f"stream {handle}")
+        made = [devices.Interface().empty(None, (2, 3), "float32", stream) for stream in (1, 7)]
+        assert made == [((2, 3), "float32", 0), ((2, 3), "float32", "stream 7")]
+
+    def test_numbers_of_another_byte_order(self, waits):
+        with pytest.raises(TypeError, match=">f4"):
+            fa.softmax(OfSomebody(np.ones(3, ">f4")))
+        with pytest.raises(TypeError, match=">f4"):
+            fa.relu(OfSomebody(np.ones(3, ">f4")), out=OfSomebody(np.ones(3, np.float32)))
+
+    def test_arrays_that_are_only_to_be_read(self, waits):
+        values = np.ones(3, np.float32)
+        values.flags.writeable = False
+        out = np.zeros(3, np.float32)
+        fa.relu(OfSomebody(values), out=OfSomebody(out))
+        np.testing.assert_array_equal(out, values)
+        with pytest.raises(ValueError, match="must be a writeable array"):
+            fa.relu(OfSomebody(out), out=OfSomebody(values))
+
+
 class TestStreams:
     def test_new_arrays_belong_to_the_stream(self, emulator, monkeypatch):
-        seen = []
+        contexts, made, empty = [], [], emulator.library.empty
 
         @contextlib.contextmanager
         def allocating_on(stream, like):
-            seen.append(stream)
+            contexts.append(stream)
             yield
 
         monkeypatch.setattr(emulator.library, "allocating_on", allocating_on)
-        x = emulator.array(np.ones((2, 3), np.float32))
+        monkeypatch.setattr(emulator.library, "empty", lambda *about: (made.append(about[-1]), empty(*about))[1])
+        x = emulator.array(np.ones((2, 4), np.float32))
         fa.gelu(x)
-        assert not seen
-        fa.gelu(x, stream=7)
-        assert seen == [7]
+        assert (contexts, made) == ([], [1])
+        for call in (lambda: fa.gelu(x, stream=7), lambda: fa.glu.backward(x[:, :2], x, stream=7)):
+            contexts.clear(), made.clear()
+            call()
+            assert contexts == made == [7]
 
     def test_of_the_caller(self, emulator, monkeypatch):
         seen = []
@@ -392,7 +481,8 @@ class TestStreams:
         fa.gelu(x, stream=7)
         fa.gelu(x, stream=type("Stream", (), {"ptr": 9})())
         fa.gelu(x, stream=type("Stream", (), {"cuda_stream": 0})())
-        assert seen == [1, 7, 9, 1]
+        fa.gelu(x, stream=type("Stream", (), {"handle": type("Handle", (), {"__int__": lambda self: 0})()})())
+        assert seen == [1, 7, 9, 1, 1]
         seen.clear()
         rows, classes = emulator.array(np.ones((2, 3), np.float32)), emulator.array(np.zeros(2, int))
         y = fa.softmax(rows, stream=5)

@@ -119,6 +119,10 @@ class Launcher:
                 words.append(argument)
         launch(stream_of(stream), LaunchConfig(grid=grid, block=kernel.threads), loaded, *words)
 
+    def wait(self, stream, other):
+        """Have what is launched on a stream from now on come after what another one has to do by now."""
+        stream_of(stream).wait(stream_of(other))
+
     def _loaded(self, factory, specification, device):
         """The kernel, and what launches it, compiled if this is the first that comes."""
         key = factory, specification, device
