@@ -14,6 +14,7 @@ from . import numba_softmax
 from .numba_intrinsics import array_loop, as_kernel, compiled, doubles, fill, load, real, stack, word
 from .numba_row_steps import (
     G_ROW,
+    NOWHERE,
     PANEL,
     ROWS,
     SHORT,
@@ -157,33 +158,37 @@ def panel_toolbox(T):
         find_terms_of_columns = numba_softmax.find_terms
 
         @array_loop
-        def found_by_hand(values, peaks, n):
+        def found_by_hand(values, peaks, n, lost):
             as_kernel()
-            find_terms_of_columns(values, peaks, n, PANEL)
+            find_terms_of_columns(values, peaks, n, PANEL, lost)
             return True
 
     else:
-        found_by_hand = compiled(lambda values, peaks, n: False)
+        found_by_hand = compiled(lambda values, peaks, n, lost: False)
 
     @compiled
-    def find_all_terms(values, peaks, n, scale, scale_low):
+    def find_all_terms(values, peaks, n, scale, scale_low, lost):
         m = row(peaks)
         for j in range(PANEL):
             m[j] = minus_infinity
         for i in range(n):
             raise_peaks(row(values + size * PANEL * i), m)
-        if scale == one and scale_low == zero and found_by_hand(values, peaks, n):
+        if scale == one and scale_low == zero and found_by_hand(values, peaks, n, lost):
             return
         for i in range(n):
             find_terms(row(values + size * PANEL * i), m, scale, scale_low)
 
     @compiled
-    def sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign):
-        """The terms of some rows, in values, their largest elements and their sums."""
+    def sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign, lost):
+        """The terms of some rows, in values, their largest elements and their sums. Unless ``lost`` is 0, it holds zeros, and
+        the terms are those of softmax, which where that is near takes 0 for the largest element.
+        """
         x_row = word(task, X_ROW)
         load_panel(row(values), word(task, X) + first * x_row, x_row, rows, n, sign)
-        find_all_terms(values, peaks, n, scale, scale_low)
+        find_all_terms(values, peaks, n, scale, scale_low, lost)
         sum_panel(values, n, totals)
+        if lost != NOWHERE:
+            add(row(lost), doubles(totals), doubles(totals + 8 * PANEL * lanes))
 
     @compiled
     def scale_all(values, n, f, f_low):
@@ -198,12 +203,13 @@ PANEL_ROW = 8 * PANEL
 
 def softmax_panels(T):
     t, p = toolbox(T), panel_toolbox(T)
-    row, scale_of, quotient, lanes = t.row, t.scale_of, t.quotient, t.lanes
+    row, scale_of, quotient, lanes, zero = t.row, t.scale_of, t.quotient, t.lanes, t.zero
     sum_terms, scale_all, store_panel = p.sum_terms, p.scale_all, p.store_panel
 
     def kernel(task):
         values, totals, peaks = stack(PANEL_BYTES), stack(PANEL_SUMS_BYTES), stack(PANEL_ROW)
-        factors, factors_low = stack(PANEL_ROW), stack(PANEL_ROW)
+        factors, factors_low, lost = stack(PANEL_ROW), stack(PANEL_ROW), stack(PANEL_ROW)
+        fill(row(lost), zero, PANEL)
         n, g, count = word(task, N), word(task, G), word(task, ROWS)
         temperature = real(task, TEMPERATURE)
         scale, scale_low, sign = scale_of(temperature)
@@ -211,7 +217,7 @@ def softmax_panels(T):
         total, low = doubles(totals), doubles(totals + 8 * PANEL * lanes)
         for first in range(0, count, PANEL):
             rows = min(count - first, PANEL)
-            sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign)
+            sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign, lost)
             for j in range(rows):
                 dividend = 1.0 if g == 0 else np.float64(load(T, g + (first + j) * word(task, G_ROW))) / temperature
                 f[j], f_low[j] = quotient(dividend, total[j] if m[j] - m[j] == 0 else np.nan, low[j])
@@ -235,7 +241,7 @@ def log_panels(T, finish):
         m, rest = row(peaks), doubles(totals)
         for first in range(0, count, PANEL):
             rows = min(count - first, PANEL)
-            sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign)
+            sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign, NOWHERE)
             x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
             sum_others(values, n, totals, rows)
             find_logarithms(rest, m, PANEL)

@@ -46,11 +46,18 @@ from .numba_row_steps import (
     toolbox,
 )
 
+LONG = 4096  # elements: the largest of so many is looked for before a pass over more of them that may be in vain
 
-def batch_kernel(T, work):
-    """A kernel that takes rows a batch at a time: work(task, first, count, m, scale, scale_low, sign), m being the largest elements."""
+
+def batch_kernel(T, work, near_rows=None):
+    """A kernel that takes rows a batch at a time: work(task, first, count, m, scale, scale_low, sign), m being the largest elements.
+
+    If there are ``near_rows(task, first, count, sign)``, they do the work where all the largest elements are near 0, or return False.
+    """
     t = toolbox(T)
-    largest, row, scale_of, zero = t.largest, t.row, t.scale_of, t.zero
+    largest, row, scale_of, zero, one = t.largest, t.row, t.scale_of, t.zero, t.one
+    some_near = near_rows is not None
+    near_rows = near_rows or compiled(lambda task, first, count, sign: False)
 
     def kernel(task):
         peaks = stack(BATCH_BYTES)
@@ -59,8 +66,12 @@ def batch_kernel(T, work):
         n, rows = word(task, N), word(task, ROWS)
         scale, scale_low, sign = scale_of(real(task, TEMPERATURE))
         batch = batch_of(n)
+        near = some_near and scale == one and scale_low == zero
         for first in range(0, rows, batch):
             count = min(batch, rows - first)
+            near = near and near_rows(task, first, count, sign)  # where one is far, so are probably the others
+            if near:
+                continue
             for r in range(count):
                 m[r] = largest(row(word(task, X) + (first + r) * word(task, X_ROW)), n, sign)
             work(task, first, count, m, scale, scale_low, sign)
@@ -71,22 +82,62 @@ def batch_kernel(T, work):
 def softmax_rows(T):
     """softmax, or with g, one number a row, g softmax / temperature."""
     t = toolbox(T)
-    row, sum_of_terms, quotient, scale_by = t.row, t.sum_of_terms, t.quotient, t.scale_by
+    row, largest, sum_of_terms, quotient, scale_by, zero, one = t.row, t.largest, t.sum_of_terms, t.quotient, t.scale_by, t.zero, t.one
+    by_hand, end = hand_made(T), T(numba_softmax.NEAR)
 
     @compiled
-    def work(task, first, count, m, scale, scale_low, sign):
-        totals, lows = stack(BATCH_BYTES), stack(BATCH_BYTES)
-        total, low = doubles(totals), doubles(lows)
-        n, g, temperature = word(task, N), word(task, G), real(task, TEMPERATURE)
-        x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
-        for r in range(count):
-            total[r], low[r] = sum_of_terms(x + r * word(task, X_ROW), y + r * word(task, Y_ROW), n, m[r], NO_TERM, sign, scale, scale_low)
+    def scale_rows(task, first, count, m, total, low):
+        n, g, temperature, y = word(task, N), word(task, G), real(task, TEMPERATURE), word(task, Y) + first * word(task, Y_ROW)
         for r in range(count):
             dividend = 1.0 if g == 0 else np.float64(load(T, g + (first + r) * word(task, G_ROW))) / temperature
             f, f_low = quotient(dividend, total[r] if m[r] - m[r] == 0 else np.nan, low[r])
             scale_by(row(y + r * word(task, Y_ROW)), n, f, f_low)
 
-    return batch_kernel(T, work)
+    near_terms = near_rows = None
+    if by_hand:
+        sum_by_hand = numba_softmax.sum_of_near_terms
+
+        @array_loop
+        def near_terms(x, y, n, sign):
+            if sign != one:
+                source, negated = row(x), row(y)
+                for i in range(n):
+                    negated[i] = -source[i]
+                x = y
+            return sum_by_hand(x, y, n)
+
+        @compiled
+        def near_rows(task, first, count, sign):
+            totals, lows, peaks = stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES)
+            total, n = doubles(totals), word(task, N)
+            x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
+            if x == y:  # a row that turns out to be far would be gone
+                return False
+            for r in range(count):
+                if n > LONG and largest(row(x + r * word(task, X_ROW)), LONG, sign) > end:
+                    return False
+                total[r] = near_terms(x + r * word(task, X_ROW), y + r * word(task, Y_ROW), n, sign)
+                if total[r] < 0.0:
+                    return False
+            fill(doubles(lows), 0.0, BATCH)
+            fill(row(peaks), zero, BATCH)
+            scale_rows(task, first, count, row(peaks), total, doubles(lows))
+            return True
+
+    @compiled
+    def work(task, first, count, m, scale, scale_low, sign):
+        totals, lows = stack(BATCH_BYTES), stack(BATCH_BYTES)
+        total, low, n = doubles(totals), doubles(lows), word(task, N)
+        x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
+        for r in range(count):
+            source, terms = x + r * word(task, X_ROW), y + r * word(task, Y_ROW)
+            if by_hand and scale == one and scale_low == zero and -end <= m[r] <= end:
+                total[r], low[r] = near_terms(source, terms, n, sign), 0.0
+            else:
+                total[r], low[r] = sum_of_terms(source, terms, n, m[r], NO_TERM, sign, scale, scale_low)
+        scale_rows(task, first, count, m, total, low)
+
+    return batch_kernel(T, work, near_rows)
 
 
 def log_rows(T, finish):

@@ -15,7 +15,7 @@ from .numba_avx512 import FLOATS, INT, INTS, LANES, Floats, absolute, chosen, lo
 from .numba_intrinsics import WORD, halves, has, pointer
 
 BY_HAND = has("avx512f")
-MAGIC, HEADROOM, LOG2E, REACH = 1.5 * 2.0**19, 64, 1.44269504, 208
+MAGIC, HEADROOM, LOG2E, REACH, NEAR = 1.5 * 2.0**19, 64, 1.44269504, 208, 26
 TABLES = "sixteenths", "sixteenths_low"
 HALF = LANES // 2
 DOUBLES = ir.VectorType(ir.DoubleType(), HALF)
@@ -59,11 +59,14 @@ class Origin:
         return high, times_plus(error, minus_times(high, 0.5, 1.457), low)
 
     def term(self, x, power_and_missing):
+        """... and what rounding took from it."""
         z = x - self.base
         t = times_plus(z, LOG2E, self.shift)
         power, missing = power_and_missing(t.bits())
-        y = times_plus(growth(reduced(z, t - self.shift), missing), power, power)
-        return chosen(x.builder.fcmp_ordered("<", x.value, self.floor.value), 0.0, y)
+        p = growth(reduced(z, t - self.shift), missing)
+        y = times_plus(p, power, power)
+        none = x.builder.fcmp_ordered("<", x.value, self.floor.value)
+        return chosen(none, 0.0, y), chosen(none, 0.0, times_plus(p, power, power - y))
 
     def for_row(self):
         """term(x) where m is the same in all of its vectors: the sixteen powers are made once."""
@@ -92,6 +95,10 @@ class Origin:
 
 
 # --- Loops ------------------------------------------------------------------------------------------------------------
+
+
+def _constant(builder, number):
+    return Floats(builder, ir.Constant(FLOATS, [number] * LANES))
 
 
 def _spread(builder, number):
@@ -162,7 +169,7 @@ def _add_terms(builder, x, e, n, m, lanes):
     term = Origin(_spread(builder, m)).for_row()
 
     def body(vectors, offset, counted):
-        y = term(*vectors)
+        y, _ = term(*vectors)
         with builder.if_then(builder.icmp_signed("!=", e, WORD(0))):
             _stored(builder, y, e, offset)
         lanes.add(y, counted)
@@ -198,6 +205,41 @@ def sum_of_terms(typing, x, e, n, m):
         return lanes.sum()
 
     return types.float64(types.intp, types.intp, types.intp, types.float32), generate
+
+
+def _any(builder, mask):
+    return builder.icmp_unsigned("!=", builder.bitcast(mask, ir.IntType(LANES)), ir.Constant(ir.IntType(LANES), 0))
+
+
+@intrinsic
+def sum_of_near_terms(typing, x, e, n):
+    """The terms of n >= 16 elements from 0 as the largest, kept in e, and their sum; -1 if the largest is not that near to 0."""
+
+    def generate(context, builder, signature, args):
+        x, e, n = args
+        term, lanes = Origin(_constant(builder, 0.0)).for_row(), _Lanes(builder, NOTHING)
+        start = _constant(builder, -math.inf), _constant(builder, 0.0)
+        memory = [cgutils.alloca_once_value(builder, vector.value) for vector in start]
+
+        def body(vectors, offset, counted):
+            (x,) = vectors
+            y, lost = term(x)
+            _stored(builder, y, e, offset)
+            lanes.add(y, counted)
+            if counted is not None:
+                x, lost = chosen(counted, x, -math.inf), chosen(counted, lost, 0.0)
+            peak, total = (x.made(builder.load(place)) for place in memory)
+            builder.store(chosen(builder.fcmp_ordered(">", x.value, peak.value), x, peak).value, memory[0])
+            builder.store((total + lost).value, memory[1])
+
+        _over(builder, n, [x], body)
+        peak, lost = (Floats(builder, builder.load(place)) for place in memory)
+        lanes.add(lost, None)
+        beyond = _any(builder, builder.fcmp_ordered(">", peak.value, peak.of(NEAR)))
+        near = builder.and_(builder.not_(beyond), _any(builder, builder.fcmp_ordered(">=", peak.value, peak.of(-NEAR))))
+        return builder.select(near, lanes.sum(), ir.Constant(ir.DoubleType(), -1.0))
+
+    return types.float64(types.intp, types.intp, types.intp), generate
 
 
 def summing(combine):
@@ -243,11 +285,11 @@ def log_gradient(typing, x, g, y, n, total, factor):
     def generate(context, builder, signature, args):
         x, g, y, n, total, factor = args
         total, factor = _spread(builder, total), _spread(builder, factor)
-        term = Origin(Floats(builder, ir.Constant(FLOATS, [0.0] * LANES))).for_row()
+        term = Origin(_constant(builder, 0.0)).for_row()
 
         def body(vectors, offset, counted):
             x, g = vectors
-            result = minus_times(term(x) * total, 2.0**-HEADROOM, g) * factor
+            result = minus_times(term(x)[0] * total, 2.0**-HEADROOM, g) * factor
             _stored(builder, chosen(is_out(x), 0.0, result), y, offset)
 
         _over(builder, n, [x, g], body)
@@ -257,18 +299,29 @@ def log_gradient(typing, x, g, y, n, total, factor):
 
 
 @intrinsic
-def find_terms(typing, values, m, n, width):
-    """The terms of n times width elements, the largest of each column being in m, in their place; width counts whole vectors."""
+def find_terms(typing, values, m, n, width, lost):
+    """The terms of n times width elements, the largest of each column being in m, in their place; width counts whole vectors.
+
+    Unless ``lost`` is 0, columns that are near 0 have 0 for the largest, and what rounding took from them goes there.
+    """
 
     def generate(context, builder, signature, args):
-        values, m, n, width = args
+        values, m, n, width, lost = args
         step, stop = builder.shl(width, WORD(2)), builder.shl(builder.mul(n, width), WORD(2))
+        wanted = builder.icmp_signed("!=", lost, WORD(0))
         with cgutils.for_range_slice(builder, WORD(0), step, WORD(4 * LANES), WORD) as (column, _):
-            origin = Origin(Floats(builder, _loaded(builder, builder.add(m, column))))
+            peak = Floats(builder, _loaded(builder, builder.add(m, column)))
+            end = builder.select(wanted, peak.of(NEAR), peak.of(-1.0))
+            near = builder.fcmp_ordered("<=", absolute(peak).value, end)
+            origin = Origin(chosen(near, 0.0, peak))
+            total = cgutils.alloca_once(builder, FLOATS)
+            builder.store(peak.of(0.0), total)
             with cgutils.for_range_slice(builder, column, stop, step, WORD) as (offset, _):
-                place = builder.add(values, offset)
-                y = origin.term_of_columns(Floats(builder, _loaded(builder, place)))
+                y, taken = origin.term_of_columns(Floats(builder, _loaded(builder, builder.add(values, offset))))
                 _stored(builder, y, values, offset)
+                builder.store((taken + peak.made(builder.load(total))).value, total)
+            with builder.if_then(wanted):
+                _stored(builder, chosen(near, peak.made(builder.load(total)), 0.0), lost, column)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 4), generate
+    return types.void(*[types.intp] * 5), generate
