@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from . import numba_softmax
-from .numba_intrinsics import array_loop, as_kernel, compiled, doubles, fill, load, real, stack, word
+from .numba_cpu import transpose
+from .numba_intrinsics import TILE, array_loop, as_kernel, compiled, doubles, fill, load, real, stack, word
 from .numba_row_steps import (
     G_ROW,
     NOWHERE,
@@ -45,22 +46,30 @@ def panel_toolbox(T):
 
     @array_loop
     def load_panel(values, x, x_row, rows, n, sign):
-        as_kernel()
-        for j in range(rows):
-            source = row(x + j * x_row)
-            for i in range(n):
-                values[np.uintp(i * PANEL + j)] = source[i] * sign
+        panel = row(values)
+        if min(rows, n) >= TILE:
+            transpose(size, x, x_row, values, PANEL * size, rows, n)
+        else:
+            for j in range(rows):
+                source = row(x + j * x_row)
+                for i in range(n):
+                    panel[i * PANEL + j] = source[i]
         for i in range(n if rows < PANEL else 0):
             for j in range(rows, PANEL):
-                values[i * PANEL + j] = zero
+                panel[i * PANEL + j] = zero
+        for i in range(n * PANEL if sign != one else 0):
+            panel[i] = -panel[i]
 
     @array_loop
     def store_panel(values, y, y_row, rows, n):
-        as_kernel()
-        for j in range(rows):
-            target = row(y + j * y_row)
-            for i in range(n):
-                target[i] = values[np.uintp(i * PANEL + j)]
+        if min(rows, n) >= TILE:
+            transpose(size, values, PANEL * size, y, y_row, n, rows)
+        else:
+            panel = row(values)
+            for j in range(rows):
+                target = row(y + j * y_row)
+                for i in range(n):
+                    target[i] = panel[i * PANEL + j]
 
     @array_loop
     def raise_peaks(values, m):
@@ -179,12 +188,11 @@ def panel_toolbox(T):
             find_terms(row(values + size * PANEL * i), m, scale, scale_low)
 
     @compiled
-    def sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign, lost):
+    def sum_terms(x, x_row, rows, n, values, peaks, totals, scale, scale_low, sign, lost):
         """The terms of some rows, in values, their largest elements and their sums. Unless ``lost`` is 0, it holds zeros, and
         the terms are those of softmax, which where that is near takes 0 for the largest element.
         """
-        x_row = word(task, X_ROW)
-        load_panel(row(values), word(task, X) + first * x_row, x_row, rows, n, sign)
+        load_panel(values, x, x_row, rows, n, sign)
         find_all_terms(values, peaks, n, scale, scale_low, lost)
         sum_panel(values, n, totals)
         if lost != NOWHERE:
@@ -217,12 +225,13 @@ def softmax_panels(T):
         total, low = doubles(totals), doubles(totals + 8 * PANEL * lanes)
         for first in range(0, count, PANEL):
             rows = min(count - first, PANEL)
-            sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign, lost)
+            sum_terms(word(task, X) + first * word(task, X_ROW), word(task, X_ROW), rows, n, values, peaks, totals,
+                      scale, scale_low, sign, lost)  # fmt: skip
             for j in range(rows):
                 dividend = 1.0 if g == 0 else np.float64(load(T, g + (first + j) * word(task, G_ROW))) / temperature
                 f[j], f_low[j] = quotient(dividend, total[j] if m[j] - m[j] == 0 else np.nan, low[j])
             scale_all(values, n, factors, factors_low)
-            store_panel(row(values), word(task, Y) + first * word(task, Y_ROW), word(task, Y_ROW), rows, n)
+            store_panel(values, word(task, Y) + first * word(task, Y_ROW), word(task, Y_ROW), rows, n)
 
     return kernel
 
@@ -241,8 +250,8 @@ def log_panels(T, finish):
         m, rest = row(peaks), doubles(totals)
         for first in range(0, count, PANEL):
             rows = min(count - first, PANEL)
-            sum_terms(task, first, rows, n, values, peaks, totals, scale, scale_low, sign, NOWHERE)
             x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
+            sum_terms(x, word(task, X_ROW), rows, n, values, peaks, totals, scale, scale_low, sign, NOWHERE)
             sum_others(values, n, totals, rows)
             find_logarithms(rest, m, PANEL)
             for j in range(rows):

@@ -36,7 +36,20 @@ from .numba_intrinsics import (
 from .numba_jobs import address, computed_in, run_pieces, words
 from .numba_lazy import need_kernel
 from .numba_operands import placed, placed_result, readable, transfer_rows
-from .numba_row_steps import BATCH, BATCH_BYTES, LANES_BYTES, TERMS, TERMS_BYTES, batch_of, logarithms, toolbox
+from .numba_panels import PANEL_BYTES, PANEL_ROW, PANEL_SUMS_BYTES, panel_toolbox
+from .numba_row_steps import (
+    BATCH,
+    BATCH_BYTES,
+    LANES_BYTES,
+    NOWHERE,
+    PANEL,
+    SHORT,
+    TERMS,
+    TERMS_BYTES,
+    batch_of,
+    logarithms,
+    toolbox,
+)
 
 # A job for the team: addresses (0 for what there is not), those of the words of numba_operands.py (0 for what is direct), the bytes
 # of a row, where the numbers are, and the work that is done for some rows. SPREAD are targets that are probabilities, or
@@ -57,6 +70,30 @@ def focus(surprise, rest, is_peak, gamma):
     q = rest / (1.0 + rest) if is_peak else 1.0 - p
     power = q**gamma
     return power, power if p == 0.0 else power * (1.0 + gamma * p * (surprise / q if q > 0.0 else 1.0))
+
+
+@compiled
+def settle(value, share, spread_sum, m, rest, log_total, is_peak, numbers):
+    """The loss of a row, from what it is without log1p of the sum; the label's share, and what z_loss adds, in the gradient."""
+    z_loss, gamma = real(numbers, Z_LOSS), real(numbers, GAMMA)
+    value += (share + spread_sum) * log_total
+    if gamma != 0.0 and share != 0.0:
+        power, slope = focus(value / share, rest, is_peak, gamma)
+        value *= power
+        share *= slope
+    log_total += np.float64(m)
+    return value + z_loss * log_total * log_total, share, 2.0 * z_loss * log_total
+
+
+@compiled
+def class_of(job, r):
+    """The class of a row and what it counts, -1 and 0 where targets are probabilities; whether the row does not count."""
+    labels, shares = word(job, LABELS), word(job, SHARES)
+    if labels == 0:
+        return -1, 0.0, False
+    label = word(labels, 8 * r)
+    share = real(shares, 8 * label) if shares and label >= 0 else real(word(job, NUMBERS), KEEP)
+    return label, share, label == word(job, IGNORE)
 
 
 @functools.cache
@@ -157,7 +194,8 @@ def cross_entropy(T):
     """
     t = toolbox(T)
     row, largest, sum_of_others, position, scale_by, size = t.row, t.largest, t.sum_of_plain_others, t.find, t.scale_by, t.size
-    one, zero, scaling, unscaling, sum_kept, find_logarithms = t.one, t.zero, t.scaling, t.unscaling, t.sum_kept, logarithms(T)
+    one, zero, scaling, unscaling, sum_kept, low_part = t.one, t.zero, t.scaling, t.unscaling, t.sum_kept, t.low_part
+    find_logarithms = logarithms(T)
     distance = t.blockwise_sum(compiled(lambda x, s, m: zero if s == zero else s * (m - x)))
 
     @array_loop
@@ -184,8 +222,7 @@ def cross_entropy(T):
         at_label = zero
         if share != 0.0:
             at_label = T(of_terms * values[label] - factor * (share + (np.float64(spreads[label]) if spread else 0.0)))
-        f = T(of_terms)
-        scale_by(values, n, f, T(of_terms - f) if f - f == zero else zero)
+        scale_by(values, n, T(of_terms), low_part(of_terms))
         if spread:
             subtract(values, spreads, n, T(factor))
         if share != 0.0:
@@ -207,28 +244,13 @@ def cross_entropy(T):
         return value, label_is_peak
 
     @array_loop
-    def finish(grad, n, m, rest, log_total, value, label, label_is_peak, share, spread, spread_sum, z_loss, gamma, factor):
+    def finish(grad, n, m, rest, log_total, value, label, label_is_peak, share, spread, spread_sum, numbers):
         if m - m != zero:
             rest = np.nan
-        value += (share + spread_sum) * log_total
-        if gamma != 0.0 and share != 0.0:
-            power, slope = focus(value / share, rest, label_is_peak, gamma)
-            value *= power
-            share *= slope
-        log_total += np.float64(m)
+        value, share, rise = settle(value, share, spread_sum, m, rest, log_total, label_is_peak, numbers)
         if grad:
-            gradient(grad, n, spread, share, spread_sum, label, label_is_peak, rest, 2.0 * z_loss * log_total, factor)
-        return value + z_loss * log_total * log_total
-
-    @compiled
-    def class_of(job, r):
-        """The class of a row and what it counts, -1 and 0 where targets are probabilities; whether the row does not count."""
-        labels, shares = word(job, LABELS), word(job, SHARES)
-        if labels == 0:
-            return -1, 0.0, False
-        label = word(labels, 8 * r)
-        share = real(shares, 8 * label) if shares and label >= 0 else real(word(job, NUMBERS), KEEP)
-        return label, share, label == word(job, IGNORE)
+            gradient(grad, n, spread, share, spread_sum, label, label_is_peak, rest, rise, real(numbers, FACTOR))
+        return value
 
     @entry
     def work(job, first, count, n, x, target, grad):
@@ -265,11 +287,61 @@ def cross_entropy(T):
                 slopes, result = grad + (start + k) * row_bytes if grad else 0, 0.0
                 if not ignored:
                     result = finish(slopes, n, m[k], rest[k], log_total[k], value[k], label, word(peak_labels, 8 * k) != 0, share,
-                                    target + (start + k) * spread_row, spread_sum[k], real(numbers, Z_LOSS),
-                                    real(numbers, GAMMA), real(numbers, FACTOR))  # fmt: skip
+                                    target + (start + k) * spread_row, spread_sum[k], numbers)  # fmt: skip
                 elif slopes:
                     fill(row(slopes), zero, n)
                 keep(word(job, VALUES), 8 * (first + start + k), result)
+
+    return work
+
+
+@functools.cache
+def cross_entropy_of_panels(T):
+    """The same for short rows, side by side, whose targets are classes."""
+    t, p = toolbox(T), panel_toolbox(T)
+    row, size, zero, one, unscaling, low_part, find_logarithms = t.row, t.size, t.zero, t.one, t.unscaling, t.low_part, logarithms(T)
+    sum_terms, sum_others, scale_all, store_panel = p.sum_terms, p.sum_others, p.scale_all, p.store_panel
+
+    @entry
+    def work(job, first, count, n, x, target, grad):
+        values, totals, peaks, logs = stack(PANEL_BYTES), stack(PANEL_SUMS_BYTES), stack(PANEL_ROW), stack(PANEL_ROW)
+        factors, factors_low, ends, places = stack(PANEL_ROW), stack(PANEL_ROW), stack(PANEL_ROW), stack(PANEL_ROW)
+        m, rest, log_total, f, f_low, at_label, panel = (
+            row(peaks), doubles(totals), doubles(logs), row(factors), row(factors_low), row(ends), row(values))  # fmt: skip
+        numbers, row_bytes = word(job, NUMBERS), n * size
+        factor = real(numbers, FACTOR)
+        for start in range(0, count, PANEL):
+            rows = min(count - start, PANEL)
+            logits = x + start * row_bytes
+            sum_terms(logits, row_bytes, rows, n, values, peaks, totals, one, zero, one, NOWHERE)
+            sum_others(values, n, totals, rows)
+            assign(log_total, rest, PANEL)
+            find_logarithms(log_total, m, PANEL)
+            for j in range(rows):
+                label, share, ignored = class_of(job, first + start + j)
+                result, place = 0.0, j
+                f[j] = f_low[j] = at_label[j] = zero
+                if ignored:
+                    for i in range(n):
+                        panel[i * PANEL + j] = zero
+                else:
+                    place += label * PANEL
+                    logit = row(logits + j * row_bytes)[label]
+                    is_peak, kept = logit == m[j], panel[place]
+                    result = share * (np.float64(m[j]) - logit) if share != 0.0 else 0.0
+                    result, share, rise = settle(result, share, 0.0, m[j], rest[j], log_total[j], is_peak, numbers)
+                    slope = (share + rise) / (1.0 + rest[j]) if m[j] - m[j] == 0 else np.nan
+                    of_terms = factor * slope * unscaling
+                    f[j] = T(of_terms)
+                    f_low[j] = low_part(of_terms)
+                    at_label[j] = T(factor * (rise - slope * rest[j]) if is_peak else of_terms * kept - factor * share)
+                keep(places, 8 * j, place)
+                keep(word(job, VALUES), 8 * (first + start + j), result)
+            if grad:
+                scale_all(values, n, factors, factors_low)
+                for j in range(rows):
+                    panel[word(places, 8 * j)] = at_label[j]
+                store_panel(values, grad + start * row_bytes, row_bytes, rows, n)
 
     return work
 
@@ -351,9 +423,10 @@ def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spre
     numbers = array("d", (keep, floor, spread_sum, z_loss, gamma, factor))
     wheres, operands = zip(placed(x, T), placed_result(grad, T, [x]), placed(spread, T))
     buffered = operands != (None, None, None) or labels is None and (keep != 1 or floor != 0 or spread_weight is not None)
-    work = cross_entropy(T) if loss == "softmax_cross_entropy" else comparison(loss, T)
+    panels = loss == "softmax_cross_entropy" and labels is not None and spread is None and n < SHORT
+    work = cross_entropy_of_panels(T) if panels else cross_entropy(T) if loss == "softmax_cross_entropy" else comparison(loss, T)
     job = words(*wheres, *operands, n * np.dtype(T).itemsize, labels, shares, spread_weight, losses, n, ignore_index, numbers, work.address)
-    run_pieces(buffered_rows(T) if buffered else direct_rows(), job, len(losses), max(1, len(losses) // 64), x.size * PICOSECONDS * np.dtype(T).itemsize // 4)
+    run_pieces(buffered_rows(T) if buffered else direct_rows(), job, len(losses), max(PANEL if panels else 1, len(losses) // 64), x.size * PICOSECONDS * np.dtype(T).itemsize // 4)
 
 
 @functools.cache

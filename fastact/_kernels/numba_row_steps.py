@@ -330,12 +330,17 @@ def toolbox(T):
         ))  # fmt: skip
 
     @compiled
+    def low_part(factor):
+        """What the conversion to T takes from it."""
+        high = T(factor)
+        return T(factor - high) if high - high == zero else zero
+
+    @compiled
     def quotient(dividend, divisor, divisor_low):
         """dividend / (divisor + divisor_low) as two numbers."""
         if single:
             q = dividend / (divisor + divisor_low)
-            high = T(q)
-            return high, T(q - high) if high - high == zero else zero
+            return T(q), low_part(q)
         q = 1.0 / divisor
         return T(q * dividend), T(-(fused(q, divisor, -1.0) + q * divisor_low) * q * dividend)
 
