@@ -5,8 +5,6 @@ What rows.pyx is to the compiled kernels.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from . import numba_cpu
@@ -43,7 +41,7 @@ from .numba_intrinsics import (
 )
 from .numba_lazy import Lazy, kernel_at, need_kernel
 from .numba_row_steps import G_ROW, ROWS, SHORT, TEMPERATURE, X_ROW, Y_ROW, G, N, X, Y
-from .numba_rows import KERNELS, task_kernel
+from .numba_rows import task_kernel, variants
 from .numba_threads import share, team
 from .ufuncs import make_ufunc, register_loop
 
@@ -51,9 +49,9 @@ GROUP = 16384  # elements that are brought into contiguous rows at a time
 LINE = 64
 
 # A function as the compiled code sees it: words of memory. ROLES are those of the gufunc's operands.
-ROW_KERNEL, PANEL_KERNEL, ROW_NUMBER, PANEL_NUMBER, STORAGE, SINGLE_G, SINGLE_Y, NEGATED, MASKED, COST, STREAMING_FROM, COUNT = (
-    range(0, 96, 8))  # fmt: skip
-ROLES = 96
+KERNELS, NUMBERS = 0, 32  # of the variants of a kernel
+VARIANTS, STORAGE, SINGLE_G, SINGLE_Y, NEGATED, MASKED, COST, STREAMING_FROM, COUNT = range(64, 136, 8)
+ROLES = 136
 ROLE_X, ROLE_G, ROLE_Y, ROLE_MASK, ROLE_TEMPERATURE = range(5)
 
 # A job for the team: data, step from row to row and from item to item of each operand with items, in the roles' order.
@@ -248,8 +246,10 @@ def gufunc_loop(args, dimensions, steps, function):
             for r in range(rows):
                 store_minus_infinity(storage, y + r * word(job, OPERAND_Y + ROW))
         return
-    panels = n < SHORT and word(function, PANEL_NUMBER) >= 0
-    kernel = kernel_at(function + (PANEL_KERNEL if panels else ROW_KERNEL), word(function, PANEL_NUMBER if panels else ROW_NUMBER))
+    variant = 0
+    if word(function, VARIANTS) > 1:
+        variant = 8 * (n < SHORT) + 16 * (abs(real(job, JOB_TEMPERATURE)) != 1.0)
+    kernel = kernel_at(function + KERNELS + variant, word(function, NUMBERS + variant))
     if kernel == 0:
         return
     keep(job, JOB_FUNCTION, function)
@@ -278,11 +278,6 @@ def gufunc_loop(args, dimensions, steps, function):
 # --- gufuncs ----------------------------------------------------------------------------------------------------------
 
 ROLE_CODES = {"x": ROLE_X, "g": ROLE_G, "y": ROLE_Y, "m": ROLE_MASK, "t": ROLE_TEMPERATURE}
-
-
-@functools.cache
-def _kernel(name, panels, T):
-    return task_kernel(KERNELS[name][panels], T)
 
 
 class RowFunction:
@@ -321,17 +316,16 @@ class RowFunction:
 
     def _words(self, storage, roles):
         """The function for one way to store numbers; kept for good."""
-        words = np.zeros(20, np.int64)
+        words = np.zeros(24, np.int64)
         T = np.float64 if storage == DOUBLE else np.float32
-        for panels, place, number in ((0, ROW_KERNEL, ROW_NUMBER), (1, PANEL_KERNEL, PANEL_NUMBER)):
-            words[number // 8] = -1
-            if KERNELS[self.kernel][panels]:
-                lazy = Lazy(words, place, lambda panels=panels: _kernel(self.kernel, panels, T))
-                words[number // 8] = lazy.number
-                self.loops.setdefault(storage, []).append(lazy)
+        count = variants(self.kernel)
+        for variant in range(count):
+            lazy = Lazy(words, KERNELS + 8 * variant, lambda variant=variant: task_kernel(self.kernel, variant, T))
+            words[NUMBERS // 8 + variant] = lazy.number
+            self.loops.setdefault(storage, []).append(lazy)
         picoseconds = self.cost * (2000 if storage == DOUBLE else 1000)
         masked = np.float64(self.masked).view(np.int64)
-        for offset, value in ((STORAGE, storage), (SINGLE_G, self.single_g), (SINGLE_Y, not self.result_is_row),
+        for offset, value in ((VARIANTS, count), (STORAGE, storage), (SINGLE_G, self.single_g), (SINGLE_Y, not self.result_is_row),
                               (NEGATED, self.negated), (MASKED, masked), (COST, picoseconds),
                               (STREAMING_FROM, numba_cpu.streaming_from), (COUNT, len(roles))):  # fmt: skip
             words[offset // 8] = value

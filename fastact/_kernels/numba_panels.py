@@ -27,8 +27,8 @@ from .numba_row_steps import (
     N,
     X,
     Y,
-    hand_made,
     logarithms,
+    term_steps,
     toolbox,
 )
 
@@ -36,11 +36,11 @@ PANEL_BYTES, PANEL_SUMS_BYTES = 8 * PANEL * SHORT, 8 * PANEL * 16 * 2
 
 
 @functools.cache
-def panel_toolbox(T):
+def panel_toolbox(T, tempered):
     """Steps over rows side by side: element i of row j is at values[64 i + j]."""
-    t = toolbox(T)
+    t, steps = toolbox(T), term_steps(T, tempered)
     row, size, lanes, zero, one = t.row, t.size, t.lanes, t.zero, t.one
-    plain_term, term, rest_of, sum_kept, scaling, unscaling = t.plain_term, t.term, t.rest_of, t.sum_kept, t.scaling, t.unscaling
+    term, rest_of, sum_kept, scaling, unscaling = steps.term, t.rest_of, t.sum_kept, t.scaling, t.unscaling
     minus_infinity = t.minus_infinity
     single = T is np.float32
 
@@ -81,12 +81,8 @@ def panel_toolbox(T):
     @array_loop
     def find_terms(values, m, scale, scale_low):
         as_kernel()
-        if scale == one and scale_low == zero:
-            for j in range(PANEL):
-                values[j] = plain_term(values[j], m[j])
-        else:
-            for j in range(PANEL):
-                values[j] = term(values[j], m[j], scale, scale_low)
+        for j in range(PANEL):
+            values[j] = term(values[j], m[j], scale, scale_low)
 
     @array_loop
     def add(x, total, low):
@@ -163,29 +159,26 @@ def panel_toolbox(T):
 
     t_fused = t.fused
 
-    if hand_made(T):
+    if steps.by_hand:
         find_terms_of_columns = numba_softmax.find_terms
 
         @array_loop
-        def found_by_hand(values, peaks, n, lost):
+        def find_all_terms(values, m, n, scale, scale_low, lost):
             as_kernel()
-            find_terms_of_columns(values, peaks, n, PANEL, lost)
-            return True
+            find_terms_of_columns(values, m, n, PANEL, lost)
 
     else:
-        found_by_hand = compiled(lambda values, peaks, n, lost: False)
+
+        @compiled
+        def find_all_terms(values, m, n, scale, scale_low, lost):
+            for i in range(n):
+                find_terms(row(values + size * PANEL * i), row(m), scale, scale_low)
 
     @compiled
-    def find_all_terms(values, peaks, n, scale, scale_low, lost):
-        m = row(peaks)
-        for j in range(PANEL):
-            m[j] = minus_infinity
+    def find_peaks(values, m, n):
+        fill(m, minus_infinity, PANEL)
         for i in range(n):
             raise_peaks(row(values + size * PANEL * i), m)
-        if scale == one and scale_low == zero and found_by_hand(values, peaks, n, lost):
-            return
-        for i in range(n):
-            find_terms(row(values + size * PANEL * i), m, scale, scale_low)
 
     @compiled
     def sum_terms(x, x_row, rows, n, values, peaks, totals, scale, scale_low, sign, lost):
@@ -193,6 +186,7 @@ def panel_toolbox(T):
         the terms are those of softmax, which where that is near takes 0 for the largest element.
         """
         load_panel(values, x, x_row, rows, n, sign)
+        find_peaks(values, row(peaks), n)
         find_all_terms(values, peaks, n, scale, scale_low, lost)
         sum_panel(values, n, totals)
         if lost != NOWHERE:
@@ -209,9 +203,9 @@ def panel_toolbox(T):
 PANEL_ROW = 8 * PANEL
 
 
-def softmax_panels(T):
-    t, p = toolbox(T), panel_toolbox(T)
-    row, scale_of, quotient, lanes, zero = t.row, t.scale_of, t.quotient, t.lanes, t.zero
+def softmax_panels(T, tempered):
+    t, p = toolbox(T), panel_toolbox(T, tempered)
+    row, scale_of, quotient, lanes, zero = t.row, term_steps(T, tempered).scale_of, t.quotient, t.lanes, t.zero
     sum_terms, scale_all, store_panel = p.sum_terms, p.scale_all, p.store_panel
 
     def kernel(task):
@@ -236,10 +230,10 @@ def softmax_panels(T):
     return kernel
 
 
-def log_panels(T, finish):
+def log_panels(T, tempered, finish):
     """The same for short rows."""
-    t, p = toolbox(T), panel_toolbox(T)
-    row, scale_of, find_logarithms = t.row, t.scale_of, logarithms(T)
+    t, p = toolbox(T), panel_toolbox(T, tempered)
+    row, scale_of, find_logarithms = t.row, term_steps(T, tempered).scale_of, logarithms(T)
     sum_terms, sum_others = p.sum_terms, p.sum_others
 
     def kernel(task):

@@ -48,6 +48,7 @@ from .numba_row_steps import (
     TERMS_BYTES,
     batch_of,
     logarithms,
+    term_steps,
     toolbox,
 )
 
@@ -193,7 +194,7 @@ def cross_entropy(T):
     p is 1 - s / (1 + s), and the two parts are added separately.
     """
     t = toolbox(T)
-    row, largest, sum_of_others, position, scale_by, size = t.row, t.largest, t.sum_of_plain_others, t.find, t.scale_by, t.size
+    row, largest, sum_of_others, position, scale_by, size = t.row, t.largest, term_steps(T, False).sum_of_others, t.find, t.scale_by, t.size
     one, zero, scaling, unscaling, sum_kept, low_part = t.one, t.zero, t.scaling, t.unscaling, t.sum_kept, t.low_part
     find_logarithms = logarithms(T)
     distance = t.blockwise_sum(compiled(lambda x, s, m: zero if s == zero else s * (m - x)))
@@ -298,7 +299,7 @@ def cross_entropy(T):
 @functools.cache
 def cross_entropy_of_panels(T):
     """The same for short rows, side by side, whose targets are classes."""
-    t, p = toolbox(T), panel_toolbox(T)
+    t, p = toolbox(T), panel_toolbox(T, False)
     row, size, zero, one, unscaling, low_part, find_logarithms = t.row, t.size, t.zero, t.one, t.unscaling, t.low_part, logarithms(T)
     sum_terms, sum_others, scale_all, store_panel = p.sum_terms, p.sum_others, p.scale_all, p.store_panel
 

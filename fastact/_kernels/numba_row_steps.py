@@ -95,15 +95,9 @@ def toolbox(T):
     here = machine(T)
     muladd, fused, bits, from_bits = here.muladd, here.fused, here.bits, here.from_bits
     scalar = formulas(T, here)
-    exp_polynomial, power_of_two = scalar["exp_polynomial"], scalar["power_of_two"]
     lanes, headroom = (16, 64) if single else (8, 500)
     scaling, unscaling = T(2.0**headroom), 2.0**-headroom
     dominant = 2.0**-22 if single else 2.0**-40
-    log2e, log2_high, log2_low = (T(c) for c in (1.4426950408889634, 0.693145751953125, 1.428606820309417e-06))
-    if not single:
-        log2_high, log2_low = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-    rounding = 12582912 + 127 if single else 6755399441055744 + 1023
-    shift, floor = T(rounding + headroom), T(-130 if single else -1040)
     zero, one = T(0), T(1)
     minus_infinity = T(-np.inf)
     size = np.dtype(T).itemsize
@@ -123,48 +117,6 @@ def toolbox(T):
             k = ordered(bits(x[i] * sign))
             m = k if k > m else m
         return from_bits(ordered(m))
-
-    @compiled
-    def exp(z, z_low):
-        """exp(z + z_low) 2^headroom for z <= 0; 0 where it is beyond T. 1 ULP."""
-        t = muladd(z, log2e, shift)
-        n = t - shift
-        r = muladd(n, -log2_high, z) + muladd(n, -log2_low, z_low)
-        power = power_of_two(t)
-        power = muladd(muladd(r * r, exp_polynomial(r), r), power, power)
-        return zero if z < floor else power
-
-    @compiled
-    def term(x, m, scale, scale_low):
-        """... of (x - m) (scale + scale_low), whose rounding errors would else come out multiplied by |x - m|."""
-        d = x - m
-        low = (-m if x < -m else x) - (d - (x if x < -m else -m))
-        z = d * scale
-        return exp(z, muladd(low, scale, muladd(d, scale_low, fused(d, scale, -z))))
-
-    @compiled
-    def plain_term(x, m):
-        d = x - m
-        low = (-m if x < -m else x) - (d - (x if x < -m else -m))
-        return exp(d, low)
-
-    @array_loop
-    def terms(x, e, n, m, sign, scale, scale_low):
-        as_kernel()
-        if scale == one and scale_low == zero:
-            for i in range(n):
-                e[i] = plain_term(x[i] * sign, m)
-        else:
-            for i in range(n):
-                e[i] = term(x[i] * sign, m, scale, scale_low)
-
-    @compiled
-    def scale_of(temperature):
-        """1 / |temperature| as high and low, and the sign."""
-        sign = -one if temperature < 0.0 else one
-        high = T(1.0 / abs(temperature))
-        low = T(1.0 / abs(temperature) - np.float64(high)) if single else -fused(high, T(abs(temperature)), -one) / T(abs(temperature))
-        return high, low, sign
 
     row = pointers(T)
 
@@ -209,64 +161,6 @@ def toolbox(T):
 
         return sum_of
 
-    by_hand = hand_made(T)
-    sum_of_plain_terms = None
-    if by_hand:
-        add_terms, sum_by_hand = numba_softmax.add_terms, numba_softmax.sum_of_terms
-
-        @compiled
-        def sum_of_plain_terms(x, e, n, m, skip, sign):
-            """As sum_of_terms, which says more."""
-            if n >= lanes and skip < 0 and sign == one:
-                return sum_by_hand(x, e, n, m)
-            copy, totals = stack(TERMS_BYTES), stack(LANES_BYTES)
-            clear(totals)
-            for i in range(0, n, TERMS):
-                count = min(n - i, TERMS)
-                source, values = row(x + i * size), row(copy)
-                for j in range(count):
-                    values[j] = minus_infinity if i + j == skip else source[j] * sign
-                for j in range(count, lanes):
-                    values[j] = minus_infinity
-                add_terms(copy, copy, max(count, lanes), m, totals)
-                if e != 0:
-                    assign(row(e + i * size), row(copy), count)
-            return add_up(totals)[0]
-
-    @array_loop
-    def sum_of_terms(x, e, n, m, skip, sign, scale, scale_low):
-        """The sum without term number skip, -1 for none, and what rounding took from it; x and e are addresses.
-
-        The terms are kept in e unless that is 0; e may be x.
-        """
-        if by_hand and scale == one and scale_low == zero:
-            return sum_of_plain_terms(x, e, n, m, skip, sign), 0.0
-        copy, block, totals = stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES)
-        clear(totals)
-        for i in range(0, n, TERMS):
-            count = min(n - i, TERMS)
-            source = x + i * size
-            padded = (count + PANEL - 1) // PANEL * PANEL
-            target = block if e == 0 or padded > count else e + i * size
-            if padded > count:  # whole vectors: what LLVM makes of a loop's rest is slow
-                values, all_values = row(source), row(copy)
-                for j in range(count):
-                    all_values[j] = values[j]
-                for j in range(count, padded):
-                    all_values[j] = minus_infinity * sign
-                source = copy
-            terms(row(source), row(target), padded, m, sign, scale, scale_low)
-            if i <= skip < i + count:
-                row(target)[skip - i] = zero
-            for j in range(count, padded):  # NaN where m is infinite
-                row(target)[j] = zero
-            add_lanes(T, target, padded, totals)
-            if e != 0 and padded > count:
-                kept, values = row(e + i * size), row(target)
-                for j in range(count):
-                    kept[j] = values[j]
-        return add_up(totals)
-
     @compiled
     def rest_of(total, low):
         """What remains of a sum without the largest term, which is 1; -1 if too little of it remains to be exact."""
@@ -303,32 +197,6 @@ def toolbox(T):
 
     sum_kept = blockwise_sum(compiled(lambda a, b, p: a))
 
-    def others(sum_of_terms):
-        @array_loop
-        def sum_of_others(x, e, n, m, scale, scale_low):
-            """The sum of all terms but the largest, which is 1; the terms are kept in e unless it is 0."""
-            total, low = sum_of_terms(x, e, n, m, NO_TERM, one, scale, scale_low)
-            rest = rest_of(total, low)
-            if rest < 0.0:
-                if e == 0:
-                    total, low = sum_of_terms(x, NOWHERE, n, m, find(x, n, m, one), one, scale, scale_low)
-                else:
-                    peak = find(e, n, scaling, one)
-                    kept = row(e)
-                    kept[peak] = zero
-                    total, low = sum_kept(e, e, n, zero)
-                    kept[peak] = scaling
-                rest = total * unscaling
-            return rest
-
-        return sum_of_others
-
-    sum_of_others = sum_of_plain_others = others(sum_of_terms)
-    if by_hand:  # where the temperature is 1, all that another one needs is not compiled
-        sum_of_plain_others = others(compiled(
-            lambda x, e, n, m, skip, sign, scale, scale_low: (sum_of_plain_terms(x, e, n, m, skip, sign), 0.0)
-        ))  # fmt: skip
-
     @compiled
     def low_part(factor):
         """What the conversion to T takes from it."""
@@ -351,3 +219,141 @@ def toolbox(T):
             y[i] = fused(y[i], f, y[i] * f_low)
 
     return SimpleNamespace(**{name: value for name, value in locals().items() if name != "T"})
+
+
+@functools.cache
+def term_steps(T, tempered):
+    """Terms and their sums. Unless ``tempered``, the temperature is 1 or -1, and what another one needs is not compiled."""
+    t = toolbox(T)
+    muladd, fused, row, size, lanes, zero, one, minus_infinity, scaling, unscaling = (
+        t.muladd, t.fused, t.row, t.size, t.lanes, t.zero, t.one, t.minus_infinity, t.scaling, t.unscaling)  # fmt: skip
+    exp_polynomial, power_of_two, clear, add_up, find, rest_of, sum_kept = (
+        t.scalar["exp_polynomial"], t.scalar["power_of_two"], t.clear, t.add_up, t.find, t.rest_of, t.sum_kept)  # fmt: skip
+    single = T is np.float32
+    by_hand = single and numba_softmax.BY_HAND and not tempered
+    log2e, log2_high, log2_low = (T(c) for c in (1.4426950408889634, 0.693145751953125, 1.428606820309417e-06))
+    if not single:
+        log2_high, log2_low = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+    rounding = 12582912 + 127 if single else 6755399441055744 + 1023
+    shift, floor = T(rounding + t.headroom), T(-130 if single else -1040)
+
+    @compiled
+    def exp(z, z_low):
+        """exp(z + z_low) 2^headroom for z <= 0; 0 where it is beyond T. 1 ULP."""
+        t = muladd(z, log2e, shift)
+        n = t - shift
+        r = muladd(n, -log2_high, z) + muladd(n, -log2_low, z_low)
+        power = power_of_two(t)
+        power = muladd(muladd(r * r, exp_polynomial(r), r), power, power)
+        return zero if z < floor else power
+
+    @compiled
+    def difference(x, m):
+        """x - m, and what rounding took from it, which exp would else multiply by |x - m|."""
+        d = x - m
+        return d, (-m if x < -m else x) - (d - (x if x < -m else -m))
+
+    if tempered:
+
+        @compiled
+        def term(x, m, scale, scale_low):
+            d, low = difference(x, m)
+            z = d * scale
+            return exp(z, muladd(low, scale, muladd(d, scale_low, fused(d, scale, -z))))
+
+        @compiled
+        def scale_of(temperature):
+            """1 / |temperature| as high and low, and the sign."""
+            sign = -one if temperature < 0.0 else one
+            high = T(1.0 / abs(temperature))
+            low = T(1.0 / abs(temperature) - np.float64(high)) if single else -fused(high, T(abs(temperature)), -one) / T(abs(temperature))
+            return high, low, sign
+
+    else:
+
+        @compiled
+        def term(x, m, scale, scale_low):
+            d, low = difference(x, m)
+            return exp(d, low)
+
+        scale_of = compiled(lambda temperature: (one, zero, -one if temperature < 0.0 else one))
+
+    @array_loop
+    def terms(x, e, n, m, sign, scale, scale_low):
+        as_kernel()
+        for i in range(n):
+            e[i] = term(x[i] * sign, m, scale, scale_low)
+
+    if by_hand:
+        add_terms, sum_by_hand = numba_softmax.add_terms, numba_softmax.sum_of_terms
+
+        @array_loop
+        def sum_of_terms(x, e, n, m, skip, sign, scale, scale_low):
+            """The sum without term number skip, -1 for none, and what rounding took from it; x and e are addresses.
+
+            The terms are kept in e unless that is 0; e may be x.
+            """
+            if n >= lanes and skip < 0 and sign == one:
+                return sum_by_hand(x, e, n, m), 0.0
+            copy, totals = stack(TERMS_BYTES), stack(LANES_BYTES)
+            clear(totals)
+            for i in range(0, n, TERMS):
+                count = min(n - i, TERMS)
+                source, values = row(x + i * size), row(copy)
+                for j in range(count):
+                    values[j] = minus_infinity if i + j == skip else source[j] * sign
+                for j in range(count, lanes):
+                    values[j] = minus_infinity
+                add_terms(copy, copy, max(count, lanes), m, totals)
+                if e != 0:
+                    assign(row(e + i * size), row(copy), count)
+            return add_up(totals)
+
+    else:
+
+        @array_loop
+        def sum_of_terms(x, e, n, m, skip, sign, scale, scale_low):
+            copy, block, totals = stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES)
+            clear(totals)
+            for i in range(0, n, TERMS):
+                count = min(n - i, TERMS)
+                source = x + i * size
+                padded = (count + PANEL - 1) // PANEL * PANEL
+                target = block if e == 0 or padded > count else e + i * size
+                if padded > count:  # whole vectors: what LLVM makes of a loop's rest is slow
+                    values, all_values = row(source), row(copy)
+                    for j in range(count):
+                        all_values[j] = values[j]
+                    for j in range(count, padded):
+                        all_values[j] = minus_infinity * sign
+                    source = copy
+                terms(row(source), row(target), padded, m, sign, scale, scale_low)
+                if i <= skip < i + count:
+                    row(target)[skip - i] = zero
+                for j in range(count, padded):  # NaN where m is infinite
+                    row(target)[j] = zero
+                add_lanes(T, target, padded, totals)
+                if e != 0 and padded > count:
+                    kept, values = row(e + i * size), row(target)
+                    for j in range(count):
+                        kept[j] = values[j]
+            return add_up(totals)
+
+    @array_loop
+    def sum_of_others(x, e, n, m, scale, scale_low):
+        """The sum of all terms but the largest, which is 1; the terms are kept in e unless it is 0."""
+        total, low = sum_of_terms(x, e, n, m, NO_TERM, one, scale, scale_low)
+        rest = rest_of(total, low)
+        if rest < 0.0:
+            if e == 0:
+                total, low = sum_of_terms(x, NOWHERE, n, m, find(x, n, m, one), one, scale, scale_low)
+            else:
+                peak = find(e, n, scaling, one)
+                kept = row(e)
+                kept[peak] = zero
+                total, low = sum_kept(e, e, n, zero)
+                kept[peak] = scaling
+            rest = total * unscaling
+        return rest
+
+    return SimpleNamespace(by_hand=by_hand, term=term, scale_of=scale_of, sum_of_terms=sum_of_terms, sum_of_others=sum_of_others)

@@ -43,19 +43,20 @@ from .numba_row_steps import (
     batch_of,
     hand_made,
     logarithms,
+    term_steps,
     toolbox,
 )
 
 LONG = 4096  # elements: the largest of so many is looked for before a pass over more of them that may be in vain
 
 
-def batch_kernel(T, work, near_rows=None):
+def batch_kernel(T, tempered, work, near_rows=None):
     """A kernel that takes rows a batch at a time: work(task, first, count, m, scale, scale_low, sign), m being the largest elements.
 
     If there are ``near_rows(task, first, count, sign)``, they do the work where all the largest elements are near 0, or return False.
     """
     t = toolbox(T)
-    largest, row, scale_of, zero, one = t.largest, t.row, t.scale_of, t.zero, t.one
+    largest, row, scale_of, zero = t.largest, t.row, term_steps(T, tempered).scale_of, t.zero
     some_near = near_rows is not None
     near_rows = near_rows or compiled(lambda task, first, count, sign: False)
 
@@ -66,7 +67,7 @@ def batch_kernel(T, work, near_rows=None):
         n, rows = word(task, N), word(task, ROWS)
         scale, scale_low, sign = scale_of(real(task, TEMPERATURE))
         batch = batch_of(n)
-        near = some_near and scale == one and scale_low == zero
+        near = some_near
         for first in range(0, rows, batch):
             count = min(batch, rows - first)
             near = near and near_rows(task, first, count, sign)  # where one is far, so are probably the others
@@ -79,11 +80,11 @@ def batch_kernel(T, work, near_rows=None):
     return kernel
 
 
-def softmax_rows(T):
+def softmax_rows(T, tempered):
     """softmax, or with g, one number a row, g softmax / temperature."""
-    t = toolbox(T)
-    row, largest, sum_of_terms, quotient, scale_by, zero, one = t.row, t.largest, t.sum_of_terms, t.quotient, t.scale_by, t.zero, t.one
-    by_hand, end = hand_made(T), T(numba_softmax.NEAR)
+    t, steps = toolbox(T), term_steps(T, tempered)
+    row, largest, quotient, scale_by, zero, one = t.row, t.largest, t.quotient, t.scale_by, t.zero, t.one
+    sum_of_terms, by_hand, end = steps.sum_of_terms, steps.by_hand, T(numba_softmax.NEAR)
 
     @compiled
     def scale_rows(task, first, count, m, total, low):
@@ -131,18 +132,18 @@ def softmax_rows(T):
         x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
         for r in range(count):
             source, terms = x + r * word(task, X_ROW), y + r * word(task, Y_ROW)
-            if by_hand and scale == one and scale_low == zero and -end <= m[r] <= end:
+            if by_hand and -end <= m[r] <= end:
                 total[r], low[r] = near_terms(source, terms, n, sign), 0.0
             else:
                 total[r], low[r] = sum_of_terms(source, terms, n, m[r], NO_TERM, sign, scale, scale_low)
         scale_rows(task, first, count, m, total, low)
 
-    return batch_kernel(T, work, near_rows)
+    return batch_kernel(T, tempered, work, near_rows)
 
 
-def log_rows(T, finish):
+def log_rows(T, tempered, finish):
     """finish(x, y, n, m, log_total, temperature, scale) for each row; log_total is log1p of the sum of the terms but the largest."""
-    sum_of_others, find_logarithms = toolbox(T).sum_of_others, logarithms(T)
+    sum_of_others, find_logarithms = term_steps(T, tempered).sum_of_others, logarithms(T)
 
     @compiled
     def work(task, first, count, m, scale, scale_low, sign):
@@ -157,7 +158,7 @@ def log_rows(T, finish):
         for r in range(count):
             finish(x + r * word(task, X_ROW), y + r * word(task, Y_ROW), n, m[r], rest[r], temperature, scale)
 
-    return batch_kernel(T, work)
+    return batch_kernel(T, tempered, work)
 
 
 @functools.cache
@@ -347,16 +348,25 @@ def sparsemax_rows(T):
 
 KERNELS = {
     "softmax": (softmax_rows, softmax_panels),
-    "log_softmax": (lambda T: log_rows(T, log_softmax_of_row(T)), lambda T: log_panels(T, log_softmax_of_row(T))),
-    "logsumexp": (lambda T: log_rows(T, logsumexp_of_row(T)), lambda T: log_panels(T, logsumexp_of_row(T))),
-    "softmax_backward": (softmax_backward_rows, None),
-    "log_softmax_backward": (log_softmax_backward_rows, None),
-    "sparsemax": (sparsemax_rows, None),
-    "sparsemax_backward": (sparsemax_backward_rows, None),
-}
-"""For every function the maker of its kernel for rows, and of that for panels where there is one."""
+    "log_softmax": (lambda T, tempered: log_rows(T, tempered, log_softmax_of_row(T)),
+                    lambda T, tempered: log_panels(T, tempered, log_softmax_of_row(T))),
+    "logsumexp": (lambda T, tempered: log_rows(T, tempered, logsumexp_of_row(T)),
+                  lambda T, tempered: log_panels(T, tempered, logsumexp_of_row(T))),
+    "softmax_backward": (softmax_backward_rows,),
+    "log_softmax_backward": (log_softmax_backward_rows,),
+    "sparsemax": (sparsemax_rows,),
+    "sparsemax_backward": (sparsemax_backward_rows,),
+}  # fmt: skip
+"""For every function the maker of its kernel for rows, and of that for panels where there is one: then both depend on whether
+the temperature is another than 1 or -1."""
 
 
-def task_kernel(make, T):
-    """A C function of the address of a task."""
-    return entry(make(T))
+@functools.cache
+def task_kernel(name, variant, T):
+    """A C function of the address of a task. The variants are rows, panels, rows that are tempered and panels that are."""
+    makers = KERNELS[name]
+    return entry(makers[variant % 2](T, variant > 1) if len(makers) > 1 else makers[0](T))
+
+
+def variants(name):
+    return 4 if len(KERNELS[name]) > 1 else 1
