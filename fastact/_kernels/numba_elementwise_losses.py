@@ -85,8 +85,11 @@ def _by_hand():
 
 
 @functools.cache
-def piece(name, T, third, numbers, gradients):
-    """The work of the team: whole units, each from its beginning, and their sums. gradients: how many are wanted."""
+def piece(name, T, third, numbers, gradients, as_they_lie):
+    """The work of the team: whole units, each from its beginning, and their sums. gradients: how many are wanted.
+
+    ``as_they_lie``: there are no weights, and no array is described by words; what those need is not compiled.
+    """
     element = _element(loss_formulas(T)[name], third, numbers)
     t = toolbox(T)
     row, size, clear, add_all, add_up = t.row, t.size, t.clear, t.add_all, t.add_up
@@ -112,13 +115,6 @@ def piece(name, T, third, numbers, gradients):
         def find(x, target, third, value, grad, third_grad, n, p, q, r, factor):
             losses(row(x), row(target), row(third), row(value), row(grad), row(third_grad), n, p, q, r, factor)
 
-    @array_loop
-    def weigh(y, weight, n):
-        """What does not count is 0, even if it is infinite."""
-        as_kernel()
-        for i in range(n):
-            y[i] = times(weight[i], y[i])
-
     @compiled
     def block_of(job, field, start, buffers):
         """Where a block of elements from start on is, or the buffer that is to hold it."""
@@ -127,12 +123,36 @@ def piece(name, T, third, numbers, gradients):
             return buffers + BUFFER_BYTES // 8 * field
         return address + start * size if address else 0
 
-    @compiled
-    def source_of(job, field, start, n, buffers):
-        block, operand = block_of(job, field, start, buffers), word(job, DESCRIBED + field)
-        if operand > SINGLE:
-            transfer(operand, start, n, block, size)
-        return block
+    if as_they_lie:
+        source_of = compiled(lambda job, field, start, n, buffers: block_of(job, field, start, buffers))
+        finish = compiled(lambda job, start, n, value, buffers: None)
+    else:
+
+        @array_loop
+        def weigh(y, weight, n):
+            """What does not count is 0, even if it is infinite."""
+            as_kernel()
+            for i in range(n):
+                y[i] = times(weight[i], y[i])
+
+        @compiled
+        def source_of(job, field, start, n, buffers):
+            block, operand = block_of(job, field, start, buffers), word(job, DESCRIBED + field)
+            if operand > SINGLE:
+                transfer(operand, start, n, block, size)
+            return block
+
+        @compiled
+        def finish(job, start, n, value, buffers):
+            weight = source_of(job, WEIGHT, start, n, buffers)
+            if weight:
+                weigh(row(value), row(weight), n)
+                for field in range(GRAD, GRAD + 8 * gradients, 8):
+                    weigh(row(block_of(job, field, start, buffers)), row(weight), n)
+            for field in range(VALUE, DESCRIBED, 8):
+                operand = word(job, DESCRIBED + field)
+                if operand:
+                    transfer(operand, start, n, block_of(job, field, start, buffers), size)
 
     @entry
     def run(job, first, count):
@@ -152,22 +172,13 @@ def piece(name, T, third, numbers, gradients):
             while start < end:
                 n = min(BLOCK, end - start)
                 x, target = source_of(job, X, start, n, buffers), source_of(job, TARGET, start, n, buffers)
-                third_source, weight = source_of(job, THIRD, start, n, buffers), source_of(job, WEIGHT, start, n, buffers)
+                third_source = source_of(job, THIRD, start, n, buffers)
                 value, grad = block_of(job, VALUE, start, buffers), block_of(job, GRAD, start, buffers)
                 third_grad = block_of(job, THIRD_GRAD, start, buffers)
                 value = value if value else block
                 find(x, target, third_source, value, grad, third_grad, n, p, q, r, factor)
-                if weight:
-                    weigh(row(value), row(weight), n)
-                    if gradients > 0:
-                        weigh(row(grad), row(weight), n)
-                    if gradients > 1:
-                        weigh(row(third_grad), row(weight), n)
+                finish(job, start, n, value, buffers)
                 add_all(value, n, totals)
-                for field in range(VALUE, DESCRIBED, 8):
-                    operand = word(job, DESCRIBED + field)
-                    if operand:
-                        transfer(operand, start, n, block_of(job, field, start, buffers), size)
                 start += n
             total, rest = add_up(totals)
             keep(word(job, TOTALS), 16 * number, total)
@@ -189,7 +200,8 @@ class ElementwiseLoss:
     def compile(self, dtype):
         """Compile what arrays of a dtype need, now."""
         for gradients in range(3 if self.name == "gaussian_nll" else 2):
-            piece(self.name, np.float64 if dtype == np.float64 else np.float32, self.third, self.numbers, gradients)
+            for as_they_lie in (True, False):
+                piece(self.name, np.float64 if dtype == np.float64 else np.float32, self.third, self.numbers, gradients, as_they_lie)
 
     def total(self, sources, results, numbers, mean):
         """The sum or the mean of the losses of all elements, as elementwise_losses.pyx has it."""
@@ -213,7 +225,8 @@ class ElementwiseLoss:
         wheres, operands = zip(*places)
         job = words(*wheres, *operands, unit, totals, values)
         gradients = 2 if results[2] is not None else 1 if results[1] is not None else 0
-        work = piece(self.name, T, self.third, self.numbers, gradients)
+        as_they_lie = sources[3] is None and all(operand is None or operand == SINGLE for operand in operands)
+        work = piece(self.name, T, self.third, self.numbers, gradients, as_they_lie)
         run_pieces(work, job, count, unit, count * self.cost * (2000 if T is np.float64 else 1000))
         total, rest = _sum(totals)
         value = total + rest if rest == rest else total
