@@ -62,7 +62,8 @@ def scalar_loops(source: str, report: str, file: str, by_hand: bool = False) -> 
         if line not in fast:
             left.setdefault(kernel, []).append(line)
     # Kernels of half types have a loop over tiles around the one that counts.
-    return {kernel: lines for kernel, lines in left.items() if len(lines) > kernel.endswith(("_half", "_bfloat"))}
+    usual = {kernel: 1 if kernel.endswith(("_half", "_bfloat")) else 0 for kernel in left}
+    return {kernel: lines for kernel, lines in left.items() if len(lines) > usual[kernel]}
 
 
 def over_elements() -> re.Pattern:

@@ -168,67 +168,96 @@ cdef enum Store:
     STREAMING            # past the cache, by way of a buffer
     BUFFERED             # a block is read before any of it is written, for outputs that overlap an input
 
+cdef inline int place_of(Loop* loop, int k) noexcept nogil:
+    """Where the argument number k of a call stands among those of a chunk loop."""
+    if k < loop.inputs:
+        return k
+    k -= loop.inputs
+    return FIRST_PARAMETER + k if k < loop.parameters else FIRST_OUTPUT + k - loop.parameters
+
+cdef inline void point(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start, char** where) noexcept nogil:
+    """The arguments of a chunk loop from element start on, where they are; NULL for what the loop does not use."""
+    cdef int k
+    for k in range(MAX_ARGUMENTS):
+        where[k] = NULL
+    for k in range(loop.inputs + loop.parameters + loop.outputs):
+        where[place_of(loop, k)] = args[k] + start * steps[k]
+
 cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start, Py_ssize_t count, Store store) noexcept nogil:
-    cdef char buffers[MAX_ARGUMENTS * BLOCK * 8]
+    """At once where a loop takes the elements as they are, what is left in blocks."""
     cdef char* where[MAX_ARGUMENTS]
-    cdef int inputs = loop.inputs, last = inputs + loop.parameters, total = last + loop.outputs, k, place
-    cdef Storage compute = DOUBLE if loop.storage == DOUBLE else FLOAT
-    cdef Py_ssize_t size = width(loop.storage), block, step, past = 0, done = 0
-    cdef bint as_they_are = store != BUFFERED, single = True, streaming = store == STREAMING, whole, tiled, in_tiles
-    cdef char* element
-    for place in range(MAX_ARGUMENTS):
-        where[place] = NULL
-    for k in range(inputs, last):
+    cdef int last = loop.inputs + loop.parameters, total = last + loop.outputs, k
+    cdef Py_ssize_t size = width(loop.storage), head, tiled
+    cdef bint single = True, packed = store != BUFFERED
+    for k in range(loop.inputs, last):
         single = single and steps[k] == 0
     for k in range(total):
-        as_they_are = as_they_are and (steps[k] == size or single and inputs <= k < last)
-    in_tiles = as_they_are and single and loop.tiles != NULL
-    as_they_are = as_they_are and loop.storage == compute
-    if streaming:
-        as_they_are = as_they_are and loop.past_cache != NULL and not (args[total - 1] - args[last]) & 63
-    while done < count:
-        block = min(count - done, <Py_ssize_t>BLOCK)
-        if streaming:
-            # Whole cache lines from here on: a line written in two parts is read first.
-            past = <Py_ssize_t>(<size_t>(args[last] + (start + done) * steps[last]) & 63)
-            block = min(block, (64 - past) // steps[last]) if past else block
-        whole = as_they_are and not past
-        tiled = in_tiles and block >= TILE
-        if tiled:
-            block = (block if streaming else count - done) & ~<Py_ssize_t>(TILE - 1)
-        for k in range(total):
-            step = steps[k]
-            element = args[k] + (start + done) * step
-            place = k if k < inputs else (FIRST_PARAMETER + k - inputs if k < last else FIRST_OUTPUT + k - last)
-            if whole or single and inputs <= k < last or tiled and not (streaming and k >= last):
-                where[place] = element
-            elif k >= last:
-                where[place] = buffers + place * BLOCK * 8
-            else:
-                where[place] = gather(loop.storage if k < inputs else compute, element, step, block, buffers + place * BLOCK * 8)
-        if whole:
-            if not streaming:
-                loop.chunk(where[0], where[1], where[2], where[3], where[4], where[5], where[6], count - done, single)
-                break
-            if loop.past_cache(where[0], where[1], where[2], where[3], where[4], where[5], where[6], count - done, single):
-                break
-            as_they_are = False
-            continue
-        if tiled:
-            in_tiles = loop.tiles(where[0], where[1], where[2], where[3], where[4], where[5], where[6], block, single)
-            if not in_tiles:
-                continue
-        else:
-            loop.chunk(where[0], where[1], where[2], where[3], where[4], where[5], where[6], block, single)
-        for k in range(last, total):
-            element = args[k] + (start + done) * steps[k]
-            if not tiled:
-                scatter(loop.storage, where[FIRST_OUTPUT + k - last], element, steps[k], block, streaming)
-            elif streaming:
-                stream(element, where[FIRST_OUTPUT + k - last], block * size)
-        done += block
-    if streaming:
+        packed = packed and (steps[k] == size or single and loop.inputs <= k < last)
+    if store == STREAMING:
+        # Whole cache lines from here on: a line written in two parts is read first.
+        head = min(count, <Py_ssize_t>(-<size_t>(args[last] + start * size) & 63) // size)
+        run_blocks(loop, args, steps, start, head, store, single)
+        start += head
+        count -= head
+    if packed and loop.storage <= DOUBLE:
+        point(loop, args, steps, start, where)
+        if store == PLAIN:
+            loop.chunk(where[0], where[1], where[2], where[3], where[4], where[5], where[6], count, single)
+            return
+        if loop.past_cache != NULL and not (args[total - 1] - args[last]) & 63 \
+                and loop.past_cache(where[0], where[1], where[2], where[3], where[4], where[5], where[6], count, single):
+            stream_fence()
+            return
+    if packed and single and loop.tiles != NULL:
+        tiled = run_tiles(loop, args, steps, start, count & ~<Py_ssize_t>(TILE - 1), store)
+        start += tiled
+        count -= tiled
+    run_blocks(loop, args, steps, start, count, store, single)
+    if store == STREAMING:
         stream_fence()
+
+cdef Py_ssize_t run_tiles(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start, Py_ssize_t count, Store store) noexcept nogil:
+    """Whole tiles of half types, at once or by way of buffers; how many elements were done: all or none."""
+    cdef char buffers[MAX_OUTPUTS * BLOCK * 2]
+    cdef char* where[MAX_ARGUMENTS]
+    cdef int last = loop.inputs + loop.parameters, k
+    cdef Py_ssize_t block, done = 0
+    while done < count:
+        point(loop, args, steps, start + done, where)
+        block = count
+        if store == STREAMING:
+            block = min(count - done, <Py_ssize_t>BLOCK)
+            for k in range(loop.outputs):
+                where[FIRST_OUTPUT + k] = buffers + k * BLOCK * 2
+        if not loop.tiles(where[0], where[1], where[2], where[3], where[4], where[5], where[6], block, True):
+            return 0
+        for k in range(loop.outputs if store == STREAMING else 0):
+            stream(args[last + k] + (start + done) * 2, where[FIRST_OUTPUT + k], block * 2)
+        done += block
+    return done
+
+cdef void run_blocks(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start, Py_ssize_t count, Store store,
+                     bint single) noexcept nogil:
+    """By way of buffers."""
+    cdef char buffers[MAX_ARGUMENTS * BLOCK * 8]
+    cdef char* where[MAX_ARGUMENTS]
+    cdef int last = loop.inputs + loop.parameters, k, place
+    cdef Storage compute = DOUBLE if loop.storage == DOUBLE else FLOAT
+    cdef Py_ssize_t block, end = start + count
+    while start < end:
+        block = min(end - start, <Py_ssize_t>BLOCK)
+        point(loop, args, steps, start, where)
+        for k in range(last + loop.outputs):
+            place = place_of(loop, k)
+            if k >= last:
+                where[place] = buffers + place * BLOCK * 8
+            elif k < loop.inputs or not single:
+                where[place] = gather(loop.storage if k < loop.inputs else compute, where[place], steps[k], block,
+                                      buffers + place * BLOCK * 8)
+        loop.chunk(where[0], where[1], where[2], where[3], where[4], where[5], where[6], block, single)
+        for k in range(last, last + loop.outputs):
+            scatter(loop.storage, where[place_of(loop, k)], args[k] + start * steps[k], steps[k], block, store == STREAMING)
+        start += block
 
 cdef struct Job:
     Loop* loop

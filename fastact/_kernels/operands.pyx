@@ -4,6 +4,11 @@
 from libc.stdlib cimport llabs, malloc
 from libc.string cimport memset
 
+cdef extern from "transpose.h" nogil:
+    enum:
+        SQUARE "FASTACT_SQUARE"
+    bint transpose(Py_ssize_t, const char*, Py_ssize_t, char*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+
 streaming_from = 1 << 62
 bfloat16_number = -1
 
@@ -46,8 +51,8 @@ cdef void copy_elements(element kind, char* source, Py_ssize_t row, Py_ssize_t i
             for i in range(n):
                 (<element*>(target + r * target_row + i * target_item))[0] = (<element*>(source + r * row + i * item))[0]
 
-cdef void copy_rows(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t item, char* target, Py_ssize_t target_row,
-                    Py_ssize_t target_item, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+cdef void copy_parts(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t item, char* target, Py_ssize_t target_row,
+                     Py_ssize_t target_item, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
     if size == 1:
         copy_elements(<unsigned char>0, source, row, item, target, target_row, target_item, rows, n)
     elif size == 2:
@@ -56,6 +61,19 @@ cdef void copy_rows(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t it
         copy_elements(<unsigned int>0, source, row, item, target, target_row, target_item, rows, n)
     else:
         copy_elements(<unsigned long long>0, source, row, item, target, target_row, target_item, rows, n)
+
+cdef void copy_rows(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t item, char* target, Py_ssize_t target_row,
+                    Py_ssize_t target_item, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t some = rows & ~<Py_ssize_t>(SQUARE - 1), first = n & ~<Py_ssize_t>(SQUARE - 1)
+    cdef bint done = False
+    if row == size and target_item == size:
+        done = transpose(size, source, item, target, target_row, first, some)
+    elif item == size and target_row == size:
+        done = transpose(size, source, row, target, target_item, some, first)
+    if not done:
+        some = 0
+    copy_parts(size, source + some * row, row, item, target + some * target_row, target_row, target_item, rows - some, n)
+    copy_parts(size, source + first * item, row, item, target + first * target_item, target_row, target_item, some, n - first)
 
 cdef char* load(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t n, Storage storage, char* raw, char* buffer) noexcept nogil:
     """The rows contiguous and one after another in buffer, as float or double."""

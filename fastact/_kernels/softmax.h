@@ -86,13 +86,17 @@ ALWAYS __m512i power_16(__m512 power, __m512 low, __m512 rest, __m512 *missing)
     return _mm512_castps_si512(high);
 }
 
-/* The sixteen powers for a row, less k 2^19, which is what the index of the power adds when the bits of t are shifted to where
+/* The sixteen powers of a row, less k 2^19, which is what the index of the power adds when the bits of t are shifted to where
    the exponent is. */
+ALWAYS __m512i less_index(__m512i powers)
+{
+    const __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_sub_epi32(powers, _mm512_slli_epi32(index, 19));
+}
+
 ALWAYS __m512i powers_of_row(origin_16 o, __m512 *missing)
 {
-    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return _mm512_sub_epi32(power_16(_mm512_load_ps(sixteenths), _mm512_load_ps(sixteenths_low), o.rest, missing),
-                            _mm512_slli_epi32(places, 19));
+    return less_index(power_16(_mm512_load_ps(sixteenths), _mm512_load_ps(sixteenths_low), o.rest, missing));
 }
 
 /* power (1 + p), 0 for x < floor, and in lost, unless that is NULL, what rounding took from it. */
@@ -229,8 +233,7 @@ ALWAYS int sum_near_row_16(const float *x, float *e, ptrdiff_t n, int negated, p
 {
     const origin_16 o = origin_near_16();
     const __m512 end = _mm512_set1_ps(FASTACT_NEAR_16), missing = _mm512_load_ps(sixteenths_low);
-    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i powers = _mm512_sub_epi32(_mm512_castps_si512(_mm512_load_ps(sixteenths)), _mm512_slli_epi32(places, 19));
+    const __m512i powers = less_index(_mm512_castps_si512(_mm512_load_ps(sixteenths)));
     __m512d low = _mm512_setzero_pd(), high = low;
     near_16 near = {_mm512_set1_ps(-INFINITY), _mm512_setzero_ps()};
     for (ptrdiff_t i = 0; i < n; i += 4096) {
@@ -320,17 +323,19 @@ static inline void log_gradient_16(const float *x, const float *g, float *y, ptr
    lost: NULL, or what rounding took from terms of columns that are near 0 for each of the lanes in which they will be summed. */
 static inline void find_terms_16(float *values, const float *m, ptrdiff_t n, ptrdiff_t width, float *lost)
 {
-    const ptrdiff_t rest = n & 15, whole = n - rest, first = (n & 255) < 16 ? 0 : 16 - rest;
+    const ptrdiff_t whole = n & ~(ptrdiff_t)15, last = last_of(n).from;
     for (ptrdiff_t j = 0; j < width; j += 16) {
         const __m512 peak = _mm512_loadu_ps(m + j);
         const __mmask16 near = lost ? _mm512_cmp_ps_mask(_mm512_abs_ps(peak), _mm512_set1_ps(FASTACT_NEAR_16), _CMP_LE_OQ) : 0;
         const origin_16 o = origin_of_16(_mm512_maskz_mov_ps((__mmask16)~near, peak));
         for (ptrdiff_t i = 0; i < n; i++) {
-            float *p = values + i * width + j, *lane = lost + (i < whole ? i & 15 : first + i - whole) * width + j;
+            float *p = values + i * width + j;
             __m512 taken;
             _mm512_storeu_ps(p, term_of_columns_16(_mm512_loadu_ps(p), o, &taken));
-            if (near)
+            if (near) {
+                float *lane = lost + (i < whole ? i & 15 : i - last) * width + j;
                 _mm512_mask_storeu_ps(lane, near, _mm512_add_ps(_mm512_loadu_ps(lane), taken));
+            }
         }
     }
 }
