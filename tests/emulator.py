@@ -164,6 +164,8 @@ class Emulator:
         self.block = None
         self.launches = []
         """(factory, grid) of what ran."""
+        self.last = None
+        """Where only the last blocks of a grid shall run, how many."""
         self.target = self._target()
         self._made = {}
 
@@ -184,7 +186,7 @@ class Emulator:
         assert expected == kernel.arguments, (expected, kernel.arguments)
         # The driver copies 8 bytes of each; a number of NumPy may have fewer.
         assert {type(word) for a in arguments for word in (a if isinstance(a, tuple) else (a,))} == {int}, arguments
-        blocks = list(range(grid))
+        blocks = list(range(grid))[-self.last :] if self.last else list(range(grid))
         self.order.shuffle(blocks)
         for number in blocks:
             self.block = Block(number, kernel.threads, self.order)

@@ -393,6 +393,39 @@ class TestMistakes:
             fa.gelu.backward(emulator.array(np.ones(3, np.float32)), other)
 
 
+class TestManyElements:
+    """More than 2^31, of which only the last are there: the last blocks run, on memory that nobody touches before those."""
+
+    COUNT, ROWS = 2**31 + 1003, 2**22 + 5
+
+    @pytest.fixture
+    def last(self, emulator):
+        emulator.emulator.last = 2
+        return 400  # elements, which two blocks have for certain
+
+    @pytest.mark.parametrize("name", ["contiguous", "strided"])
+    def test_elements(self, emulator, last, rng, name):
+        x, out = np.empty(self.COUNT, np.float16), np.empty(self.COUNT, np.float16)
+        backwards = x[::-1] if name == "strided" else x
+        backwards[-last:] = rng.normal(size=last)
+        fa.silu(FakeArray(backwards), out=FakeArray(out))
+        assert emulator.emulator.launches[0][0] == name
+        np.testing.assert_array_equal(out[-last:], fa.silu(backwards[-last:]))
+
+    def test_rows(self, emulator, last, rng):
+        x = np.empty((self.ROWS, 512), np.float16)
+        given = x[-4:] = rng.normal(size=(4, 512))
+        fa.softmax(FakeArray(x), out=FakeArray(x))
+        agree(x[-4:], fa.softmax(given.astype(np.float16)))
+
+    def test_classes(self, emulator, last, rng):
+        x, target = np.empty((self.ROWS, 512), np.float16), np.zeros(self.ROWS, np.int16)
+        given = x[-4:] = rng.normal(size=(4, 512))
+        target[-4:] = wanted = rng.integers(0, 512, 4)
+        fa.softmax_cross_entropy.value_and_grad(FakeArray(x), FakeArray(target), grad_out=FakeArray(x), reduction="none")
+        agree(x[-4:], fa.softmax_cross_entropy.value_and_grad(given.astype(np.float16), wanted, reduction="none")[1])
+
+
 class OfSomebody:
     """An array of a library that fastact does not know, which says what ``__cuda_array_interface__`` can say."""
 
