@@ -1,6 +1,7 @@
 """The benchmarks: what they call computes what it should, and what they say follows from what they measured."""
 
 import argparse
+import contextlib
 import functools
 import math
 import subprocess
@@ -345,3 +346,21 @@ class TestOnGPUs:
                 assert result["error"] < (1e-2 if dtype == "bfloat16" else 1e-6), (case.key, found)
             text = gpu.described(case, found, copy=1e12)
             assert case.key in text and "2.0 us" in text and "cold 4.0 us" in text and "Python 8.0 us" in text
+
+    @pytest.mark.parametrize("waits", [False, True])
+    def test_functions_that_wait_for_the_gpu_are_in_no_graph(self, waits):
+        from fastact.bench import gpu
+
+        called, replayed = [], []
+        event = types.SimpleNamespace(record=lambda: None, synchronize=lambda: None, elapsed_time=lambda end: 3.0)
+        cuda = types.SimpleNamespace(Event=lambda enable_timing: event, graph=contextlib.nullcontext,
+                                     CUDAGraph=lambda: types.SimpleNamespace(replay=lambda: replayed.append(1)))  # fmt: skip
+        clock = gpu.Clock(types.SimpleNamespace(cuda=cuda, empty=lambda *size, **options: None, uint8=None), 1)
+
+        def function(x):
+            called.append(x)
+
+        function.waits = waits
+        assert clock.in_turn(function, [("one",), ("other",)], launches=3) == 1e-3
+        assert called[:4] == (["one", "other", "one", "other"] if waits else ["one", "other", "one"])
+        assert bool(replayed) != waits
