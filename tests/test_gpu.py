@@ -1099,10 +1099,11 @@ class TestCrossEntropy:
         x[0], x[1, 2], x[2, 3] = -np.inf, np.inf, np.nan
         check_row_loss(gpu, x, np.array([1, 1, 1, 1]), reduction="none")
 
-    def test_a_sure_prediction_keeps_its_digits(self, gpu):
+    @pytest.mark.parametrize("target", [np.array([0, 1]), np.eye(2, 3, dtype=np.float32)], ids=["classes", "probabilities"])
+    def test_a_sure_prediction_keeps_its_digits(self, gpu, target):
         x = np.array([[30.0, 0.0, 0.0], [0.0, 14.0, 1.0]], np.float32)
-        value, grad = fa.softmax_cross_entropy.value_and_grad(gpu.array(x), gpu.array(np.array([0, 1])), reduction="none")
-        wanted_value, wanted = fa.softmax_cross_entropy.value_and_grad(x, np.array([0, 1]), reduction="none")
+        value, grad = fa.softmax_cross_entropy.value_and_grad(gpu.array(x), gpu.array(target), reduction="none")
+        wanted_value, wanted = fa.softmax_cross_entropy.value_and_grad(x, target, reduction="none")
         agree(gpu.numpy(value), wanted_value)
         agree(gpu.numpy(grad), wanted)
 

@@ -58,8 +58,8 @@ def arguments_of_losses(looped=False):
 def cross_entropy(target, storage, labels, losses, width, vectors, team, looped, inner, with_grad, weighted, smooth, focal):
     """A kernel of the loss of rows of logits x. With t the target, T its sum, m the largest logit, s the sum of the other
     terms exp(x - m), l = log1p(s) and p the softmax, the loss is T m - sum(t x) + T l + z (m + l)^2, and the gradient of x
-    (T + 2 z (m + l)) p - t, times a factor. Where the class is the largest and has most of the target, p - 1 is -s / (1 + s). If
-    it is ``focal``, a loss of classes is multiplied by (1 - p)^gamma.
+    (T + 2 z (m + l)) p - t, times a factor. At the largest logit, if most of the target is there, p is 1 - s / (1 + s), and the two
+    parts are added separately. If it is ``focal``, a loss of classes is multiplied by (1 - p)^gamma.
 
     ``labels`` is the integer type of the classes, or None for probabilities; ``losses`` the storage of the losses; ``smooth``
     whether other classes than that of the row have a share of the target.
@@ -208,10 +208,11 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
             write_loss(addresses[3], given, 0)
         if with_grad:
             rise = two * z_loss * of_all
-            slope, others = share + spread + rise, spread - floor_at_label
-            at_peak = (at_label == m) & (two * others <= share + spread)
-            peak = slope * (-rest * inverse) + (rise + others)
-            other = slope * p - (share + floor_at_label)
+            slope = share + spread + rise
+            beside = slope * (-rest * inverse) + rise
+            at_class, others = slope * p - (share + floor_at_label), spread - floor_at_label
+            if (at_label == m) & (two * others <= share + spread):
+                at_class = others + beside
             at = anchor(m)
             scale = slope * inverse
             first = start
@@ -220,13 +221,18 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
                     take(values, addresses, strides, weights, first, count)
                 for k in range(held):
                     high, low = difference(values[k], at, one, zero)
-                    g = (scale * exponential(high, low) - share_of(values, k, keep, floor)) * factor
-                    values[k] = g if counts else zero
+                    t = share_of(values, k, keep, floor)
+                    g = scale * exponential(high, low) - t
+                    if not of_classes:
+                        others = spread - t
+                        if (values[k] == m) & (two * others <= spread):
+                            g = others + beside
+                    values[k] = g * factor if counts else zero
                 put(values, 0, addresses[1], strides[5], first, stop)
                 first += stride
             if of_classes & counts & (label >= start) & (label < stop):
                 if (label - start) % reach < width:
-                    given[0] = (peak if at_peak else other) * factor
+                    given[0] = at_class * factor
                     write_one(addresses[1] + label * strides[5], given, 0)
 
     return Kernel(kernel, arguments_of_losses(looped), threads_of(team))
