@@ -36,14 +36,15 @@ def ratio(case, setting, timer, rounds, seconds):
     return times["numba"] / times["cython"], 1e9 * times["cython"] / elements
 
 
-def shapes_of(case, size):
-    return [(size,)] if case in cases.VECTORS else [(max(1, size // n), n) for n in CLASSES]
+def shapes_of(case, size, classes):
+    return [(size,)] if case in cases.VECTORS else [(max(1, size // n), n) for n in classes]
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m bench.backends", description=__doc__)
     parser.add_argument("names", nargs="*", help="functions, all by default")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, metavar="N", help="elements")
+    parser.add_argument("--classes", nargs="+", type=int, default=CLASSES, metavar="N", help="elements in a row")
     parser.add_argument("--dtype", choices=cases.DTYPES, default="float32")
     parser.add_argument("--threads", type=int, default=fa.get_num_threads(),
                         help="with 1, time is that of the CPU alone, which other processes disturb less")
@@ -59,7 +60,7 @@ def main():
     print(f"{'':42}" + "".join(f"{size:>20,}" for size in arguments.sizes))
     ratios = {size: [] for size in arguments.sizes}
     for case in chosen:
-        for shapes in zip(*(shapes_of(case, size) for size in arguments.sizes)):
+        for shapes in zip(*(shapes_of(case, size, arguments.classes) for size in arguments.sizes)):
             row = ""
             for size, shape in zip(arguments.sizes, shapes):
                 times, nanoseconds = ratio(case, Setting(shape, arguments.dtype), timer, arguments.rounds, arguments.seconds)
