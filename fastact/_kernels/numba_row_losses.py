@@ -46,6 +46,7 @@ from .numba_row_steps import (
     SHORT,
     TERMS,
     TERMS_BYTES,
+    ahead_of,
     batch_of,
     logarithms,
     term_steps,
@@ -223,7 +224,7 @@ def cross_entropy(T):
         at_label = zero
         if share != 0.0:
             at_label = T(of_terms * values[label] - factor * (share + (np.float64(spreads[label]) if spread else 0.0)))
-        scale_by(values, n, T(of_terms), low_part(of_terms))
+        scale_by(y, n, T(of_terms), low_part(of_terms))
         if spread:
             subtract(values, spreads, n, T(factor))
         if share != 0.0:
@@ -271,16 +272,17 @@ def cross_entropy(T):
                 if ignored:
                     continue
                 row_of_x, spread = x + (start + k) * row_bytes, target + (start + k) * spread_row
-                m[k] = largest(row(row_of_x), n, one)
+                m[k] = largest(row_of_x, n, one)
                 spread_sum[k] = real(numbers, SPREAD_SUM)
                 if labels == 0:
                     spread_sum[k], low = sum_kept(spread, spread, n, zero)
                 value[k], is_peak = begin(row_of_x, n, m[k], label, share, spread)
                 keep(peak_labels, 8 * k, is_peak)
+            ahead = ahead_of(n, row_bytes, count - start)
             for k in range(rows):
                 if not class_of(job, first + start + k)[2]:
                     terms = grad + (start + k) * row_bytes if grad else 0
-                    rest[k] = sum_of_others(x + (start + k) * row_bytes, terms, n, m[k], one, zero)
+                    rest[k] = sum_of_others(x + (start + k) * row_bytes, terms, n, m[k], one, zero, ahead)
             assign(log_total, rest, BATCH)
             find_logarithms(log_total, m, BATCH)
             for k in range(rows):

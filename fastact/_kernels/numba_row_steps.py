@@ -32,12 +32,13 @@ X, G, Y, X_ROW, G_ROW, Y_ROW, ROWS, N, TEMPERATURE = range(0, 72, 8)
 
 TERMS = 256  # elements whose terms are summed while they are in the first-level cache
 BATCH, BATCH_ELEMENTS = 8, 1024  # rows that go through each step together: of one row alone the steps wait for each other
+NEXT_IN_CACHE = 65536  # shorter rows are called to the cache while those before them are worked on
 PANEL = 64
 SHORT = 48  # shorter rows go through panels
 TERMS_BYTES, LANES_BYTES = 8 * TERMS, 8 * 2 * 16
 BATCH_BYTES = 8 * BATCH
 NOWHERE, NO_TERM = np.int64(0), np.int64(-1)
-"""For an address and the number of a term; for 0 and -1 themselves Numba would compile a function once more."""
+"""For an address or a distance and the number of a term; for 0 and -1 themselves Numba would compile a function once more."""
 
 
 @functools.cache
@@ -87,6 +88,12 @@ def batch_of(n):
     return max(1, min(BATCH, BATCH_ELEMENTS // n))
 
 
+@compiled
+def ahead_of(n, row, rest):
+    """The distance to the rows after a batch of rows, of which there are ``rest`` with this one; 0 if they would not stay in the cache."""
+    return batch_of(n) * row if batch_of(n) < rest and n < NEXT_IN_CACHE else 0
+
+
 @functools.cache
 def toolbox(T):
     """What the kernels for one type are made of."""
@@ -109,16 +116,36 @@ def toolbox(T):
         """Bits as an integer that is the larger the larger the number is, and back; NaN lies beyond the infinities."""
         return I(i ^ I(I(i >> sign_shift) & order))
 
-    @array_loop
-    def largest(x, n, sign):
-        as_kernel()
-        m = I(smallest)
-        for i in range(n):
-            k = ordered(bits(x[i] * sign))
-            m = k if k > m else m
-        return from_bits(ordered(m))
-
     row = pointers(T)
+    if hand_made(T):
+        largest_by_hand, scale_by_hand = numba_softmax.largest, numba_softmax.scale
+
+        @array_loop
+        def largest(x, n, sign):
+            """The largest of n elements times the sign, from the address x on; NaN or else any other where one is NaN."""
+            return largest_by_hand(x, n, sign)
+
+        @array_loop
+        def scale_by(y, n, f, f_low):
+            scale_by_hand(y, y, n, f, f_low)
+
+    else:
+
+        @array_loop
+        def largest(x, n, sign):
+            as_kernel()
+            m, values = I(smallest), row(x)
+            for i in range(n):
+                k = ordered(bits(values[i] * sign))
+                m = k if k > m else m
+            return from_bits(ordered(m))
+
+        @array_loop
+        def scale_by(y, n, f, f_low):
+            as_kernel()
+            values = row(y)
+            for i in range(n):
+                values[i] = fused(values[i], f, values[i] * f_low)
 
     @compiled
     def add_up(totals):
@@ -176,25 +203,6 @@ def toolbox(T):
                 return i
         return 0
 
-    @compiled
-    def whole(address, n, buffer):
-        """The elements where they are, or where they are too few for a vector in a buffer, followed by zeros."""
-        if n >= lanes:
-            return address
-        fill(row(buffer), zero, lanes)
-        assign(row(buffer), row(address), n)
-        return buffer
-
-    def few_or_many(sum_by_hand):
-        """The same as blockwise_sum by a function of numba_softmax.py, for rows of any length."""
-
-        @compiled
-        def sum_of(a, b, n, p):
-            first, second = stack(LANES_BYTES), stack(LANES_BYTES)
-            return sum_by_hand(whole(a, n, first), whole(b, n, second), max(n, lanes)), 0.0
-
-        return sum_of
-
     sum_kept = blockwise_sum(compiled(lambda a, b, p: a))
 
     @compiled
@@ -212,12 +220,6 @@ def toolbox(T):
         q = 1.0 / divisor
         return T(q * dividend), T(-(fused(q, divisor, -1.0) + q * divisor_low) * q * dividend)
 
-    @array_loop
-    def scale_by(y, n, f, f_low):
-        as_kernel()
-        for i in range(n):
-            y[i] = fused(y[i], f, y[i] * f_low)
-
     return SimpleNamespace(**{name: value for name, value in locals().items() if name != "T"})
 
 
@@ -225,8 +227,8 @@ def toolbox(T):
 def term_steps(T, tempered):
     """Terms and their sums. Unless ``tempered``, the temperature is 1 or -1, and what another one needs is not compiled."""
     t = toolbox(T)
-    muladd, fused, row, size, lanes, zero, one, minus_infinity, scaling, unscaling = (
-        t.muladd, t.fused, t.row, t.size, t.lanes, t.zero, t.one, t.minus_infinity, t.scaling, t.unscaling)  # fmt: skip
+    muladd, fused, row, size, zero, one, minus_infinity, scaling, unscaling = (
+        t.muladd, t.fused, t.row, t.size, t.zero, t.one, t.minus_infinity, t.scaling, t.unscaling)  # fmt: skip
     exp_polynomial, power_of_two, clear, add_up, find, rest_of, sum_kept = (
         t.scalar["exp_polynomial"], t.scalar["power_of_two"], t.clear, t.add_up, t.find, t.rest_of, t.sum_kept)  # fmt: skip
     single = T is np.float32
@@ -288,13 +290,13 @@ def term_steps(T, tempered):
         add_terms, sum_by_hand = numba_softmax.add_terms, numba_softmax.sum_of_terms
 
         @array_loop
-        def sum_of_terms(x, e, n, m, skip, sign, scale, scale_low):
+        def sum_of_terms(x, e, n, m, skip, sign, scale, scale_low, ahead):
             """The sum without term number skip, -1 for none, and what rounding took from it; x and e are addresses.
 
-            The terms are kept in e unless that is 0; e may be x.
+            The terms are kept in e unless that is 0; e may be x. ahead: the distance in bytes to memory that is needed next, or 0.
             """
-            if n >= lanes and skip < 0 and sign == one:
-                return sum_by_hand(x, e, n, m), 0.0
+            if skip < 0 and sign == one:
+                return sum_by_hand(x, e, n, m, ahead), 0.0
             copy, totals = stack(TERMS_BYTES), stack(LANES_BYTES)
             clear(totals)
             for i in range(0, n, TERMS):
@@ -302,17 +304,13 @@ def term_steps(T, tempered):
                 source, values = row(x + i * size), row(copy)
                 for j in range(count):
                     values[j] = minus_infinity if i + j == skip else source[j] * sign
-                for j in range(count, lanes):
-                    values[j] = minus_infinity
-                add_terms(copy, copy, max(count, lanes), m, totals)
-                if e != 0:
-                    assign(row(e + i * size), row(copy), count)
+                add_terms(copy, e + i * size if e else e, count, m, totals)
             return add_up(totals)
 
     else:
 
         @array_loop
-        def sum_of_terms(x, e, n, m, skip, sign, scale, scale_low):
+        def sum_of_terms(x, e, n, m, skip, sign, scale, scale_low, ahead):
             copy, block, totals = stack(TERMS_BYTES), stack(TERMS_BYTES), stack(LANES_BYTES)
             clear(totals)
             for i in range(0, n, TERMS):
@@ -340,13 +338,13 @@ def term_steps(T, tempered):
             return add_up(totals)
 
     @array_loop
-    def sum_of_others(x, e, n, m, scale, scale_low):
+    def sum_of_others(x, e, n, m, scale, scale_low, ahead):
         """The sum of all terms but the largest, which is 1; the terms are kept in e unless it is 0."""
-        total, low = sum_of_terms(x, e, n, m, NO_TERM, one, scale, scale_low)
+        total, low = sum_of_terms(x, e, n, m, NO_TERM, one, scale, scale_low, ahead)
         rest = rest_of(total, low)
         if rest < 0.0:
             if e == 0:
-                total, low = sum_of_terms(x, NOWHERE, n, m, find(x, n, m, one), one, scale, scale_low)
+                total, low = sum_of_terms(x, NOWHERE, n, m, find(x, n, m, one), one, scale, scale_low, NOWHERE)
             else:
                 peak = find(e, n, scaling, one)
                 kept = row(e)

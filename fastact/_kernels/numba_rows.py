@@ -11,7 +11,6 @@ from .numba_intrinsics import (
     add_lanes,
     array_loop,
     as_kernel,
-    assign,
     compiled,
     doubles,
     entry,
@@ -40,6 +39,7 @@ from .numba_row_steps import (
     N,
     X,
     Y,
+    ahead_of,
     batch_of,
     hand_made,
     logarithms,
@@ -74,7 +74,7 @@ def batch_kernel(T, tempered, work, near_rows=None):
             if near:
                 continue
             for r in range(count):
-                m[r] = largest(row(word(task, X) + (first + r) * word(task, X_ROW)), n, sign)
+                m[r] = largest(word(task, X) + (first + r) * word(task, X_ROW), n, sign)
             work(task, first, count, m, scale, scale_low, sign)
 
     return kernel
@@ -92,32 +92,33 @@ def softmax_rows(T, tempered):
         for r in range(count):
             dividend = 1.0 if g == 0 else np.float64(load(T, g + (first + r) * word(task, G_ROW))) / temperature
             f, f_low = quotient(dividend, total[r] if m[r] - m[r] == 0 else np.nan, low[r])
-            scale_by(row(y + r * word(task, Y_ROW)), n, f, f_low)
+            scale_by(y + r * word(task, Y_ROW), n, f, f_low)
 
     near_terms = near_rows = None
     if by_hand:
         sum_by_hand = numba_softmax.sum_of_near_terms
 
         @array_loop
-        def near_terms(x, y, n, sign):
+        def near_terms(x, y, n, sign, ahead):
             if sign != one:
                 source, negated = row(x), row(y)
                 for i in range(n):
                     negated[i] = -source[i]
                 x = y
-            return sum_by_hand(x, y, n)
+            return sum_by_hand(x, y, n, ahead)
 
         @compiled
         def near_rows(task, first, count, sign):
             totals, lows, peaks = stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES)
             total, n = doubles(totals), word(task, N)
             x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
+            ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
             if x == y:  # a row that turns out to be far would be gone
                 return False
             for r in range(count):
-                if n > LONG and largest(row(x + r * word(task, X_ROW)), LONG, sign) > end:
+                if n > LONG and largest(x + r * word(task, X_ROW), LONG, sign) > end:
                     return False
-                total[r] = near_terms(x + r * word(task, X_ROW), y + r * word(task, Y_ROW), n, sign)
+                total[r] = near_terms(x + r * word(task, X_ROW), y + r * word(task, Y_ROW), n, sign, ahead)
                 if total[r] < 0.0:
                     return False
             fill(doubles(lows), 0.0, BATCH)
@@ -130,12 +131,13 @@ def softmax_rows(T, tempered):
         totals, lows = stack(BATCH_BYTES), stack(BATCH_BYTES)
         total, low, n = doubles(totals), doubles(lows), word(task, N)
         x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
+        ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
         for r in range(count):
             source, terms = x + r * word(task, X_ROW), y + r * word(task, Y_ROW)
             if by_hand and -end <= m[r] <= end:
-                total[r], low[r] = near_terms(source, terms, n, sign), 0.0
+                total[r], low[r] = near_terms(source, terms, n, sign, ahead), 0.0
             else:
-                total[r], low[r] = sum_of_terms(source, terms, n, m[r], NO_TERM, sign, scale, scale_low)
+                total[r], low[r] = sum_of_terms(source, terms, n, m[r], NO_TERM, sign, scale, scale_low, ahead)
         scale_rows(task, first, count, m, total, low)
 
     return batch_kernel(T, tempered, work, near_rows)
@@ -152,8 +154,9 @@ def log_rows(T, tempered, finish):
         fill(rest, 0.0, BATCH)
         n, temperature = word(task, N), real(task, TEMPERATURE)
         x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
+        ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
         for r in range(count):
-            rest[r] = sum_of_others(x + r * word(task, X_ROW), NOWHERE, n, m[r], scale, scale_low)
+            rest[r] = sum_of_others(x + r * word(task, X_ROW), NOWHERE, n, m[r], scale, scale_low, ahead)
         find_logarithms(rest, m, BATCH)
         for r in range(count):
             finish(x + r * word(task, X_ROW), y + r * word(task, Y_ROW), n, m[r], rest[r], temperature, scale)
@@ -162,18 +165,30 @@ def log_rows(T, tempered, finish):
 
 
 @functools.cache
-def log_softmax_of_row(T):
+def log_softmax_of_row(T, tempered):
     row = toolbox(T).row
+    if term_steps(T, tempered).by_hand:
+        shift_by_hand = numba_softmax.shift
 
-    @array_loop
-    def shift(x, y, n, m, scale, log_total):
-        as_kernel()
-        for i in range(n):
-            y[i] = (x[i] - m) * scale - log_total
+        @array_loop
+        def shift(x, y, n, m, scale, log_total):
+            shift_by_hand(x, y, n, m, log_total)
+
+    else:
+
+        @array_loop
+        def shift_items(x, y, n, m, scale, log_total):
+            as_kernel()
+            for i in range(n):
+                y[i] = (x[i] - m) * scale - log_total
+
+        @compiled
+        def shift(x, y, n, m, scale, log_total):
+            shift_items(row(x), row(y), n, m, scale, log_total)
 
     @compiled
     def finish(x, y, n, m, log_total, temperature, scale):
-        shift(row(x), row(y), n, m, scale, T(log_total))
+        shift(x, y, n, m, scale, T(log_total))
 
     return finish
 
@@ -203,7 +218,10 @@ def backward_rows(T, element, total_element, unit, sum_by_hand=None, by_hand=Non
     """
     t = toolbox(T)
     row = t.row
-    sum_of = t.few_or_many(sum_by_hand) if sum_by_hand and hand_made(T) else t.blockwise_sum(compiled(lambda a, b, p: total_element(a, b)))
+    if sum_by_hand and hand_made(T):
+        sum_of = compiled(lambda a, b, n, p: (sum_by_hand(a, b, n), 0.0))
+    else:
+        sum_of = t.blockwise_sum(compiled(lambda a, b, p: total_element(a, b)))
     found_by_hand = gradient_by_hand(by_hand) if by_hand and hand_made(T) else compiled(lambda g, x, y, n, s, scale: False)
 
     @array_loop
@@ -227,19 +245,14 @@ def backward_rows(T, element, total_element, unit, sum_by_hand=None, by_hand=Non
 
 
 def gradient_by_hand(gradient):
-    """A function that finds the gradient of a row, or returns False; for rows of any length."""
-    t = toolbox(np.float32)
-    row, whole, lanes, limit = t.row, t.whole, t.lanes, np.float32(1e15)
+    """A function that finds the gradient of a row, or returns False."""
+    limit = np.float32(1e15)
 
     @compiled
     def by_hand(g, x, y, n, s, scale):
         if not -limit < s < limit:
             return False
-        few_x, few_g, few_y = stack(LANES_BYTES), stack(LANES_BYTES), stack(LANES_BYTES)
-        to = y if n >= lanes else few_y
-        gradient(whole(x, n, few_x), whole(g, n, few_g), to, max(n, lanes), s, scale)
-        if to != y:
-            assign(row(y), row(few_y), n)
+        gradient(x, g, y, n, s, scale)
         return True
 
     return by_hand
@@ -340,7 +353,7 @@ def sparsemax_rows(T):
         n = word(task, N)
         for r in range(word(task, ROWS)):
             x, y = word(task, X) + r * word(task, X_ROW), word(task, Y) + r * word(task, Y_ROW)
-            m = np.float64(largest(row(x), n, one))
+            m = np.float64(largest(x, n, one))
             apply(row(x), row(y), n, m, threshold(x, n, m))
 
     return kernel
@@ -348,8 +361,8 @@ def sparsemax_rows(T):
 
 KERNELS = {
     "softmax": (softmax_rows, softmax_panels),
-    "log_softmax": (lambda T, tempered: log_rows(T, tempered, log_softmax_of_row(T)),
-                    lambda T, tempered: log_panels(T, tempered, log_softmax_of_row(T))),
+    "log_softmax": (lambda T, tempered: log_rows(T, tempered, log_softmax_of_row(T, tempered)),
+                    lambda T, tempered: log_panels(T, tempered, log_softmax_of_row(T, tempered))),
     "logsumexp": (lambda T, tempered: log_rows(T, tempered, logsumexp_of_row(T)),
                   lambda T, tempered: log_panels(T, tempered, logsumexp_of_row(T))),
     "softmax_backward": (softmax_backward_rows,),

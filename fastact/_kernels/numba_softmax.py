@@ -12,7 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .numba_avx512 import FLOATS, INT, INTS, LANES, Floats, absolute, chosen, looked_up, minus_times, single, times_plus
-from .numba_intrinsics import WORD, halves, has, pointer
+from .numba_intrinsics import WORD, halves, has, pointer, prefetch
 
 BY_HAND = has("avx512f")
 MAGIC, HEADROOM, LOG2E, REACH, NEAR = 1.5 * 2.0**19, 64, 1.44269504, 208, 26
@@ -113,27 +113,54 @@ def _loaded(builder, address, kind=FLOATS, align=4):
     return value
 
 
-def _over(builder, n, sources, body):
-    """body(vectors, offset, counted) for each vector of n >= 16 elements; the last one overlaps that before it.
+def _masked(builder, name, *args):
+    """LLVM's load or store of some elements of a vector."""
+    result = args[-1].type if name == "load" else ir.VoidType()
+    kind = ir.FunctionType(result, [argument.type for argument in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.v{LANES}f32.p0"), args)
 
-    ``counted`` tells which of the last one's elements are new, None of the others. It is loaded first, since results may go to
-    where the sources are.
+
+class Last:
+    """What the last vector of n elements has that the one before it has not, as last_of in softmax.h has it."""
+
+    def __init__(self, builder, n):
+        bits = ir.IntType(LANES)
+        self.builder, self.rest = builder, builder.and_(n, WORD(LANES - 1))
+        rest = builder.trunc(self.rest, bits)
+        alone = builder.icmp_unsigned("<", builder.and_(n, WORD(255)), WORD(LANES))
+        self.start = builder.sub(n, builder.select(alone, self.rest, WORD(LANES)))
+        few = builder.sub(builder.shl(bits(1), rest), bits(1))
+        masks = builder.select(alone, few, bits(-1)), builder.select(alone, few, builder.not_(builder.lshr(bits(-1), rest)))
+        self.loaded, self.counted = (builder.bitcast(mask, ir.VectorType(ir.IntType(1), LANES)) for mask in masks)
+
+    def load(self, address):
+        place = pointer(self.builder, address, FLOATS)
+        return Floats(self.builder, _masked(self.builder, "load", place, INT(4), self.loaded, ir.Constant(FLOATS, [0.0] * LANES)))
+
+    def store(self, y, address):
+        _masked(self.builder, "store", y.value, pointer(self.builder, address, FLOATS), INT(4), self.loaded)
+
+    def of_counted(self, y, others):
+        return chosen(self.counted, y, others)
+
+
+def _over(builder, n, sources, body, ahead=None):
+    """body(vectors, offset, last) for each vector of n elements, ``last`` being None for whole ones.
+
+    The last one is loaded first: it may share elements with that before it, and results may go to where the sources are.
+    ``ahead`` is the distance in bytes to what is called to the cache.
     """
-    rest = builder.and_(n, WORD(LANES - 1))
-
-    def vectors(offset):
-        return [Floats(builder, _loaded(builder, builder.add(source, offset))) for source in sources]
-
-    overlapping = builder.shl(builder.sub(n, WORD(LANES)), WORD(2))
-    last = vectors(overlapping)
-    with cgutils.for_range_slice(builder, WORD(0), builder.sub(n, rest), WORD(LANES), WORD) as (index, _):
+    last = Last(builder, n)
+    start = builder.shl(last.start, WORD(2))
+    shared = [last.load(builder.add(source, start)) for source in sources]
+    with cgutils.for_range_slice(builder, WORD(0), builder.sub(n, last.rest), WORD(LANES), WORD) as (index, _):
         offset = builder.shl(index, WORD(2))
-        body(vectors(offset), offset, None)
-    with builder.if_then(builder.icmp_signed("!=", rest, WORD(0))):
-        undefined = ir.Constant(INTS, ir.Undefined)
-        first = builder.insert_element(undefined, builder.trunc(builder.sub(WORD(LANES), rest), INT), ir.Constant(INT, 0))
-        first = builder.shuffle_vector(first, undefined, integers(0))
-        body(last, overlapping, builder.icmp_signed(">=", integers(*range(LANES)), first))
+        places = [builder.add(source, offset) for source in sources]
+        for place in places if ahead else []:
+            prefetch(builder, builder.add(place, ahead))
+        body([Floats(builder, _loaded(builder, place)) for place in places], offset, None)
+    with builder.if_then(builder.icmp_signed("!=", last.rest, WORD(0))):
+        body(shared, start, last)
 
 
 class _Lanes:
@@ -143,8 +170,8 @@ class _Lanes:
         self.builder = builder
         self.memory = [cgutils.alloca_once_value(builder, vector) for vector in begin]
 
-    def add(self, y, counted):
-        y = (y if counted is None else chosen(counted, y, 0.0)).value
+    def add(self, y, last):
+        y = (last.of_counted(y, 0.0) if last else y).value
         for k, memory in enumerate(self.memory):
             part = self.builder.shuffle_vector(y, y, ir.Constant(ir.VectorType(INT, HALF), [*range(HALF * k, HALF * (k + 1))]))
             self.builder.store(self.builder.fadd(self.builder.load(memory), self.builder.fpext(part, DOUBLES)), memory)
@@ -160,21 +187,25 @@ class _Lanes:
         return self.builder.extract_element(total, ir.Constant(INT, 0))
 
 
-def _stored(builder, y, address, offset):
-    builder.store(y.value, pointer(builder, builder.add(address, offset), FLOATS), align=4)
+def _stored(builder, y, address, offset, last=None):
+    place = builder.add(address, offset)
+    if last:
+        last.store(y, place)
+    else:
+        builder.store(y.value, pointer(builder, place, FLOATS), align=4)
 
 
-def _add_terms(builder, x, e, n, m, lanes):
-    """The terms of n >= 16 elements whose largest is m, kept in e unless that is 0 and added to lanes; e may be x."""
+def _add_terms(builder, x, e, n, m, ahead, lanes):
+    """The terms of n elements whose largest is m, kept in e unless that is 0 and added to lanes; e may be x."""
     term = Origin(_spread(builder, m)).for_row()
 
-    def body(vectors, offset, counted):
+    def body(vectors, offset, last):
         y, _ = term(*vectors)
         with builder.if_then(builder.icmp_signed("!=", e, WORD(0))):
-            _stored(builder, y, e, offset)
-        lanes.add(y, counted)
+            _stored(builder, y, e, offset, last)
+        lanes.add(y, last)
 
-    _over(builder, n, [x], body)
+    _over(builder, n, [x], body, ahead)
 
 
 @intrinsic
@@ -184,7 +215,7 @@ def add_terms(typing, x, e, n, m, totals):
     def generate(context, builder, signature, args):
         places = [builder.add(args[-1], WORD(8 * HALF * k)) for k in range(2)]
         lanes = _Lanes(builder, [_loaded(builder, place, DOUBLES, 8) for place in places])
-        _add_terms(builder, *args[:-1], lanes)
+        _add_terms(builder, *args[:-1], WORD(0), lanes)
         for place, vector in zip(places, lanes.vectors()):
             builder.store(vector, pointer(builder, place, DOUBLES), align=8)
         return context.get_dummy_value()
@@ -196,15 +227,15 @@ NOTHING = [ir.Constant(DOUBLES, [0.0] * HALF)] * 2
 
 
 @intrinsic
-def sum_of_terms(typing, x, e, n, m):
-    """... and these added up."""
+def sum_of_terms(typing, x, e, n, m, ahead):
+    """... and these added up; ahead: the distance in bytes to what is needed next."""
 
     def generate(context, builder, signature, args):
         lanes = _Lanes(builder, NOTHING)
         _add_terms(builder, *args, lanes)
         return lanes.sum()
 
-    return types.float64(types.intp, types.intp, types.intp, types.float32), generate
+    return types.float64(types.intp, types.intp, types.intp, types.float32, types.intp), generate
 
 
 def _any(builder, mask):
@@ -212,44 +243,69 @@ def _any(builder, mask):
 
 
 @intrinsic
-def sum_of_near_terms(typing, x, e, n):
-    """The terms of n >= 16 elements from 0 as the largest, kept in e, and their sum; -1 if the largest is not that near to 0."""
+def sum_of_near_terms(typing, x, e, n, ahead):
+    """The terms of n elements from 0 as the largest, kept in e, and their sum; -1 if the largest is not that near to 0."""
 
     def generate(context, builder, signature, args):
-        x, e, n = args
+        x, e, n, ahead = args
         term, lanes = Origin(_constant(builder, 0.0)).for_row(), _Lanes(builder, NOTHING)
         start = _constant(builder, -math.inf), _constant(builder, 0.0)
         memory = [cgutils.alloca_once_value(builder, vector.value) for vector in start]
 
-        def body(vectors, offset, counted):
+        def body(vectors, offset, last):
             (x,) = vectors
             y, lost = term(x)
-            _stored(builder, y, e, offset)
-            lanes.add(y, counted)
-            if counted is not None:
-                x, lost = chosen(counted, x, -math.inf), chosen(counted, lost, 0.0)
+            _stored(builder, y, e, offset, last)
+            lanes.add(y, last)
+            if last:
+                x, lost = last.of_counted(x, -math.inf), last.of_counted(lost, 0.0)
             peak, total = (x.made(builder.load(place)) for place in memory)
             builder.store(chosen(builder.fcmp_ordered(">", x.value, peak.value), x, peak).value, memory[0])
             builder.store((total + lost).value, memory[1])
 
-        _over(builder, n, [x], body)
+        _over(builder, n, [x], body, ahead)
         peak, lost = (Floats(builder, builder.load(place)) for place in memory)
         lanes.add(lost, None)
         beyond = _any(builder, builder.fcmp_ordered(">", peak.value, peak.of(NEAR)))
         near = builder.and_(builder.not_(beyond), _any(builder, builder.fcmp_ordered(">=", peak.value, peak.of(-NEAR))))
         return builder.select(near, lanes.sum(), ir.Constant(ir.DoubleType(), -1.0))
 
-    return types.float64(types.intp, types.intp, types.intp), generate
+    return types.float64(*[types.intp] * 4), generate
+
+
+@intrinsic
+def largest(typing, x, n, sign):
+    """Of n elements times sign those that are not NaN; -inf if there are none."""
+
+    def generate(context, builder, signature, args):
+        x, n, sign = args
+        sign = _spread(builder, sign)
+        memory = cgutils.alloca_once_value(builder, sign.of(-math.inf))
+
+        def body(vectors, offset, last):
+            x = vectors[0] * sign
+            x = last.of_counted(x, -math.inf) if last else x
+            peak = x.made(builder.load(memory))
+            builder.store(chosen(builder.fcmp_ordered(">", x.value, peak.value), x, peak).value, memory)
+
+        _over(builder, n, [x], body)
+        peak = builder.load(memory)
+        while peak.type.count > 1:
+            a, b = halves(builder, peak)
+            peak = builder.select(builder.fcmp_ordered(">", a, b), a, b)
+        return builder.extract_element(peak, ir.Constant(INT, 0))
+
+    return types.float32(types.intp, types.intp, types.float32), generate
 
 
 def summing(combine):
-    """The sum of combine(u, v) of n >= 16 elements of two arrays."""
+    """The sum of combine(u, v) of n elements of two arrays."""
 
     @intrinsic
     def sum_of(typing, a, b, n):
         def generate(context, builder, signature, args):
             lanes = _Lanes(builder, NOTHING)
-            _over(builder, args[2], args[:2], lambda vectors, offset, counted: lanes.add(combine(*vectors), counted))
+            _over(builder, args[2], args[:2], lambda vectors, offset, last: lanes.add(combine(*vectors), last))
             return lanes.sum()
 
         return types.float64(*[types.intp] * 3), generate
@@ -265,37 +321,45 @@ sum_of_products = summing(lambda a, b: a * b)
 sum_where_finite = summing(lambda g, x: chosen(is_out(x), 0.0, g))
 
 
-@intrinsic
-def softmax_gradient(typing, p, g, y, n, inner, factor):
-    """y = p (g - inner) factor of n >= 16 elements. y may be p or g."""
+def with_numbers(combine):
+    """How to make combine(*vectors, a, b) of n elements of some arrays, for two numbers, which goes to y; that may be one of the arrays."""
 
     def generate(context, builder, signature, args):
-        p, g, y, n, inner, factor = args
-        inner, factor = _spread(builder, inner), _spread(builder, factor)
-        _over(builder, n, [p, g], lambda vectors, offset, counted: _stored(builder, vectors[0] * (vectors[1] - inner) * factor, y, offset))
+        *sources, y, n, a, b = args
+        a, b = _spread(builder, a), _spread(builder, b)
+        _over(builder, n, sources, lambda vectors, offset, last: _stored(builder, combine(*vectors, a, b), y, offset, last))
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 4, types.float32, types.float32), generate
+    return generate
+
+
+FROM_ONE, FROM_TWO = (types.void(*[types.intp] * count, types.float32, types.float32) for count in (3, 4))
+
+
+@intrinsic
+def scale(typing, e, y, n, f, f_low):
+    return FROM_ONE, with_numbers(lambda e, f, f_low: times_plus(e, f, e * f_low))
+
+
+@intrinsic
+def shift(typing, x, y, n, m, log_total):
+    return FROM_ONE, with_numbers(lambda x, m, log_total: x - m - log_total)
+
+
+@intrinsic
+def softmax_gradient(typing, p, g, y, n, inner, factor):
+    return FROM_TWO, with_numbers(lambda p, g, inner, factor: p * (g - inner) * factor)
 
 
 @intrinsic
 def log_gradient(typing, x, g, y, n, total, factor):
-    """y = (g - exp(x) total) factor, 0 where x is -inf, of n >= 16 elements; for |total| < 1e15. y may be x or g."""
+    """(g - exp(x) total) factor, 0 where x is -inf; for |total| < 1e15."""
 
-    def generate(context, builder, signature, args):
-        x, g, y, n, total, factor = args
-        total, factor = _spread(builder, total), _spread(builder, factor)
-        term = Origin(_constant(builder, 0.0)).for_row()
+    def combine(x, g, total, factor):
+        term, _ = Origin(_constant(x.builder, 0.0)).for_row()(x)
+        return chosen(is_out(x), 0.0, minus_times(term * total, 2.0**-HEADROOM, g) * factor)
 
-        def body(vectors, offset, counted):
-            x, g = vectors
-            result = minus_times(term(x)[0] * total, 2.0**-HEADROOM, g) * factor
-            _stored(builder, chosen(is_out(x), 0.0, result), y, offset)
-
-        _over(builder, n, [x, g], body)
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 4, types.float32, types.float32), generate
+    return FROM_TWO, with_numbers(combine)
 
 
 @intrinsic
