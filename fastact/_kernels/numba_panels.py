@@ -233,7 +233,7 @@ def softmax_panels(T, tempered):
 def log_panels(T, tempered, finish):
     """The same for short rows."""
     t, p = toolbox(T), panel_toolbox(T, tempered)
-    row, scale_of, find_logarithms = t.row, term_steps(T, tempered).scale_of, logarithms(T)
+    row, scale_of, find_logarithms = t.row, term_steps(T, tempered).scale_of, logarithms(T, PANEL)
     sum_terms, sum_others = p.sum_terms, p.sum_others
 
     def kernel(task):
@@ -247,7 +247,7 @@ def log_panels(T, tempered, finish):
             x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
             sum_terms(x, word(task, X_ROW), rows, n, values, peaks, totals, scale, scale_low, sign, NOWHERE)
             sum_others(values, n, totals, rows)
-            find_logarithms(rest, m, PANEL)
+            find_logarithms(rest, m)
             for j in range(rows):
                 finish(x + j * word(task, X_ROW), y + j * word(task, Y_ROW), n, m[j], rest[j], temperature, scale)
 

@@ -197,7 +197,7 @@ def cross_entropy(T):
     t = toolbox(T)
     row, largest, sum_of_others, position, scale_by, size = t.row, t.largest, term_steps(T, False).sum_of_others, t.find, t.scale_by, t.size
     one, zero, scaling, unscaling, sum_kept, low_part = t.one, t.zero, t.scaling, t.unscaling, t.sum_kept, t.low_part
-    find_logarithms = logarithms(T)
+    find_logarithms = logarithms(T, BATCH)
     distance = t.blockwise_sum(compiled(lambda x, s, m: zero if s == zero else s * (m - x)))
 
     @array_loop
@@ -284,7 +284,7 @@ def cross_entropy(T):
                     terms = grad + (start + k) * row_bytes if grad else 0
                     rest[k] = sum_of_others(x + (start + k) * row_bytes, terms, n, m[k], one, zero, ahead)
             assign(log_total, rest, BATCH)
-            find_logarithms(log_total, m, BATCH)
+            find_logarithms(log_total, m)
             for k in range(rows):
                 label, share, ignored = class_of(job, first + start + k)
                 slopes, result = grad + (start + k) * row_bytes if grad else 0, 0.0
@@ -302,7 +302,7 @@ def cross_entropy(T):
 def cross_entropy_of_panels(T):
     """The same for short rows, side by side, whose targets are classes."""
     t, p = toolbox(T), panel_toolbox(T, False)
-    row, size, zero, one, unscaling, low_part, find_logarithms = t.row, t.size, t.zero, t.one, t.unscaling, t.low_part, logarithms(T)
+    row, size, zero, one, unscaling, low_part, find_logarithms = t.row, t.size, t.zero, t.one, t.unscaling, t.low_part, logarithms(T, PANEL)
     sum_terms, sum_others, scale_all, store_panel = p.sum_terms, p.sum_others, p.scale_all, p.store_panel
 
     @entry
@@ -319,7 +319,7 @@ def cross_entropy_of_panels(T):
             sum_terms(logits, row_bytes, rows, n, values, peaks, totals, one, zero, one, NOWHERE)
             sum_others(values, n, totals, rows)
             assign(log_total, rest, PANEL)
-            find_logarithms(log_total, m, PANEL)
+            find_logarithms(log_total, m)
             for j in range(rows):
                 label, share, ignored = class_of(job, first + start + j)
                 result, place = 0.0, j

@@ -65,15 +65,18 @@ def log1p():
 
 
 @functools.cache
-def logarithms(T):
-    """log1p of each of the sums of a row's terms but the largest, in their place; NaN where the largest element is not finite."""
+def logarithms(T, count):
+    """log1p of so many sums of a row's terms but the largest, in their place; NaN where the largest element is not finite.
+
+    The number is known to LLVM, or else it would make vectors of more rows than a batch has.
+    """
     log1p_of = log1p()
 
     @array_loop
-    def replace(rest, m, n):
+    def replace(rest, m):
         as_kernel()
-        for j in range(n):
-            rest[j] = log1p_of(rest[j]) if m[j] - m[j] == 0 else np.nan
+        for j in range(count):
+            rest[j] = log1p_of(rest[j] if m[j] - m[j] == 0 else np.nan)
 
     return replace
 

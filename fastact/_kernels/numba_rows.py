@@ -145,7 +145,7 @@ def softmax_rows(T, tempered):
 
 def log_rows(T, tempered, finish):
     """finish(x, y, n, m, log_total, temperature, scale) for each row; log_total is log1p of the sum of the terms but the largest."""
-    sum_of_others, find_logarithms = term_steps(T, tempered).sum_of_others, logarithms(T)
+    sum_of_others, find_logarithms = term_steps(T, tempered).sum_of_others, logarithms(T, BATCH)
 
     @compiled
     def work(task, first, count, m, scale, scale_low, sign):
@@ -157,7 +157,7 @@ def log_rows(T, tempered, finish):
         ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
         for r in range(count):
             rest[r] = sum_of_others(x + r * word(task, X_ROW), NOWHERE, n, m[r], scale, scale_low, ahead)
-        find_logarithms(rest, m, BATCH)
+        find_logarithms(rest, m)
         for r in range(count):
             finish(x + r * word(task, X_ROW), y + r * word(task, Y_ROW), n, m[r], rest[r], temperature, scale)
 
