@@ -15,6 +15,7 @@ from .numba_avx512 import LANES, cross_entropy_step
 from .numba_intrinsics import (
     array_loop,
     as_kernel,
+    called_from_python,
     compiled,
     entry,
     fence,
@@ -27,14 +28,16 @@ from .numba_intrinsics import (
     store,
     word,
 )
-from .numba_jobs import address, computed_in, run_pieces, words
+from .numba_jobs import address, computed_in
 from .numba_operands import placed, placed_result, readable, transfer
 from .numba_row_losses import loss_formulas
 from .numba_row_steps import toolbox
+from .numba_threads import share, team
 
 BLOCK = 512
 UNIT = 32 * BLOCK  # elements of a partial sum, or more of them, so that their order does not depend on threads
 SUMS = 256
+TOTALS_BYTES = 16 * SUMS
 BUFFER_BYTES, LANES_BYTES = 8 * BLOCK, 8 * 2 * 16
 
 # A job: addresses, 0 for what there is not; those of the words of numba_operands.py, 0 for what is direct and SINGLE for one number;
@@ -209,28 +212,57 @@ class ElementwiseLoss:
         T, count = computed_in(x.dtype), x.size
         if count == 0:
             return 0.0
-        arrays, places = [], []
+        wheres, operands, kept, as_they_lie = [0] * ARRAYS, [0] * ARRAYS, [], sources[WEIGHT // 8] is None
         for k, source in enumerate(sources):
-            if source is not None and source.ndim == 0 and (k > 0 or count == 1):
+            if source is None:
+                continue
+            flags = source.flags
+            if source.dtype == T and flags.c_contiguous and flags.aligned and source.size == count:
+                wheres[k] = address(source)
+                continue
+            if source.ndim == 0:
                 source = _number(source, T)
-                places.append((address(source), SINGLE))
+                wheres[k], operands[k] = address(source), SINGLE
             else:
-                source = source if source is None else readable(source, T)
-                places.append(placed(source, T))
-            arrays.append(source)
-        places += [placed_result(result, T, arrays) for result in results]
+                source = readable(source, T)
+                wheres[k], operand = placed(source, T)
+                if operand:
+                    operands[k], as_they_lie = address(operand), False
+                    kept.append(operand)
+            kept.append(source)
+        for k, result in enumerate(results, len(sources)):
+            wheres[k], operand = placed_result(result, T, sources)
+            if operand:
+                operands[k], as_they_lie = address(operand), False
+                kept.append(operand)
         unit = max(UNIT, (-(-count // SUMS) + BLOCK - 1) // BLOCK * BLOCK)
-        totals = np.empty((-(-count // unit), 2))
         values = array("d", (1.0 / count if mean else 1.0, *numbers, *NO_NUMBERS[len(numbers) :]))
-        wheres, operands = zip(*places)
-        job = words(*wheres, *operands, unit, totals, values)
+        job = array("q", (*wheres, *operands, unit, 0, address(values)))
         gradients = 2 if results[2] is not None else 1 if results[1] is not None else 0
-        as_they_lie = sources[3] is None and all(operand is None or operand == SINGLE for operand in operands)
         work = piece(self.name, T, self.third, self.numbers, gradients, as_they_lie)
-        run_pieces(work, job, count, unit, count * self.cost * (2000 if T is np.float64 else 1000))
-        total, rest = _sum(totals)
-        value = total + rest if rest == rest else total
+        picoseconds = int(count * self.cost * (2000 if T is np.float64 else 1000))
+        value = _totaller()(work.address, address(job), count, unit, picoseconds)
         return value / count if mean else value
+
+
+@functools.cache
+def _totaller():
+    @called_from_python
+    def total(work, job, count, unit, picoseconds) -> float:
+        """The work on all units, and the sum of their sums (Knuth's two-sum)."""
+        totals = stack(TOTALS_BYTES)
+        keep(job, TOTALS, totals)
+        share(work, job, count, unit, team(picoseconds))
+        total = rest = 0.0
+        for number in range((count + unit - 1) // unit):
+            part = real(totals, 16 * number)
+            after = total + part
+            share_of_it = after - total
+            rest += (total - (after - share_of_it)) + (part - share_of_it) + real(totals, 16 * number + 8)
+            total = after
+        return total + rest if rest == rest else total
+
+    return total
 
 
 def _number(source, T):
@@ -238,14 +270,3 @@ def _number(source, T):
         return source
     with np.errstate(all="ignore"):
         return source.astype(T)
-
-
-def _sum(totals):
-    """The sum of numbers with rests, and what rounding took from it (Knuth's two-sum)."""
-    total = rest = 0.0
-    for part, part_rest in totals.tolist():
-        after = total + part
-        share = after - total
-        rest += (total - (after - share)) + (part - share) + part_rest
-        total = after
-    return total, rest

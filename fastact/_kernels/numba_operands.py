@@ -45,7 +45,9 @@ def placed(array, T, writing=False, streaming=False):
 
 def placed_result(array, T, sources):
     """The same for a result. It goes past the cache if it does not fit there, unless its lines are there already as a source's."""
-    streaming = (array is not None and array.nbytes > numba_cpu.streaming_from and array.flags.c_contiguous
+    if array is None:
+        return 0, None
+    streaming = (array.nbytes > numba_cpu.streaming_from and array.flags.c_contiguous
                  and all(source is None or address(source) != address(array) for source in sources))  # fmt: skip
     return placed(array, T, True, streaming)
 
