@@ -29,7 +29,7 @@ from .numba_intrinsics import (
     word,
 )
 from .numba_jobs import address, computed_in
-from .numba_operands import placed, placed_result, readable, transfer
+from .numba_operands import lies_so, placed, placed_result, readable, transfer
 from .numba_row_losses import loss_formulas
 from .numba_row_steps import toolbox
 from .numba_threads import share, team
@@ -216,8 +216,7 @@ class ElementwiseLoss:
         for k, source in enumerate(sources):
             if source is None:
                 continue
-            flags = source.flags
-            if source.dtype == T and flags.c_contiguous and flags.aligned and source.size == count:
+            if source.size == count and lies_so(source, T):
                 wheres[k] = address(source)
                 continue
             if source.ndim == 0:

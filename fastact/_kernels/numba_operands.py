@@ -20,6 +20,12 @@ DATA, MOVE, COPIED, NDIM, DIMS = range(0, 40, 8)
 TO_BUFFER, FROM_BUFFER = 1, 2
 
 
+def lies_so(array, T):
+    """Whether kernels for a type can work on an array as it lies."""
+    flags = array.flags
+    return array.dtype == T and flags.c_contiguous and flags.aligned
+
+
 def placed(array, T, writing=False, streaming=False):
     """Where an array lies, or 0 if it is None, and the words that describe it, or None for what kernels work on as it lies.
 
@@ -27,8 +33,7 @@ def placed(array, T, writing=False, streaming=False):
     """
     if array is None:
         return 0, None
-    flags = array.flags
-    if array.dtype == T and flags.c_contiguous and flags.aligned and not streaming:
+    if not streaming and lies_so(array, T):
         return address(array), None
     dims = []
     for n, step in zip(array.shape, array.strides):

@@ -35,7 +35,7 @@ from .numba_intrinsics import (
 )
 from .numba_jobs import address, computed_in, run_pieces, words
 from .numba_lazy import need_kernel
-from .numba_operands import placed, placed_result, readable, transfer_rows
+from .numba_operands import lies_so, placed, placed_result, readable, transfer_rows
 from .numba_panels import PANEL_BYTES, PANEL_ROW, PANEL_SUMS_BYTES, panel_toolbox
 from .numba_row_steps import (
     BATCH,
@@ -384,14 +384,43 @@ def comparison(loss, T):
     return work
 
 
+@functools.cache
+def at_labels(logarithm, T):
+    """The same for a loss that reads nothing but the element of the row's class, or its logarithm."""
+    row, size, zero = toolbox(T).row, np.dtype(T).itemsize, T(0)
+
+    @entry
+    def work(job, first, count, n, x, target, grad):
+        elements, factor = stack(PANEL_ROW), real(word(job, NUMBERS), FACTOR)
+        value = doubles(elements)
+        for start in range(0, count, PANEL):
+            rows, group = min(count - start, PANEL), start * n * size
+            for r in range(rows):  # all at once, as each is on a cache line of its own, and before a gradient takes their place
+                label, share, ignored = class_of(job, first + start + r)
+                value[r] = row(x + group)[r * n + (0 if ignored else label)]
+            if grad:
+                fill(row(grad + group), zero, rows * n)
+            for r in range(rows):
+                label, share, ignored = class_of(job, first + start + r)
+                result = 0.0
+                if not ignored and share != 0.0:
+                    result = 0.0 - share * (math.log(value[r]) if logarithm else value[r])
+                    if grad:
+                        row(grad + group)[r * n + label] = T(-share * factor / (value[r] if logarithm else 1.0))
+                keep(word(job, VALUES), 8 * (first + start + r), result)
+
+    return work
+
+
 def evaluate(loss, x, target, grad, values, factor, **terms):
     """As row_losses.pyx has it: factor times the sum of the losses of rows, along the last axis of x."""
     if x.size == 0:
         return 0.0
     losses = np.empty(x.size // x.shape[-1])
     labels = None if target.ndim == x.ndim else np.ascontiguousarray(target, np.int64)
-    if loss != "softmax_cross_entropy" and labels is not None:
-        _at_labels(loss != "nll_loss", x, labels.ravel(), grad, losses, factor, **terms)
+    at_label = loss != "softmax_cross_entropy" and labels is not None
+    if at_label and not all(array is None or lies_so(array, computed_in(x.dtype)) for array in (x, grad)):
+        _elements_at_labels(loss != "nll_loss", x, labels.ravel(), grad, losses, factor, **terms)
     else:
         _by_rows(loss, x, target, labels, grad, losses, factor, **terms)
     if values is not None:
@@ -400,8 +429,8 @@ def evaluate(loss, x, target, grad, values, factor, **terms):
     return _summer()(address(losses), losses.size) * factor
 
 
-def _at_labels(logarithm, x, labels, grad, losses, factor, *, shares=None, keep=1.0, ignore_index=0, **_):
-    """Losses that read nothing but the element of the row's class."""
+def _elements_at_labels(logarithm, x, labels, grad, losses, factor, *, shares=None, keep=1.0, ignore_index=0, **_):
+    """What at_labels does, for arrays of any type and strides."""
     x = np.atleast_2d(x)
     counts = labels != ignore_index
     if shares is not None:
@@ -424,10 +453,17 @@ def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spre
     if labels is None:
         spread = readable(target, T)
     numbers = array("d", (keep, floor, spread_sum, z_loss, gamma, factor))
-    wheres, operands = zip(placed(x, T), placed_result(grad, T, [x]), placed(spread, T))
+    panels = at_label = False
+    if loss == "softmax_cross_entropy":
+        panels = labels is not None and spread is None and n < SHORT
+        work = cross_entropy_of_panels(T) if panels else cross_entropy(T)
+    elif labels is None:
+        work = comparison(loss, T)
+    else:
+        work, at_label = at_labels(loss != "nll_loss", T), True
+    result = placed(grad, T, True) if at_label else placed_result(grad, T, [x])
+    wheres, operands = zip(placed(x, T), result, placed(spread, T))
     buffered = operands != (None, None, None) or labels is None and (keep != 1 or floor != 0 or spread_weight is not None)
-    panels = loss == "softmax_cross_entropy" and labels is not None and spread is None and n < SHORT
-    work = cross_entropy_of_panels(T) if panels else cross_entropy(T) if loss == "softmax_cross_entropy" else comparison(loss, T)
     job = words(*wheres, *operands, n * np.dtype(T).itemsize, labels, shares, spread_weight, losses, n, ignore_index, numbers, work.address)
     run_pieces(buffered_rows(T) if buffered else direct_rows(), job, len(losses), max(PANEL if panels else 1, len(losses) // 64), x.size * PICOSECONDS * np.dtype(T).itemsize // 4)
 
