@@ -315,6 +315,8 @@ class _PreluBackward:
                 return gradients
         with np.errstate(all="ignore"):
             terms = np.multiply(grad_output, np.minimum(x, 0), dtype=np.float64)  # before out= may overwrite grad_output
+            if kwargs.get("where", True) is not True:
+                terms = np.where(kwargs["where"], terms, 0)
             grad_input = self._grad_input(grad_output, x, weight, out=out, **kwargs)
             shape = np.shape(weight)
             extra = terms.ndim - len(shape)
@@ -453,8 +455,8 @@ out : ndarray, optional""", 1)
         x, on_gpu = args[0], any_on_gpu(args)
         if not on_gpu and not hasattr(type(x), "__array_ufunc__"):
             x = np.asarray(x)
-        if not on_gpu and x.dtype.kind in "cOSUMm":
-            raise TypeError(f"rrelu takes real numbers, not {x.dtype}")
+        if not on_gpu:
+            backends.check_real(x, "what rrelu takes")
         if training and on_gpu:
             slopes = gpu_functions().uniform(x, lower, upper, rng, kwargs.get("stream"))
         elif training:

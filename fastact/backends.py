@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import threading
 
 import numpy as np
 
@@ -116,21 +117,46 @@ def set_backend(name: str) -> None:
     if name not in there:
         why = f": {missing}" if name == "cython" else ": Numba is not installed"
         raise ImportError(f"the backend {name!r} is not to be had here, only {' and '.join(there)}{why}")
-    active = name
-    threads.serve(name)
-    if dispatch is not None:
-        dispatch.open_fast_lanes(name == "cython")
+    with _choosing:
+        active = name
+        threads.serve(name)
+        if dispatch is not None:
+            dispatch.open_fast_lanes(name == "cython")
+
+
+class _Block:
+    """A ``with`` block, and the backend that ran before it."""
+
+    def __init__(self, before):
+        self.before = before
 
 
 @contextlib.contextmanager
 def use_backend(name: str):
-    """Choose the kernels, as `set_backend` does, for the length of a ``with`` block."""
-    before = active
-    set_backend(name)
+    """Choose the kernels, as `set_backend` does for all threads, for the length of a ``with`` block.
+
+    Of blocks that overlap, in several threads or tasks, the last to begin decides; when all have ended, the backend is the one
+    before the first.
+    """
+    with _choosing:
+        block = _Block(active)
+        set_backend(name)
+        _blocks.append(block)
     try:
         yield
     finally:
-        set_backend(before)
+        with _choosing:
+            place = _blocks.index(block)
+            if block is _blocks[-1]:
+                set_backend(block.before)
+            else:
+                _blocks[place + 1].before = block.before
+            del _blocks[place]
+
+
+_choosing = threading.RLock()
+_blocks: list[_Block] = []
+"""Those that have begun and not ended, in that order."""
 
 
 def _start():
@@ -149,6 +175,14 @@ _start()
 
 NARROW_INTEGERS = [np.dtype(code) for code in "?bBhH"]
 """Of which np.exp makes float16 and float32; a Python float beside them would make them float64."""
+
+
+
+def check_real(array, name):
+    """Raise TypeError unless an array holds real numbers; NumPy would take some other things for them, when it casts."""
+    if array.dtype.kind in "cOSUTMm" or array.dtype.type is np.void:
+        raise TypeError(f"{name} must be real numbers, not {array.dtype}")
+
 
 _bfloat16 = None
 _registers = []

@@ -102,8 +102,9 @@ def derivative_of(function):
     definition = definitions[0]
     body = [ast.Return(definition.body)] if isinstance(definition, ast.Lambda) else definition.body
     names = _Namespace(function)
+    differentiation = _Differentiation(function, names, body)
     made = ast.FunctionDef(f"{function.__name__}_derivative" if function.__name__.isidentifier() else "derivative", definition.args,
-                           _Differentiation(function, names).block(body), [], None)  # fmt: skip
+                           differentiation.start() + differentiation.block(body), [], None)  # fmt: skip
     made.args = ast.arguments([], [ast.arg(a.arg) for a in definition.args.args], None, [], [], None, [])
     if hasattr(made, "type_params"):
         made.type_params = []
@@ -148,17 +149,24 @@ class _Namespace:
 class _Differentiation:
     """``slope(node)`` is an expression for the derivative of another, None standing for 0."""
 
-    def __init__(self, function, names):
+    def __init__(self, function, names, body):
         self.function, self.names = function, names
         self.variable = function.__code__.co_varnames[0]
-        # The variables that depend on the first argument, each with the name of the variable that holds its derivative.
-        self.slopes = {}
+        assigned = {node.id for line in body for node in ast.walk(line) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        # The variables that may depend on the first argument, each with the name of the variable that holds its derivative. An
+        # argument that is assigned to has one from the start: the assignment may lie in a branch that is not taken.
+        arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
+        self.slopes = {name: f"_d_{name}" for name in arguments if name in assigned}
 
     def refuse(self, node, why=None):
         text = ast.unparse(node).splitlines()[0]
         raise _Refusal(self.function, why or f"it is not clear what to make of {text!r}")
 
     # Statements -----------------------------------------------------------------------------------------------------
+
+    def start(self):
+        """The derivatives of arguments, where they are variables."""
+        return [ast.Assign([ast.Name(slope, ast.Store())], _number(name == self.variable)) for name, slope in self.slopes.items()]
 
     def block(self, statements):
         lines = []

@@ -29,6 +29,8 @@ def _positive(name, value, *, or_zero=False):
 
 def _sigmoid_focal(alpha, gamma):
     gamma = _positive("gamma", gamma, or_zero=True)
+    if gamma == math.inf:
+        raise ValueError("gamma must be finite")
     if alpha is None:
         return 0, (1.0, 1.0, gamma)
     alpha = float(alpha)
@@ -189,8 +191,7 @@ def _make(row: LossRow):
 def _source(name, value, shape):
     """An array that the loops read, broadcast unless it is a single number."""
     array = plain(np.asarray(value))
-    if array.dtype.kind in "cOSUMm":
-        raise TypeError(f"{name} must hold real numbers, not {array.dtype}")
+    backends.check_real(array, name)
     if array.ndim == 0 or array.shape == shape:
         return array
     try:

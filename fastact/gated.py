@@ -249,8 +249,7 @@ def _maxout_backward(grad_output, x, axis=-1, *, out=None, stream=None):
     dtype = np.result_type(grad_output if isinstance(grad_output, (int, float)) else np.asarray(grad_output),
                            x.dtype if x.dtype.kind not in "?biu" else np.exp(np.empty(0, x.dtype)).dtype)  # fmt: skip
     grad_output = np.asarray(grad_output)
-    if grad_output.dtype.kind in "cOSUMm":
-        raise TypeError(f"grad_output must hold real numbers, not {grad_output.dtype}")
+    backends.check_real(grad_output, "grad_output")
     if np.ndim(grad_output) and np.shape(grad_output) != shape:
         raise ValueError(f"grad_output has shape {np.shape(grad_output)}, not {shape} as the output")
     grad = np.ascontiguousarray(np.broadcast_to(grad_output, shape), dtype)
@@ -278,8 +277,7 @@ maxout.backward = _maxout_backward
 def _pieces(x, axis):
     """x as an array with such an axis, which comes back counted from the front, and pieces along it."""
     x = x if hasattr(type(x), "__array_ufunc__") else np.asarray(x)
-    if x.dtype.kind in "cOSUMm":
-        raise TypeError(f"maxout takes real numbers, not {x.dtype}")
+    backends.check_real(x, "the pieces")
     axis = _axis_of_pieces(x.shape, axis)
     learn_bfloat16()
     return x, axis

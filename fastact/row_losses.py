@@ -339,6 +339,8 @@ def check_options(reduction, label_smoothing=0.0, z_loss=0.0, gamma=0.0):
 
 def class_numbers(numbers, classes, name="weight"):
     """One number for each class, as float64."""
+    numbers = np.asarray(numbers)
+    backends.check_real(numbers, name)
     numbers = np.ascontiguousarray(numbers, np.float64)
     if numbers.shape != (classes,):
         raise ValueError(f"{name} has shape {numbers.shape}, not ({classes},)")
@@ -366,8 +368,7 @@ def as_target(target, rows, classes, dtype, takes=EITHER):
     if kind == "classes" and target.dtype.kind not in "iu":
         raise TypeError(f"classes must be integers, not {target.dtype}")
     if kind == "probabilities":
-        if target.dtype.kind in "cOSUMm":
-            raise TypeError(f"probabilities must be real numbers, not {target.dtype}")
+        backends.check_real(target, kind)
         target = target.astype(dtype, copy=False)
     return target, kind
 

@@ -416,6 +416,10 @@ def _call(which, x, grad, axis, where, temperature, out, stream=None):
     grad = grad if grad is None else _operand(grad)
     if function.grad_is_row and grad.shape != x.shape:
         raise ValueError(f"grad_output has shape {grad.shape}, output has {x.shape}")
+    if isinstance(out, tuple) and len(out) == 1:  # as ufuncs take it, too
+        (out,) = out
+    if hasattr(out, "shape"):
+        _check_out(out, x.shape, None if function.result_is_row else axis)
     if x.ndim == 0 and axis in (0, -1):
         y = _call(which, x.reshape(1), grad.reshape(1) if function.grad_is_row else grad, 0, where, temperature,
                   out.reshape(1) if function.result_is_row and out is not None else out)
@@ -441,6 +445,15 @@ def _positive(number, name):
     if not number > 0:
         raise ValueError(f"{name} must be positive, not {number}")
     return number
+
+
+def _check_out(out, shape, without):
+    """Raise ValueError unless out has that shape, without an axis unless that is None: a gufunc would repeat the result."""
+    if without is not None and shape:
+        without = normalize_axis_index(without, len(shape))
+        shape = shape[:without] + shape[without + 1 :]
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, not {shape}")
 
 
 def _mask(where, x):

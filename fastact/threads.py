@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import numpy as np
+
+MOST = 2**31 - 1
+"""That the kernels can count."""
+
 _limit = 1
 _threaded = True
 _backends: dict[str, tuple[Callable[[int], None], bool]] = {}
@@ -22,11 +27,11 @@ def set_num_threads(n: int) -> None:
         If ``n`` is not a positive integer.
     """
     global _limit
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"the number of threads must be a positive integer, not {n!r}")
-    _limit = n
+    _limit = min(int(n), MOST)
     for set_limit, threaded in _backends.values():
-        set_limit(n if threaded else 1)
+        set_limit(_limit if threaded else 1)
 
 
 def get_num_threads() -> int:
@@ -48,9 +53,12 @@ def serve(backend: str) -> None:
 
 def _default() -> int:
     for variable in ("FASTACT_NUM_THREADS", "OMP_NUM_THREADS"):
-        first = os.environ.get(variable, "").split(",")[0].strip()
+        wanted = os.environ.get(variable, "")
+        first = wanted.split(",")[0].strip()
         if first.isdecimal() and int(first) > 0:
             return int(first)
+        if wanted and variable == "FASTACT_NUM_THREADS":
+            raise ImportError(f"{variable} must be a positive integer, not {wanted!r}")
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

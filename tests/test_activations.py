@@ -282,6 +282,13 @@ class TestPrelu:
             wanted = wanted or (dx, dweight)
             assert same_bits(dx, wanted[0]) and same_bits(dweight, wanted[1])
 
+    def test_what_where_leaves_out_does_not_count(self, rng):
+        g, weight, where = rng.normal(size=self.x.shape), rng.uniform(size=(3, 1)), rng.random(self.x.shape) < 0.5
+        dx, dweight = fa.prelu.backward(g, self.x, weight, out=np.zeros_like(g), where=where)
+        wanted = fa.prelu.backward(np.where(where, g, 0), self.x, weight)
+        assert np.array_equal(dx, wanted[0])
+        np.testing.assert_allclose(dweight, wanted[1], rtol=1e-14)
+
     def test_float32(self):
         x = np.linspace(-1, 1, 1001, dtype=np.float32)
         dx, dweight = fa.prelu.backward(np.ones_like(x), x, np.array([0.25], np.float32))

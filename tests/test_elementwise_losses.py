@@ -471,7 +471,7 @@ class TestErrors:
 
     @pytest.mark.parametrize(("name", "options"), [
         ("huber", {"delta": 0.0}), ("huber", {"delta": -1.0}), ("huber", {"delta": np.nan}), ("smooth_l1", {"beta": -1.0}),
-        ("smooth_l1", {"beta": np.nan}), ("sigmoid_focal", {"gamma": -1.0}), ("sigmoid_focal", {"alpha": 1.5}),
+        ("smooth_l1", {"beta": np.nan}), ("sigmoid_focal", {"gamma": -1.0}), ("sigmoid_focal", {"gamma": np.inf}), ("sigmoid_focal", {"alpha": 1.5}),
         ("sigmoid_focal", {"alpha": np.nan}), ("poisson_nll", {"eps": -1.0}), ("gaussian_nll", {"eps": -1.0}),
         ("mse", {"reduction": "avg"}), ("mse", {"reduction": None}),
     ])  # fmt: skip
@@ -479,7 +479,8 @@ class TestErrors:
         self.raises(ValueError, name, [np.ones(3)] * (3 if name == "gaussian_nll" else 2), **options)
 
     @every_loss
-    @pytest.mark.parametrize("bad", [np.zeros(2, complex), np.array(["a", "b"]), np.array([None, 1]), np.zeros(2, "M8[s]")])
+    @pytest.mark.parametrize("bad", [np.zeros(2, complex), np.array(["a", "b"]), np.array([None, 1]), np.zeros(2, "M8[s]"),
+                                     np.zeros(2, [("number", float)])])  # fmt: skip
     def test_what_is_no_real_number(self, name, bad):
         good = [np.ones(2)] * (3 if name == "gaussian_nll" else 2)
         for k in range(len(good)):

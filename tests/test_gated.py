@@ -415,8 +415,9 @@ class TestMaxout:
             fa.maxout(np.empty((3, 0)))
         with pytest.raises(np.exceptions.AxisError):
             fa.maxout(np.ones(3), 1)
-        with pytest.raises(TypeError):
-            fa.maxout(np.ones(3, complex))
+        for bad in (np.ones(3, complex), np.ones(3, [("number", float)])):
+            with pytest.raises(TypeError):
+                fa.maxout(bad)
         with pytest.raises(ValueError, match="shape"):
             fa.maxout(np.ones((2, 3)), out=np.ones(3))
         with pytest.raises(ValueError, match="shape"):

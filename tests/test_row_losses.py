@@ -207,6 +207,7 @@ def test_errors(variant, rng):
         (TypeError, x + 0j, target, {}),
         (TypeError, x.astype(str), target, {}),
         (TypeError, x, target.astype(complex), {}),
+        (TypeError, x, target.astype([("number", target.dtype)]), {}),
         (ValueError, np.empty((2, 0)), np.empty(2, int), {}),
     ]
     for kind, a, b, options in cases:

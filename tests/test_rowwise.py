@@ -314,8 +314,8 @@ class TestOut:
         x = logits(rng, 4, 5)
         fixed = np.full(np.shape(getattr(fa, name)(x)), 7, "f")
         fixed.flags.writeable = False
-        for bad, kind in ((np.full((5, 3), 7, "f"), ValueError), (np.full(fixed.shape, 7), TypeError),
-                          (fixed, ValueError), ([0.0], TypeError)):  # fmt: skip
+        for bad, kind in ((np.full((5, 3), 7, "f"), ValueError), (np.full((2, *fixed.shape), 7, "f"), ValueError),
+                          (np.full(fixed.shape, 7), TypeError), (fixed, ValueError), ([0.0], TypeError)):  # fmt: skip
             with pytest.raises(kind):
                 getattr(fa, name)(x, out=bad)
             assert np.all(np.asarray(bad)[..., 0] == (0 if isinstance(bad, list) else 7))

@@ -420,6 +420,10 @@ class TestErrors:
         with pytest.raises(TypeError):
             loss(logits, [0, 1])
 
+    @pytest.mark.parametrize("weight", [np.ones(3, complex), np.array(["1", "2", "3"]), np.ones(3, object)])
+    def test_weights_are_numbers(self, weight):
+        self.raises(TypeError, np.zeros((2, 3)), [0, 1], weight=weight)
+
     def test_bad_grad_out(self):
         logits = np.zeros((2, 3))
         fixed = np.zeros((2, 3))

@@ -12,7 +12,7 @@ import pytest
 from cases import NAMES, Method, defaults, same_bits
 
 import fastact as fa
-from fastact import backends
+from fastact import backends, threads
 
 
 def possible(n):
@@ -39,9 +39,11 @@ class TestNumber:
         assert fa.get_num_threads() == before
 
     def test_is_kept(self, set_num_threads):
-        for n in (1, 3, 2):
+        for n in (1, 3, np.int64(2)):
             set_num_threads(n)
             assert fa.get_num_threads() == possible(n)
+        set_num_threads(10**12)
+        assert fa.get_num_threads() == possible(threads.MOST)
 
     @pytest.mark.parametrize("environment, wanted", [
         ({"FASTACT_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, 3), ({"OMP_NUM_THREADS": "2"}, 2),
@@ -50,6 +52,17 @@ class TestNumber:
     def test_from_the_environment(self, environment, wanted):
         environment = {"FASTACT_NUM_THREADS": "", **environment}
         assert run("import fastact as fa; print(fa.get_num_threads())", **environment) == [str(possible(wanted))]
+
+    @pytest.mark.parametrize("wanted", ["0", "-1", "all"])
+    def test_a_wrong_request_says_so(self, wanted):
+        program = """if True:
+            try:
+                import fastact
+            except ImportError as error:
+                print(error)
+            """
+        assert " ".join(run(program, FASTACT_NUM_THREADS=wanted)) == (
+            f"FASTACT_NUM_THREADS must be a positive integer, not {wanted!r}")
 
     def test_default_is_what_the_process_may_use(self):
         program = "import fastact as fa; print(fa.get_num_threads())"
@@ -102,6 +115,22 @@ def test_first_calls_from_many_threads():
             print(len(set(pool.map(work, range(32)))))
         """
     assert run(program) == ["1"]
+
+
+@pytest.mark.skipif(len(backends.available()) < 2, reason="there is but one backend")
+def test_choices_of_a_backend_that_overlap():
+    """The last to begin decides; whatever the order in which they end, the first backend is back in the end."""
+    before = fa.get_backend()
+    for order in itertools.permutations(range(3)):
+        with fa.use_backend(before):
+            blocks = [fa.use_backend(name) for name in ("numba", "cython", "numba")]
+            for block in blocks:
+                block.__enter__()
+            left = ["numba", "cython", "numba"]
+            for i in order:
+                blocks[i].__exit__(None, None, None)
+                left[i] = None
+                assert fa.get_backend() == next(filter(None, left[::-1]), before)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

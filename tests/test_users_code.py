@@ -104,6 +104,17 @@ def pieces(x, bend, size=2.0):
     return abs(z) ** 1.5 + fa.silu(x) * math.erf(z)
 
 
+def branches(x, slope=0.25):
+    """Arguments that one branch assigns to, and another does not."""
+    if x < 0:
+        x = slope * x
+        y = x
+    else:
+        slope = slope * x
+        y = 3 * x
+    return slope * x * x + y
+
+
 class TestActivationsOfOnesOwn:
     def test_are_activations(self):
         assert isinstance(logistic_slope, fa.Activation)
@@ -148,6 +159,11 @@ class TestActivationsOfOnesOwn:
         for bend in (-1.0, 0.5):
             difference = (pieces(x + h, bend) - pieces(x - h, bend)) / (2 * h)
             np.testing.assert_allclose(pieces.derivative(x, bend), difference, 1e-6, 1e-6)
+
+    def test_derivatives_of_arguments_that_a_branch_changes(self):
+        x, h = np.array([-1.3, -0.4, 0.6, 2.1]), 1e-6
+        differences = [(branches(v + h) - branches(v - h)) / (2 * h) for v in x]
+        np.testing.assert_allclose(fa.activation(branches).derivative(x), differences, 1e-6)
 
     def test_every_known_function_has_the_right_derivative(self):
         from fastact.differentiate import DERIVATIVES, derivative_of
