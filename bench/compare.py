@@ -20,14 +20,25 @@ THOROUGH = {"rounds": 5, "seconds": 0.01, "attempts": 2}
 def size(text):
     """1048576 or 2^20"""
     base, _, exponent = text.partition("^")
-    try:
-        return int(base) ** int(exponent or 1)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 1000 or 2^20") from error
+    if not base.isdecimal() or exponent and not exponent.isdecimal() or int(base) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 1000 or 2^20")
+    return int(base) ** int(exponent or 1)
 
 
 def shape(text):
     return tuple(size(n) for n in text.split("x"))
+
+
+def threads(text):
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads")
+    return int(text)
+
+
+def file(text):
+    if not Path(text).parent.is_dir():  # which is better known before the measuring than after
+        raise argparse.ArgumentTypeError(f"there is no folder {Path(text).parent}")
+    return Path(text)
 
 
 def add_options(parser):
@@ -49,7 +60,7 @@ def add_options(parser):
     add("--dtypes", nargs="+", choices=cases.DTYPES, default=["float32"], help="types of the arrays")
     add("--layouts", nargs="+", choices=cases.LAYOUTS, default=[cases.CONTIGUOUS], help="how they lie in memory")
     add("--new-memory", action="store_true", help="functions make their results, as without out=")
-    add("--threads", type=int, default=fa.get_num_threads(), help="of each library")
+    add("--threads", type=threads, default=fa.get_num_threads(), help="of each library")
     add(
         "--peers",
         nargs="+",
@@ -57,7 +68,7 @@ def add_options(parser):
         help="only these; else all that are installed, but PyTorch not compiled",
     )
     add("--thorough", action="store_true", help="more and longer turns, and once more where others disturbed")
-    add("--json", type=Path, metavar="FILE", help="write all figures, in seconds")
+    add("--json", type=file, metavar="FILE", help="write all figures, in seconds")
 
 
 def cells_for(arguments):

@@ -18,7 +18,7 @@ def main():
     arguments = parse()
     try:
         arguments.run(arguments)
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         sys.exit(f"fastact: {error}")
 
 
@@ -36,10 +36,10 @@ def parse():
 
     sub = command(train)
     sub.add_argument("--activation", type=hidden_activation, default="gelu", help="activation of the hidden layer")
-    sub.add_argument("--epochs", type=positive_int, default=40, help="at most; fewer where the validation loss stalls")
-    sub.add_argument("--batch-size", type=positive_int, default=64, help="rows in a mini-batch")
+    sub.add_argument("--epochs", type=at_least(1), default=40, help="at most; fewer where the validation loss stalls")
+    sub.add_argument("--batch-size", type=at_least(1), default=64, help="rows in a mini-batch")
     sub.add_argument("--learning-rate", type=positive_float, default=0.004, help="step size of Adam")
-    sub.add_argument("--seed", type=int, default=0, help="for the split of the data, the weights and the batches")
+    sub.add_argument("--seed", type=at_least(0), default=0, help="for the split of the data, the weights and the batches")
     sub.add_argument("--output", type=picture, default="fastact-digits.png", help="where the picture goes")
 
     sub = command(plot)
@@ -53,7 +53,7 @@ def parse():
 
     sub = command(vendor)
     sub.add_argument("folder", type=Path, metavar="DEST", help="a new folder, whose name is the package's")
-    sub.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,NAME,...", help="such as gelu,softmax")
+    sub.add_argument("--only", type=lambda text: text.replace(" ", "").split(","), metavar="NAME,NAME,...", help="such as gelu,softmax")
     kernels = sub.add_mutually_exclusive_group()
     kernels.add_argument("--cython", action="store_true", help="compiled kernels only")
     kernels.add_argument("--numba", action="store_true", help="Numba's kernels only, which need no compiler")
@@ -74,10 +74,13 @@ def hidden_activation(name):
         raise argparse.ArgumentTypeError(error) from error
 
 
-def positive_int(text):
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return value
+def at_least(least):
+    def number(text):
+        if (value := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {text}")
+        return value
+
+    return number
 
 
 def positive_float(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 import runpy
 from collections.abc import Iterable
@@ -68,7 +69,7 @@ def vendor(dest, only: Iterable[str] | None = None, *, cython: bool = True, numb
     there = names()
     if not (cython or numba):
         raise ValueError("a copy needs kernels: Cython's, Numba's or both")
-    if not dest.name.isidentifier():
+    if not dest.name.isidentifier() or keyword.iskeyword(dest.name):
         raise ValueError(f"{dest.name!r} cannot be the name of a package")
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise FileExistsError(f"{dest} is there already; a copy needs a new or empty folder")

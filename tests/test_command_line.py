@@ -72,9 +72,16 @@ def test_info(run):
     (["train", "--activation", "sigmoyd"], "unknown activation 'sigmoyd'; did you mean sigmoid"),
     (["train", "--epochs", "0"], "must be at least 1"),
     (["train", "--learning-rate", "-1"], "must be positive"),
+    (["train", "--seed", "-1"], "must be at least 0"),
     (["vendor", "copy", "--only", "gelu,gleu"], "no function 'gleu' to copy"),
     (["vendor", "a-copy"], "'a-copy' cannot be the name of a package"),
+    (["vendor", "class"], "'class' cannot be the name of a package"),
+    (["vendor", "copy", "--only", "gelu, gleu"], "no function 'gleu' to copy"),
     (["vendor", "copy", "--cython", "--numba"], "not allowed with"),
+    (["bench", "gelu", "--sizes", "0"], "'0' is not like 1000 or 2^20"),
+    (["bench", "gelu", "--sizes", "2^-3"], "'2^-3' is not like 1000 or 2^20"),
+    (["bench", "gelu", "--threads", "0"], "'0' is no number of threads"),
+    (["bench", "gelu", "--json", "nowhere/figures.json"], "no folder nowhere"),
     (["trian"], "invalid choice"),
     ([], "required"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")  # fmt: skip
@@ -83,6 +90,14 @@ def test_errors_have_status_2(run, tmp_path, arguments, message):
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not any(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_is_named(run, tmp_path):
+    (tmp_path / "file").touch()
+    for arguments in (["plot", "--all", "--out", "file"], ["vendor", "file/copy", "--only", "gelu"]):
+        done = run(*arguments)
+        assert done.returncode == 1
+        assert done.stderr.startswith("fastact: ") and "file" in done.stderr
 
 
 def test_missing_extra_is_named(tmp_path):

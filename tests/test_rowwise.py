@@ -19,7 +19,7 @@ from fastact.table import HALF_ULP
 
 SAME_SHAPE = ["softmax", "log_softmax", "softmin"]
 ALL = [*SAME_SHAPE, "logsumexp"]
-PROMISED_ULP = {"softmax": (2, 3), "log_softmax": (2, 2), "softmin": (2, 3), "logsumexp": (1, 1)}  # float32, float64
+PROMISED_ULP = {"softmax": (2, 3), "log_softmax": (2, 2.5), "softmin": (2, 3), "logsumexp": (1.5, 2.5)}  # float32, float64
 EPS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
 ROW_LENGTHS = [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 100, 127, 1000, 4099]
 
@@ -52,7 +52,21 @@ def check(name, x, axis=-1, **options):
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("spread, n", [(0.1, 3), (2.0, 17), (5.0, 64), (60.0, 40), (300.0, 20)])
 def test_float64_against_mpmath(name, n, spread, rng):
-    x = logits(rng, 10, n, dtype="float64", spread=spread)
+    check_against_mpmath(name, logits(rng, 10, n, dtype="float64", spread=spread))
+
+
+def test_the_worst_rows_known():
+    """Of millions at random: where x - max is rounded and the terms beside the largest are a small share, or cancel with it."""
+    for row in ("0x1.08826a9d6937dp+2 0x1.08768965d0e9cp+2 0x1.b85a4e286e713p+2 -0x1.0b25c70119b34p+1",
+                "0x1.f0383cb19f40cp+0 -0x1.d112991dc3fdap+0 -0x1.6e36ab684c476p+1"):  # fmt: skip
+        check_against_mpmath("log_softmax", np.array([[float.fromhex(number) for number in row.split()]]))
+    for row in ("-0x1.2ff9c55737f3bp+0 -0x1.5ead88338a141p+0 -0x1.7e49f6e9bcc31p-9",
+                "-0x1.1790daf70a9a0p+2 -0x1.731df76bc7401p+0 -0x1.154fa240d4237p-4"):  # fmt: skip
+        check_against_mpmath("logsumexp", np.array([[float.fromhex(number) for number in row.split()]]))
+    check("logsumexp", np.array([[-2.0798257, -0.04508225], [-2.050998, -0.018094523]], np.float32))
+
+
+def check_against_mpmath(name, x):
     got = getattr(fa, name)(x)
     for row, y in zip(-x if name == "softmin" else x, got):
         with mpmath.workprec(3000):  # a dominant element leaves e^-600 of the others
