@@ -22,7 +22,7 @@ try:
 except ImportError:  # real GPUs are tested without
     greenlet = None
 
-from fastact._kernels import numba_loss_formulas, numba_scalar
+from fastact._kernels import numba_half, numba_loss_formulas, numba_scalar
 from fastact._kernels.cuda_kernels import SIZES, WARP, Target
 
 SHARED_MEMORY = 48 << 10
@@ -238,15 +238,20 @@ class Emulator:
             kind = np.dtype(kind if kind is not int else np.int64)
             self.memory.bytes_at(address, kind.itemsize, True).view(kind)[0] = value
 
-        def made_by(module):
-            return functools.cache(lambda storage: module.formulas(computed(storage), numba_scalar.plain(computed(storage))))
+        @functools.cache
+        def formulas(storage):
+            return numba_half.formulas(storage, machine(storage))
+
+        @functools.cache
+        def loss_formulas(storage):
+            return numba_loss_formulas.formulas(computed(storage), numba_scalar.plain(computed(storage)))
 
         return Target(
             cuda=cuda, word=int, device=lambda function: function, load=load, store=store, quotient=lambda a, b: a // b,
-            access=self._access, formulas=made_by(numba_scalar), loss_formulas=made_by(numba_loss_formulas),
+            access=self._access, formulas=formulas, loss_formulas=loss_formulas,
             integer_formulas=lambda name: numba_scalar.integer_formulas(getattr(np, name), lambda function: function),
             number=computed, integer=lambda name: getattr(np, name),
-            fma=lambda a, b, c: type(a)(np.longdouble(a) * b + c), exp2=lambda x: np.exp2(x, dtype=np.float32),
+            fma=lambda a, b, c: type(a)(np.longdouble(a) * b + c), exp2=exp2,
             log1p=lambda x: type(x)(math.log1p(x)) if x > -1 else x,
             from_word=lambda storage: lambda word: from_word(computed(storage), word),
             bits=lambda x: x.view(np.int32), from_bits=lambda pattern: np.int32(pattern).view(np.float32),
@@ -281,6 +286,17 @@ def storage_dtype(storage):
 
         return np.dtype(ml_dtypes.bfloat16)
     return np.dtype(storage)
+
+
+def machine(storage):
+    """What formulas are made of."""
+    plain = vars(numba_scalar.plain(computed(storage)))
+    return SimpleNamespace(**plain, exp2=exp2, reciprocal=lambda x: np.float32(1) / x)
+
+
+def exp2(x):
+    y = np.exp2(x, dtype=np.float32)
+    return np.float32(0) if y < np.finfo(np.float32).tiny else y
 
 
 def from_word(T, word):

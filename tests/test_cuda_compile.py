@@ -19,7 +19,7 @@ import fastact as fa
 from fastact import gpu
 from fastact._kernels import cuda_elementwise, cuda_losses, cuda_rows, cuda_simplex
 from fastact._kernels.cuda_kernels import SIZES, lanes
-from fastact.table import ELEMENTWISE_LOSSES
+from fastact.table import ELEMENTWISE_LOSSES, GATED
 
 numba = pytest.importorskip("numba", reason="needs Numba")
 pytest.importorskip("numba_cuda", reason="needs numba-cuda")
@@ -60,6 +60,9 @@ def elementwise_cases():
             for storage in STORAGES if EVERYTHING or name == "gelu" else ["float32"]:
                 varying = (False,) * len(ROWS[name].parameters)
                 yield f"{name}_{kind}", cuda_elementwise.contiguous, storage, (ROWS[name], kind, storage, varying, lanes(storage))
+    for row, kind in itertools.product(GATED, ("gated", "gated_backward")):
+        for storage in STORAGES if EVERYTHING else ["bfloat16"] if row.name == "swiglu" else []:
+            yield f"{row.name}_{kind}", cuda_elementwise.contiguous, storage, (row, kind, storage, (), lanes(storage))
     for name, varying in (("gelu", ()), ("hardtanh", (False, True)), ("hardtanh", (True, True))):
         specification = (ROWS[name], "backward", "float32", varying, 3)
         yield f"{name}_strided_{sum(varying)}", cuda_elementwise.strided, "float32", specification
@@ -168,13 +171,13 @@ def compiled(factory, specification, arch):
     registers = int(re.search(r"Used (\d+) registers", log).group(1))
     stack, stores, loads = (int(n) for n in re.search(
         r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log).groups())  # fmt: skip
-    words = sum(1 if count is None else count for count in kernel.arguments)
-    return SimpleNamespace(threads=kernel.threads, words=words, ptx=ptx, registers=registers, stack=stack, spilled=stores + loads)
+    return SimpleNamespace(threads=kernel.threads, arguments=kernel.arguments, ptx=ptx, registers=registers, stack=stack, spilled=stores + loads)
 
 
 def check(name, storage, result, arch):
     entry = result.ptx[result.ptx.index(".visible .entry") :]
-    assert len(re.findall(r"\.param \.[su]64", entry[: entry.index(")")])) == result.words
+    words = sum(1 if count is None else count for count in result.arguments)
+    assert len(re.findall(r"\.param \.[su]64", entry[: entry.index(")")])) == words
     assert result.spilled == 0
     assert result.registers * result.threads <= REGISTERS
     if storage != "float64":
@@ -201,9 +204,9 @@ def test_elementwise(arch, name, factory, storage, specification):
     result = compiled(factory, specification, arch)
     check(name, storage, result, arch)
     if factory is cuda_elementwise.contiguous and specification[-1] > 1:
-        reads = len(re.findall(r"ld\.global\S*\.v[24]", result.ptx))
-        assert reads == 2 if "backward" in name else 1
-        assert len(re.findall(r"st\.global\S*\.v[24]", result.ptx)) == 1
+        _, sources, results, _ = result.arguments
+        assert len(re.findall(r"ld\.global\S*\.v[24]", result.ptx)) == sources
+        assert len(re.findall(r"st\.global\S*\.v[24]", result.ptx)) == results
 
 
 @on_every_arch

@@ -7,12 +7,14 @@ import contextlib
 
 import numpy as np
 import pytest
-from cases import DTYPES, FROM_OUTPUT, NAMES, defaults, parameter_cases
+from cases import DTYPES, FROM_OUTPUT, HALF_TYPES, NAMES, defaults, parameter_cases
+from emulator import machine
 from fake_gpu import CALCULATING, GPUS, Fake, FakeArray, TorchOnEmulator, aligned, part, why_no_gpu
 
 import fastact as fa
 from fastact import devices
 from fastact import gpu as gpu_functions
+from fastact._kernels import numba_half, numba_scalar
 from fastact.table import ELEMENTWISE_LOSSES
 
 
@@ -308,6 +310,44 @@ class TestPyTorchOnEmulator:
         like = type("Tensor", (), {"device": 3})()
         assert [devices.PyTorch().allocating_on(stream, like) for stream in (1, 2, 4096)] == [("default", 3), (2, 3), (4096, 3)]
 
+
+BRIEF_FORMULAS = numba_half.brief_formulas(numba_scalar.formulas(np.float32, machine("float16")), machine("float16"))
+BRIEF = [name for name in NAMES if name in BRIEF_FORMULAS]
+
+
+class TestBriefFormulas:
+    """What takes the place of exact formulas for half types."""
+
+    @staticmethod
+    def evaluated(name, kind, dtype):
+        """Half numbers, from zero to infinity and NaN, and what a formula makes of them in float32."""
+        x = np.arange(5, 1 << 16, 37, dtype=np.uint16).view(dtype).astype(np.float32)
+        formula, numbers = BRIEF_FORMULAS[name + kind], [np.float32(number) for number in defaults(name)]
+        with np.errstate(all="ignore"):
+            return x.astype(np.float64), np.array([formula(number, *numbers) for number in x])
+
+    @staticmethod
+    def check(x, found, wanted, dtype, terms=0.0):
+        """Within a hundredth of the last place that a result has, or terms of that size have."""
+        digits, smallest = (10, -24) if np.dtype(dtype) == np.float16 else (7, -133)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            wanted = wanted.astype(np.float32).astype(np.float64)
+            place = 2.0 ** np.maximum(np.floor(np.log2(np.maximum(np.abs(wanted), terms))) - digits, smallest)
+            right = (np.abs(found - wanted) <= 0.01 * place) | (found == wanted) | np.isnan(found) & np.isnan(wanted)
+        assert np.all(right), (x[~right], found[~right], wanted[~right])
+
+    @pytest.mark.parametrize("dtype", HALF_TYPES)
+    @pytest.mark.parametrize("name", BRIEF)
+    def test_values(self, name, dtype):
+        x, found = self.evaluated(name, "", dtype)
+        self.check(x, found, getattr(fa, name)(x, *defaults(name)), dtype)
+
+    @pytest.mark.parametrize("dtype", HALF_TYPES)
+    @pytest.mark.parametrize("name", BRIEF)
+    def test_derivatives(self, name, dtype):
+        """Whose terms are larger than 0.2 where there are zeros."""
+        x, found = self.evaluated(name, "_derivative", dtype)
+        self.check(x, found, getattr(fa, name).derivative(x, *defaults(name)), dtype, np.where(np.abs(x) < 2, 0.2, 0))
 
 class TestMistakes:
     def test_other_dtypes(self, gpu):

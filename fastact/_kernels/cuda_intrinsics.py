@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import cuda, types
 from numba.cuda.extending import intrinsic
 
-from . import numba_loss_formulas, numba_scalar
+from . import numba_half, numba_loss_formulas, numba_scalar
 from .cuda_kernels import SIZES, Target
 from .numba_intrinsics import instructions
 
@@ -35,19 +35,22 @@ def device_function(function):
 fma, bits, from_bits = instructions(intrinsic)
 
 
-@intrinsic
-def exp2_approximately(typing, x):
-    """2^x in float32, to 2 units in the last place; subnormal results are 0."""
+def approximate(instruction):
+    """An instruction on float32 that is right to 2 units in the last place, and takes and gives 0 for subnormal numbers."""
 
-    def generate(context, builder, signature, args):
-        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()])
-        return builder.call(ir.InlineAsm(kind, "ex2.approx.ftz.f32 $0, $1;", "=f,f"), args)
+    @intrinsic
+    def value(typing, x):
+        def generate(context, builder, signature, args):
+            kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()])
+            return builder.call(ir.InlineAsm(kind, f"{instruction}.approx.ftz.f32 $0, $1;", "=f,f"), args)
 
-    return types.float32(types.float32), generate
+        return types.float32(types.float32), generate
+
+    return value
 
 
 MACHINE = SimpleNamespace(compiled=device_function, muladd=fma, fused=fma, bits=bits, from_bits=from_bits,
-                          square_root=math.sqrt, with_sign=math.copysign)  # fmt: skip
+                          square_root=math.sqrt, with_sign=math.copysign, exp2=approximate("ex2"), reciprocal=approximate("rcp"))  # fmt: skip
 
 
 @intrinsic
@@ -175,8 +178,13 @@ def _target(has_bfloat16):
     def access(storage, width):
         return memory_access(storage, width, has_bfloat16)
 
-    def made_by(module):
-        return functools.cache(lambda storage: module.formulas(np.float64 if storage == "float64" else np.float32, MACHINE))
+    @functools.cache
+    def formulas(storage):
+        return numba_half.formulas(storage, MACHINE)
+
+    @functools.cache
+    def loss_formulas(storage):
+        return numba_loss_formulas.formulas(np.float64 if storage == "float64" else np.float32, MACHINE)
 
     @functools.cache
     def integer_formulas(name):
@@ -188,7 +196,7 @@ def _target(has_bfloat16):
 
     return Target(
         cuda=cuda, word=types.int64, device=device_function, load=load, store=store, quotient=quotient, access=access,
-        formulas=made_by(numba_scalar), integer_formulas=integer_formulas, loss_formulas=made_by(numba_loss_formulas), fma=fma, exp2=exp2_approximately, log1p=math.log1p,
+        formulas=formulas, integer_formulas=integer_formulas, loss_formulas=loss_formulas, fma=fma, exp2=MACHINE.exp2, log1p=math.log1p,
         number=lambda storage: types.float64 if storage == "float64" else types.float32, integer=lambda name: getattr(types, name),
         from_word=lambda storage: from_bits if storage == "float64" else single, bits=bits, from_bits=from_bits,
     )  # fmt: skip

@@ -916,9 +916,16 @@ def formulas(T, machine):
         q = one if x > huge else (b / four / x / x if x < -huge else q)
         return q if x == x else x
 
-    # --- Gated: act(gate) up -------------------------------------------------------------------------------------
+    found = {name: value for name, value in locals().items() if callable(value)}
+    return found | gated_formulas(T, machine, found)
 
-    normal_reach = typed(14.9, 38.9)  # gelu(-x) and its derivative are zero beyond
+
+def gated_formulas(T, machine, made):
+    """act(gate) up, by name, of functions that have been ``made``."""
+    compiled, zero, tail = machine.compiled, T(0), T(112 if T is np.float32 else 760)
+    absolute, sigmoid, sigmoid_derivative, silu, silu_derivative, gelu, gelu_derivative = (made[name] for name in (
+        "absolute", "sigmoid", "sigmoid_derivative", "silu", "silu_derivative", "gelu", "gelu_derivative"))  # fmt: skip
+    normal_reach = T(14.9 if T is np.float32 else 38.9)  # gelu(-x) and its derivative are zero beyond
 
     @compiled
     def unless_shut(shut, b, y):
@@ -970,4 +977,5 @@ def formulas(T, machine):
     def reglu_backward(grad, gate, up):
         return passed(gate, grad, up), passed(gate, grad, gate)
 
-    return {name: value for name, value in locals().items() if callable(value)}
+    return {"glu": glu, "glu_backward": glu_backward, "swiglu": swiglu, "swiglu_backward": swiglu_backward,
+            "geglu": geglu, "geglu_backward": geglu_backward, "reglu": reglu, "reglu_backward": reglu_backward}  # fmt: skip
