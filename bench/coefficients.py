@@ -57,6 +57,14 @@ def shifted_tail_product(centre):
     return function
 
 
+def tail_by_reciprocal(slope):
+    """Phi(-t) exp(t^2 / 2) / u in u = 1 / (1 + slope t)"""
+    def function(u):
+        z = (1 / u - 1) / mp.mpf(slope) / mp.sqrt(2)
+        return mp.erfc(z) * mp.exp(z * z) / 2 / u
+    return function
+
+
 def tail_start(t):
     """(1/2 - Phi(-t) exp(t^2 / 2)) / t"""
     z = t / mp.sqrt(2)
@@ -100,6 +108,7 @@ FITS = {
     "tail start": (tail_start, relative, TINY, mp.mpf("1.25"), 8, 16),
     "tail product": (tail_product(5), relative, *interval("1.25", 15, 5), 8, None),
     "shifted tail product": (shifted_tail_product(4), relative, *interval(0, 15, 4), 9, None),
+    "tail by a reciprocal, for half types": (tail_by_reciprocal("0.3"), relative, 1 / mp.mpf("5.5"), mp.mpf(1), 7, None),
     "tail product to 39.5": (tail_product(5), relative, *interval("1.25", "39.5", 5), None, 19),
 }
 

@@ -12,7 +12,7 @@ from . import numba_scalar
 from .cuda_kernels import SIZES
 
 # python -m bench.coefficients makes them: Phi(-t) exp(t^2 / 2) / u in u = 1 / (1 + 0.3 t), from the highest power to the lowest.
-TAIL = (0.0352044441, -0.155246109, 0.202987134, -0.0505917858, 0.12693055, 0.10040576, 0.120675549, 0.119634368)
+TAIL = (0.0352044441, -0.155246109, 0.202987134, -0.0505917855, 0.12693055, 0.10040576, 0.120675549, 0.119634368)
 # log((1 + s) / (1 - s)) / s and tanh(x) / x, and (exp(x) - 1) / x, by Taylor.
 LOG1P = tuple(2 / k for k in (11, 9, 7, 5, 3, 1))
 TANH = (2 / 15, -1 / 3, 1)
