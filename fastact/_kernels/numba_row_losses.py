@@ -421,37 +421,33 @@ def evaluate(loss, x, target, grad, values, factor, **terms):
     labels = None if target.ndim == x.ndim else np.ascontiguousarray(target, np.int64)
     at_label = loss != "softmax_cross_entropy" and labels is not None
     if at_label and not all(array is None or lies_so(array, computed_in(x.dtype)) for array in (x, grad)):
-        total = _elements_at_labels(loss != "nll_loss", x, labels.ravel(), grad, losses, factor, **terms)
+        total = _of_elements(loss, x, labels.ravel(), grad, losses, factor, **terms)
     else:
-        total = _by_rows(loss, x, target, labels, grad, losses, factor, **terms)
+        total = _by_rows(loss, x.shape[-1], x, target, labels, grad, losses, factor, **terms)
     if values is not None:
         with np.errstate(all="ignore"):
             values[...] = losses.reshape(values.shape)
     return total * factor
 
 
-def _elements_at_labels(logarithm, x, labels, grad, losses, factor, *, shares=None, keep=1.0, ignore_index=0, **_):
-    """What at_labels does, for arrays of any type and strides."""
-    x = np.atleast_2d(x)
-    counts = labels != ignore_index
-    if shares is not None:
-        counts[counts] = shares[labels[counts]] != 0
-    rows, columns = np.flatnonzero(counts), labels[counts]
+def _of_elements(loss, x, labels, grad, losses, factor, *, shares=None, ignore_index=0, **terms):
+    """What at_labels does, for arrays of any type and strides: for the elements at the labels, brought together, as rows of none."""
+    x, T, counts, rows = np.atleast_2d(x), computed_in(x.dtype), labels != ignore_index, np.arange(len(labels))
+    columns = np.where(counts, labels, 0)
     elements = *np.unravel_index(rows, x.shape[:-1]), columns
-    value = x[elements].astype(np.float64)
-    share_of = keep if shares is None else shares[columns]
-    losses[...] = 0
-    with np.errstate(all="ignore"):
-        losses[rows] = 0 - share_of * (np.log(value) if logarithm else value)
-        if grad is not None:
-            grad[...] = 0
-            np.atleast_2d(grad)[elements] = np.asarray(-share_of * factor / (value if logarithm else 1.0), computed_in(x.dtype))
-        return float(losses.sum())
+    slopes = None if grad is None else np.zeros(len(labels), T)
+    total = _by_rows(loss, 0, x[elements].astype(T), None, np.where(counts, rows, -1), slopes, losses, factor,
+                     shares=None if shares is None else shares[columns], ignore_index=-1, **terms)  # fmt: skip
+    if grad is not None:
+        grad[...] = 0
+        with np.errstate(all="ignore"):
+            np.atleast_2d(grad)[elements] = slopes
+    return total
 
 
-def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spread_weight=None, spread=None, spread_sum=0.0,
+def _by_rows(loss, n, x, target, labels, grad, losses, factor, *, shares=None, spread_weight=None, spread=None, spread_sum=0.0,
              ignore_index=0, keep=1.0, floor=0.0, z_loss=0.0, gamma=0.0):
-    n, T = x.shape[-1], computed_in(x.dtype)
+    T = computed_in(x.dtype)
     if labels is None:
         spread = readable(target, T)
     numbers = array("d", (keep, floor, spread_sum, z_loss, gamma, factor))

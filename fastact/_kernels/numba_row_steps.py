@@ -27,8 +27,9 @@ from .numba_intrinsics import (
 )
 from .numba_scalar import LOG1P, formulas
 
-# A task: addresses, steps in bytes from row to row, and the temperature, negative where the input is to be negated.
-X, G, Y, X_ROW, G_ROW, Y_ROW, ROWS, N, TEMPERATURE = range(0, 72, 8)
+# A task: addresses, steps in bytes from row to row, how many rows, and how many of the same step come after them that others do;
+# the temperature, negative where the input is to be negated.
+X, G, Y, X_ROW, G_ROW, Y_ROW, ROWS, AFTER, N, TEMPERATURE = range(0, 80, 8)
 
 TERMS = 256  # elements whose terms are summed while they are in the first-level cache
 BATCH, BATCH_ELEMENTS = 8, 1024  # rows that go through each step together: of one row alone the steps wait for each other
@@ -298,8 +299,8 @@ def term_steps(T, tempered):
 
             The terms are kept in e unless that is 0; e may be x. ahead: the distance in bytes to memory that is needed next, or 0.
             """
-            if skip < 0 and sign == one:
-                return sum_by_hand(x, e, n, m, ahead), 0.0
+            if skip < 0:
+                return sum_by_hand(x, e, n, m, sign, ahead), 0.0
             copy, totals = stack(TERMS_BYTES), stack(LANES_BYTES)
             clear(totals)
             for i in range(0, n, TERMS):
