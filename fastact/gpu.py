@@ -420,9 +420,13 @@ def without(operand, axis, rest):
 
 
 def powers_of(scale, dtype):
-    """What kernels of exponentials multiply by: a sign, and the rest as the sum of two numbers of the type that is computed in."""
-    size = abs(scale)
-    high = float(np.float64(size) if dtype == "float64" else np.float32(size))
+    """What kernels of exponentials multiply by: a sign, and the rest as the sum of two numbers of the type that is computed in.
+
+    Neither infinite nor 0, which would make NaN of 0 or of -inf.
+    """
+    info = np.finfo("float64" if dtype == "float64" else "float32")
+    size = min(max(abs(scale), float(info.smallest_subnormal)), float(info.max))
+    high = float(info.dtype.type(size))
     return math.copysign(1, scale), high, size - high
 
 

@@ -401,6 +401,15 @@ class TestWhere:
 
 
 class TestTemperature:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_near_0_and_infinity_has_its_limits(self, dtype):
+        x = np.array([[1, 3, -np.inf, 2]] * 9, dtype)
+        for y, z in ((fa.softmax(x, temperature=t), fa.softmax(x.T, 0, temperature=t).T) for t in (5e-324, 1e-310, 1e-39)):
+            assert np.array_equal(y, z) and np.array_equal(y[3], [0, 1, 0, 0])
+        for temperature in (1e300, 1.79e308, np.inf):
+            y = fa.softmax(x, temperature=temperature)
+            np.testing.assert_allclose(y.astype("f8")[3], np.array([1, 1, 0, 1]) / 3, rtol=EPS[np.dtype(dtype).name])
+
     @pytest.mark.parametrize("temperature", [0.25, 0.7, 1.0, 3.0, 100.0])
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_divides_the_input(self, temperature, dtype, rng):

@@ -7,16 +7,12 @@
 #ifndef FASTACT_AVX512_H
 #define FASTACT_AVX512_H
 
-#include <math.h>
-#include <stddef.h>
+#include "primitives.h"
 
 #ifdef __AVX512F__
-
-#include <immintrin.h>
 #include "tables.h"
 
 typedef __m512 floats;
-#define ALWAYS static inline __attribute__((always_inline))
 
 ALWAYS floats all(float x) { return _mm512_set1_ps(x); }
 ALWAYS floats plus(floats a, floats b) { return _mm512_add_ps(a, b); }

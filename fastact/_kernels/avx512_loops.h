@@ -30,23 +30,10 @@ ALWAYS floats once(floats x)
 #define FASTACT_LOAD_AHEAD(k, p) (_mm_prefetch((const char *)((p) + 1024), _MM_HINT_T0), once(_mm512_loadu_ps(p)))
 #define FASTACT_STORE_PAST_CACHE(k, p, x) _mm512_stream_ps(p, x)
 /* Half types, converted on the way. */
-ALWAYS floats widened_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
-ALWAYS void store_narrow_half(uint16_t *p, floats x)
-{
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-}
-ALWAYS floats widened_bfloat(const uint16_t *p)
-{
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
-}
-ALWAYS void store_narrow_bfloat(uint16_t *p, floats x)
-{
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16((__m512i)(rounded_to_bfloats((fa_floats)x) >> 16)));
-}
-#define FASTACT_LOAD_half(k, p) once(widened_half(p))
-#define FASTACT_STORE_half(k, p, x) store_narrow_half(p, x)
-#define FASTACT_LOAD_bfloat(k, p) once(widened_bfloat(p))
-#define FASTACT_STORE_bfloat(k, p, x) store_narrow_bfloat(p, x)
+#define FASTACT_LOAD_half(k, p) once(load_16_half(p, 0xffff))
+#define FASTACT_STORE_half(k, p, x) store_16_half(p, 0xffff, x)
+#define FASTACT_LOAD_bfloat(k, p) once(load_16_bfloat(p, 0xffff))
+#define FASTACT_STORE_bfloat(k, p, x) store_16_bfloat(p, 0xffff, x)
 /* n is a multiple of 32. */
 #define FASTACT_TILES(LOAD, STORE, STEP, ...)        \
     {                                                \

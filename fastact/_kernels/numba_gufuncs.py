@@ -40,12 +40,11 @@ from .numba_intrinsics import (
     word,
 )
 from .numba_lazy import Lazy, kernel_at, need_kernel
-from .numba_row_steps import AFTER, G_ROW, ROWS, SHORT, TEMPERATURE, X_ROW, Y_ROW, G, N, X, Y
+from .numba_row_steps import G_ROW, ROWS, SHORT, TEMPERATURE, X_ROW, Y_ROW, G, N, X, Y
 from .numba_rows import task_kernel, variants
 from .numba_threads import share, team
 from .ufuncs import make_ufunc, register_loop
 
-STREAMED = 1024  # elements that are made at a time where they go past the cache
 GROUP = 16384  # elements that are brought into contiguous rows at a time
 LINE = 64
 
@@ -133,7 +132,6 @@ def run_direct(job, first, count):
     task = stack(TASK_BYTES)
     keep(task, N, word(job, JOB_N))
     keep(task, ROWS, count)
-    keep(task, AFTER, 0)
     keep(task, TEMPERATURE, word(job, JOB_TEMPERATURE))
     keep(task, X, word(job, OPERAND_X) + first * word(job, OPERAND_X + ROW))
     keep(task, X_ROW, word(job, OPERAND_X + ROW))
@@ -161,7 +159,7 @@ def run_groups(job, first, count):
     y_direct = computed and mask == 0 and streaming == 0 and (y_item == size or y_n == 1)
     group = count
     if streaming:
-        group = max(1, STREAMED // n)
+        group = max(1, 4096 // n)
     if not (x_direct and g_direct and (y_direct or streaming)):
         group = max(16, GROUP // n)
     group = min(group, count)
@@ -186,7 +184,6 @@ def run_groups(job, first, count):
     for start in range(first, first + count, group):
         rows = min(group, first + count - start)
         keep(task, ROWS, rows)
-        keep(task, AFTER, first + count - start - rows if x_direct else 0)
         keep(task, X, x + start * x_row if x_direct else x_buffer)
         keep(task, X_ROW, x_row if x_direct else n * size)
         if not x_direct:

@@ -33,7 +33,7 @@ from .numba_intrinsics import (
     stack,
     word,
 )
-from .numba_jobs import address, computed_in, words
+from .numba_jobs import address, computed_in, run_pieces, words
 from .numba_lazy import need_kernel
 from .numba_operands import lies_so, placed, placed_result, readable, transfer_rows
 from .numba_panels import PANEL_BYTES, PANEL_ROW, PANEL_SUMS_BYTES, panel_toolbox
@@ -52,7 +52,6 @@ from .numba_row_steps import (
     term_steps,
     toolbox,
 )
-from .numba_threads import share, team
 
 # A job for the team: addresses (0 for what there is not), those of the words of numba_operands.py (0 for what is direct), the bytes
 # of a row, where the numbers are, and the work that is done for some rows. SPREAD are targets that are probabilities, or
@@ -421,33 +420,36 @@ def evaluate(loss, x, target, grad, values, factor, **terms):
     labels = None if target.ndim == x.ndim else np.ascontiguousarray(target, np.int64)
     at_label = loss != "softmax_cross_entropy" and labels is not None
     if at_label and not all(array is None or lies_so(array, computed_in(x.dtype)) for array in (x, grad)):
-        total = _of_elements(loss, x, labels.ravel(), grad, losses, factor, **terms)
+        _elements_at_labels(loss != "nll_loss", x, labels.ravel(), grad, losses, factor, **terms)
     else:
-        total = _by_rows(loss, x.shape[-1], x, target, labels, grad, losses, factor, **terms)
+        _by_rows(loss, x, target, labels, grad, losses, factor, **terms)
     if values is not None:
         with np.errstate(all="ignore"):
             values[...] = losses.reshape(values.shape)
-    return total * factor
+    return _summer()(address(losses), losses.size) * factor
 
 
-def _of_elements(loss, x, labels, grad, losses, factor, *, shares=None, ignore_index=0, **terms):
-    """What at_labels does, for arrays of any type and strides: for the elements at the labels, brought together, as rows of none."""
-    x, T, counts, rows = np.atleast_2d(x), computed_in(x.dtype), labels != ignore_index, np.arange(len(labels))
-    columns = np.where(counts, labels, 0)
+def _elements_at_labels(logarithm, x, labels, grad, losses, factor, *, shares=None, keep=1.0, ignore_index=0, **_):
+    """What at_labels does, for arrays of any type and strides."""
+    x = np.atleast_2d(x)
+    counts = labels != ignore_index
+    if shares is not None:
+        counts[counts] = shares[labels[counts]] != 0
+    rows, columns = np.flatnonzero(counts), labels[counts]
     elements = *np.unravel_index(rows, x.shape[:-1]), columns
-    slopes = None if grad is None else np.zeros(len(labels), T)
-    total = _by_rows(loss, 0, x[elements].astype(T), None, np.where(counts, rows, -1), slopes, losses, factor,
-                     shares=None if shares is None else shares[columns], ignore_index=-1, **terms)  # fmt: skip
-    if grad is not None:
-        grad[...] = 0
-        with np.errstate(all="ignore"):
-            np.atleast_2d(grad)[elements] = slopes
-    return total
+    value = x[elements].astype(np.float64)
+    share_of = keep if shares is None else shares[columns]
+    losses[...] = 0
+    with np.errstate(all="ignore"):
+        losses[rows] = 0 - share_of * (np.log(value) if logarithm else value)
+        if grad is not None:
+            grad[...] = 0
+            np.atleast_2d(grad)[elements] = np.asarray(-share_of * factor / (value if logarithm else 1.0), computed_in(x.dtype))
 
 
-def _by_rows(loss, n, x, target, labels, grad, losses, factor, *, shares=None, spread_weight=None, spread=None, spread_sum=0.0,
+def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spread_weight=None, spread=None, spread_sum=0.0,
              ignore_index=0, keep=1.0, floor=0.0, z_loss=0.0, gamma=0.0):
-    T = computed_in(x.dtype)
+    n, T = x.shape[-1], computed_in(x.dtype)
     if labels is None:
         spread = readable(target, T)
     numbers = array("d", (keep, floor, spread_sum, z_loss, gamma, factor))
@@ -463,24 +465,19 @@ def _by_rows(loss, n, x, target, labels, grad, losses, factor, *, shares=None, s
     wheres, operands = zip(placed(x, T), result, placed(spread, T))
     buffered = operands != (None, None, None) or labels is None and (keep != 1 or floor != 0 or spread_weight is not None)
     job = words(*wheres, *operands, n * np.dtype(T).itemsize, labels, shares, spread_weight, losses, n, ignore_index, numbers, work.address)
-    run = buffered_rows(T) if buffered else direct_rows()
-    rows = len(losses)
-    chunk, picoseconds = max(PANEL if panels else 1, rows // 64), x.size * PICOSECONDS * (1 if T is np.float32 else 2)
-    return _totaller()(run.address, address(job), rows, chunk, picoseconds)
+    run_pieces(buffered_rows(T) if buffered else direct_rows(), job, len(losses), max(PANEL if panels else 1, len(losses) // 64), x.size * PICOSECONDS * np.dtype(T).itemsize // 4)
 
 
 @functools.cache
-def _totaller():
+def _summer():
     wide = toolbox(np.float64)
     clear, add_all, add_up = wide.clear, wide.add_all, wide.add_up
 
     @called_from_python
-    def total(run, job, rows, chunk, picoseconds) -> float:
-        """The work on all rows, and the sum of their losses."""
+    def total(losses, rows) -> float:
         totals = stack(LANES_BYTES)
-        share(run, job, rows, chunk, team(picoseconds))
         clear(totals)
-        add_all(word(job, VALUES), rows, totals)
+        add_all(losses, rows, totals)
         return add_up(totals)[0]
 
     return total

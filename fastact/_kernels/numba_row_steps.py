@@ -27,9 +27,8 @@ from .numba_intrinsics import (
 )
 from .numba_scalar import LOG1P, formulas
 
-# A task: addresses, steps in bytes from row to row, how many rows, and how many of the same step come after them that others do;
-# the temperature, negative where the input is to be negated.
-X, G, Y, X_ROW, G_ROW, Y_ROW, ROWS, AFTER, N, TEMPERATURE = range(0, 80, 8)
+# A task: addresses, steps in bytes from row to row, and the temperature, negative where the input is to be negated.
+X, G, Y, X_ROW, G_ROW, Y_ROW, ROWS, N, TEMPERATURE = range(0, 72, 8)
 
 TERMS = 256  # elements whose terms are summed while they are in the first-level cache
 BATCH, BATCH_ELEMENTS = 8, 1024  # rows that go through each step together: of one row alone the steps wait for each other
@@ -260,6 +259,8 @@ def term_steps(T, tempered):
         return d, (-m if x < -m else x) - (d - (x if x < -m else -m))
 
     if tempered:
+        # As rowwise.pxi.in has them.
+        coldest, hottest = (2.94e-39, 7e44) if single else (5.6e-309, 1.7e308)
 
         @compiled
         def term(x, m, scale, scale_low):
@@ -271,8 +272,9 @@ def term_steps(T, tempered):
         def scale_of(temperature):
             """1 / |temperature| as high and low, and the sign."""
             sign = -one if temperature < 0.0 else one
-            high = T(1.0 / abs(temperature))
-            low = T(1.0 / abs(temperature) - np.float64(high)) if single else -fused(high, T(abs(temperature)), -one) / T(abs(temperature))
+            temperature = min(max(abs(temperature), coldest), hottest)
+            high = T(1.0 / temperature)
+            low = T(1.0 / temperature - np.float64(high)) if single else -fused(high, T(temperature), -one) / T(temperature)
             return high, low, sign
 
     else:
@@ -299,8 +301,8 @@ def term_steps(T, tempered):
 
             The terms are kept in e unless that is 0; e may be x. ahead: the distance in bytes to memory that is needed next, or 0.
             """
-            if skip < 0:
-                return sum_by_hand(x, e, n, m, sign, ahead), 0.0
+            if skip < 0 and sign == one:
+                return sum_by_hand(x, e, n, m, ahead), 0.0
             copy, totals = stack(TERMS_BYTES), stack(LANES_BYTES)
             clear(totals)
             for i in range(0, n, TERMS):

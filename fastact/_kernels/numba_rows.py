@@ -23,7 +23,6 @@ from .numba_intrinsics import (
 )
 from .numba_panels import log_panels, softmax_panels
 from .numba_row_steps import (
-    AFTER,
     BATCH,
     BATCH_BYTES,
     G_ROW,
@@ -84,7 +83,7 @@ def batch_kernel(T, tempered, work, near_rows=None):
 def softmax_rows(T, tempered):
     """softmax, or with g, one number a row, g softmax / temperature."""
     t, steps = toolbox(T), term_steps(T, tempered)
-    row, largest, quotient, scale_by, zero = t.row, t.largest, t.quotient, t.scale_by, t.zero
+    row, largest, quotient, scale_by, zero, one = t.row, t.largest, t.quotient, t.scale_by, t.zero, t.one
     sum_of_terms, by_hand, end = steps.sum_of_terms, steps.by_hand, T(numba_softmax.NEAR)
 
     @compiled
@@ -101,14 +100,19 @@ def softmax_rows(T, tempered):
 
         @array_loop
         def near_terms(x, y, n, sign, ahead):
-            return sum_by_hand(x, y, n, sign, ahead)
+            if sign != one:
+                source, negated = row(x), row(y)
+                for i in range(n):
+                    negated[i] = -source[i]
+                x = y
+            return sum_by_hand(x, y, n, ahead)
 
         @compiled
         def near_rows(task, first, count, sign):
             totals, lows, peaks = stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES)
             total, n = doubles(totals), word(task, N)
             x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
-            ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) + word(task, AFTER) - first)
+            ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
             if x == y:  # a row that turns out to be far would be gone
                 return False
             for r in range(count):
@@ -127,7 +131,7 @@ def softmax_rows(T, tempered):
         totals, lows = stack(BATCH_BYTES), stack(BATCH_BYTES)
         total, low, n = doubles(totals), doubles(lows), word(task, N)
         x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
-        ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) + word(task, AFTER) - first)
+        ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
         for r in range(count):
             source, terms = x + r * word(task, X_ROW), y + r * word(task, Y_ROW)
             if by_hand and -end <= m[r] <= end:
@@ -150,7 +154,7 @@ def log_rows(T, tempered, finish):
         fill(rest, 0.0, BATCH)
         n, temperature = word(task, N), real(task, TEMPERATURE)
         x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
-        ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) + word(task, AFTER) - first)
+        ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
         for r in range(count):
             rest[r] = sum_of_others(x + r * word(task, X_ROW), NOWHERE, n, m[r], scale, scale_low, ahead)
         find_logarithms(rest, m)

@@ -11,20 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .numba_avx512 import (
-    FLOAT,
-    FLOATS,
-    INT,
-    INTS,
-    LANES,
-    Floats,
-    absolute,
-    chosen,
-    looked_up,
-    minus_times,
-    single,
-    times_plus,
-)
+from .numba_avx512 import FLOATS, INT, INTS, LANES, Floats, absolute, chosen, looked_up, minus_times, single, times_plus
 from .numba_intrinsics import WORD, halves, has, pointer, prefetch
 
 BY_HAND = has("avx512f")
@@ -208,12 +195,12 @@ def _stored(builder, y, address, offset, last=None):
         builder.store(y.value, pointer(builder, place, FLOATS), align=4)
 
 
-def _add_terms(builder, x, e, n, m, sign, ahead, lanes):
-    """The terms of n elements times a sign whose largest is m, kept in e unless that is 0 and added to lanes; e may be x."""
-    term, sign = Origin(_spread(builder, m)).for_row(), _spread(builder, sign)
+def _add_terms(builder, x, e, n, m, ahead, lanes):
+    """The terms of n elements whose largest is m, kept in e unless that is 0 and added to lanes; e may be x."""
+    term = Origin(_spread(builder, m)).for_row()
 
     def body(vectors, offset, last):
-        y, _ = term(vectors[0] * sign)
+        y, _ = term(*vectors)
         with builder.if_then(builder.icmp_signed("!=", e, WORD(0))):
             _stored(builder, y, e, offset, last)
         lanes.add(y, last)
@@ -228,7 +215,7 @@ def add_terms(typing, x, e, n, m, totals):
     def generate(context, builder, signature, args):
         places = [builder.add(args[-1], WORD(8 * HALF * k)) for k in range(2)]
         lanes = _Lanes(builder, [_loaded(builder, place, DOUBLES, 8) for place in places])
-        _add_terms(builder, *args[:-1], ir.Constant(FLOAT, 1.0), WORD(0), lanes)
+        _add_terms(builder, *args[:-1], WORD(0), lanes)
         for place, vector in zip(places, lanes.vectors()):
             builder.store(vector, pointer(builder, place, DOUBLES), align=8)
         return context.get_dummy_value()
@@ -240,7 +227,7 @@ NOTHING = [ir.Constant(DOUBLES, [0.0] * HALF)] * 2
 
 
 @intrinsic
-def sum_of_terms(typing, x, e, n, m, sign, ahead):
+def sum_of_terms(typing, x, e, n, m, ahead):
     """... and these added up; ahead: the distance in bytes to what is needed next."""
 
     def generate(context, builder, signature, args):
@@ -248,7 +235,7 @@ def sum_of_terms(typing, x, e, n, m, sign, ahead):
         _add_terms(builder, *args, lanes)
         return lanes.sum()
 
-    return types.float64(types.intp, types.intp, types.intp, types.float32, types.float32, types.intp), generate
+    return types.float64(types.intp, types.intp, types.intp, types.float32, types.intp), generate
 
 
 def _any(builder, mask):
@@ -256,18 +243,17 @@ def _any(builder, mask):
 
 
 @intrinsic
-def sum_of_near_terms(typing, x, e, n, sign, ahead):
-    """The terms of n elements times a sign from 0 as the largest, kept in e, and their sum; -1 if the largest is not that near to 0."""
+def sum_of_near_terms(typing, x, e, n, ahead):
+    """The terms of n elements from 0 as the largest, kept in e, and their sum; -1 if the largest is not that near to 0."""
 
     def generate(context, builder, signature, args):
-        x, e, n, sign, ahead = args
-        sign = _spread(builder, sign)
+        x, e, n, ahead = args
         term, lanes = Origin(_constant(builder, 0.0)).for_row(), _Lanes(builder, NOTHING)
         start = _constant(builder, -math.inf), _constant(builder, 0.0)
         memory = [cgutils.alloca_once_value(builder, vector.value) for vector in start]
 
         def body(vectors, offset, last):
-            x = vectors[0] * sign
+            (x,) = vectors
             y, lost = term(x)
             _stored(builder, y, e, offset, last)
             lanes.add(y, last)
@@ -284,7 +270,7 @@ def sum_of_near_terms(typing, x, e, n, sign, ahead):
         near = builder.and_(builder.not_(beyond), _any(builder, builder.fcmp_ordered(">=", peak.value, peak.of(-NEAR))))
         return builder.select(near, lanes.sum(), ir.Constant(ir.DoubleType(), -1.0))
 
-    return types.float64(types.intp, types.intp, types.intp, types.float32, types.intp), generate
+    return types.float64(*[types.intp] * 4), generate
 
 
 @intrinsic

@@ -36,9 +36,8 @@ GRAIN, OFFERED = 5_000_000, 3_000_000
 """Picoseconds that each thread is to have to do, and from which on one that is awake may join: see threads.pyx."""
 PATIENCE = 8
 """How many calls that would have liked a worker to join find it asleep before one wakes it."""
-SPIN, LINGER = 3000, 20000
-"""How many pauses a worker waits for more work before it sleeps, some 50 us, and a caller for the last piece before it does: that
-is on its way unless the worker has lost its core."""
+SPIN = 1000
+"""How many pauses a worker waits for more work before it sleeps, and a caller for the last piece before it does."""
 MAX_WORKERS = 255
 
 # The team's words, those that different threads write at once on cache lines of their own.
@@ -122,7 +121,7 @@ def _distribute(work, job, total, chunk, threads):
     while atomic_load(TEAM + STATE) != 0:
         pause()
         spins += 1
-        if spins > LINGER:
+        if spins > SPIN:
             call_for_int(ACQUIRE_TIMED, (CLOSED, 50, 0))  # 50 microseconds
     atomic_store(TEAM + BUSY, 0)
 

@@ -49,8 +49,10 @@ cdef inline int storage_of(np.ndarray array) noexcept:
 
 cdef void copy_rows(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t item, char* target, Py_ssize_t target_row,
                     Py_ssize_t target_item, Py_ssize_t rows, Py_ssize_t n) noexcept nogil
-cdef char* load(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t n, Storage storage, char* raw, char* buffer) noexcept nogil
-cdef void store(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t n, Storage storage, char* raw, char* buffer) noexcept nogil
+cdef char* load(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t n, Storage storage, char* raw, char* buffer,
+                bint beside=*) noexcept nogil
+cdef void store(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t n, Storage storage, char* raw, char* buffer,
+                bint beside=*) noexcept nogil
 cdef double number_at(char* p, Storage storage) noexcept nogil
 cdef void set_number(char* p, Storage storage, double value) noexcept nogil
 cdef void fill_with_zeros(char* target, Py_ssize_t row, Py_ssize_t item, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t size) noexcept nogil

@@ -2,7 +2,7 @@
 """Rows in memory, whatever their strides and their type, and how they come into contiguous memory and back."""
 
 from libc.stdlib cimport llabs, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cdef extern from "transpose.h" nogil:
     enum:
@@ -64,8 +64,16 @@ cdef void copy_parts(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t i
 
 cdef void copy_rows(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t item, char* target, Py_ssize_t target_row,
                     Py_ssize_t target_item, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t some = rows & ~<Py_ssize_t>(SQUARE - 1), first = n & ~<Py_ssize_t>(SQUARE - 1)
+    cdef Py_ssize_t some = rows & ~<Py_ssize_t>(SQUARE - 1), first = n & ~<Py_ssize_t>(SQUARE - 1), k
     cdef bint done = False
+    if item == size and target_item == size:
+        for k in range(rows):
+            memcpy(target + k * target_row, source + k * row, n * size)
+        return
+    if row == size and target_row == size:
+        for k in range(n):
+            memcpy(target + k * target_item, source + k * item, rows * size)
+        return
     if row == size and target_item == size:
         done = transpose(size, source, item, target, target_row, first, some)
     elif item == size and target_row == size:
@@ -75,32 +83,39 @@ cdef void copy_rows(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t it
     copy_parts(size, source + some * row, row, item, target + some * target_row, target_row, target_item, rows - some, n)
     copy_parts(size, source + first * item, row, item, target + first * target_item, target_row, target_item, some, n - first)
 
-cdef char* load(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t n, Storage storage, char* raw, char* buffer) noexcept nogil:
-    """The rows contiguous and one after another in buffer, as float or double."""
-    cdef Py_ssize_t size = width(storage), row = operand.row, r
+cdef char* load(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t n, Storage storage, char* raw, char* buffer,
+                bint beside=False) noexcept nogil:
+    """The rows as float or double in buffer, one after another, or side by side."""
+    cdef Py_ssize_t size = width(storage), row = operand.row, item = operand.item, k
+    cdef Py_ssize_t lines = n if beside else rows, length = rows if beside else n, line = item if beside else row
+    cdef Py_ssize_t to_row = size if beside else n * size, to_item = rows * size if beside else size
     cdef char* source = address(operand, first)
     if storage == computed(storage):
-        copy_rows(size, source, row, operand.item, buffer, n * size, size, rows, n)
+        copy_rows(size, source, row, item, buffer, to_row, to_item, rows, n)
         return buffer
-    if operand.item != size and n > 1:
-        copy_rows(size, source, row, operand.item, raw, n * size, size, rows, n)
+    if (row if beside else item) != size and length > 1:
+        copy_rows(size, source, row, item, raw, to_row, to_item, rows, n)
         source = raw
-        row = n * size
-    for r in range(rows):
-        widen[storage - HALF](source + r * row, <float*>buffer + r * n, n)
+        line = length * size
+    for k in range(lines):
+        widen[storage - HALF](source + k * line, <float*>buffer + k * length, length)
     return buffer
 
-cdef void store(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t n, Storage storage, char* raw, char* buffer) noexcept nogil:
-    cdef Py_ssize_t size = width(storage), r
+cdef void store(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t n, Storage storage, char* raw, char* buffer,
+                bint beside=False) noexcept nogil:
+    """From buffer, where load() would have put the rows, to where they belong."""
+    cdef Py_ssize_t size = width(storage), row = operand.row, item = operand.item, k
+    cdef Py_ssize_t lines = n if beside else rows, length = rows if beside else n, line = item if beside else row
+    cdef Py_ssize_t from_row = size if beside else n * size, from_item = rows * size if beside else size
     cdef char* target = address(operand, first)
     if storage == computed(storage):
-        copy_rows(size, buffer, n * size, size, target, operand.row, operand.item, rows, n)
-    elif operand.item == size or n == 1:
-        for r in range(rows):
-            narrow[storage - HALF](<float*>buffer + r * n, target + r * operand.row, n)
+        copy_rows(size, buffer, from_row, from_item, target, row, item, rows, n)
+    elif (row if beside else item) == size or length == 1:
+        for k in range(lines):
+            narrow[storage - HALF](<float*>buffer + k * length, target + k * line, length)
     else:
         narrow[storage - HALF](<float*>buffer, raw, rows * n)
-        copy_rows(size, raw, n * size, size, target, operand.row, operand.item, rows, n)
+        copy_rows(size, raw, from_row, from_item, target, row, item, rows, n)
 
 cdef double number_at(char* p, Storage storage) noexcept nogil:
     cdef float number

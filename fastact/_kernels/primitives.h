@@ -12,6 +12,8 @@
 #define FASTACT_X86 1
 #endif
 
+#define ALWAYS static inline __attribute__((always_inline))
+
 #if defined(__AVX512F__)
 #define FASTACT_VECTOR 64
 #elif defined(__AVX__)
@@ -51,10 +53,9 @@ static inline double muladd_d(double a, double b, double c) { return a * b + c; 
 #define fused_d muladd_d
 #else
 /* Long enough that GCC would else leave some calls, which keep the loop around them from being vectorised. */
-#define FASTACT_INLINED static inline __attribute__((always_inline))
-FASTACT_INLINED float fused_f(float a, float b, float c) { return (float)((double)a * b + c); }
-FASTACT_INLINED double high_half(double a) { return from_bits_d(bits_d(a) & ~(int64_t)0x7ffffff); }
-FASTACT_INLINED double fused_d(double a, double b, double c)
+ALWAYS float fused_f(float a, float b, float c) { return (float)((double)a * b + c); }
+ALWAYS double high_half(double a) { return from_bits_d(bits_d(a) & ~(int64_t)0x7ffffff); }
+ALWAYS double fused_d(double a, double b, double c)
 {
     double p = a * b, ah = high_half(a), al = a - ah, bh = high_half(b), bl = b - bh;
     double error = ((ah * bh - p) + ah * bl + al * bh) + al * bl;
@@ -266,5 +267,24 @@ static inline void narrow_bfloat(const float *__restrict from, uint16_t *__restr
         to[i] = (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40 : rounded);
     }
 }
+
+#ifdef __AVX512F__
+/* Sixteen elements as floats, those that in has, and back; where it has all GCC leaves the mask away. */
+ALWAYS __m512 load_16_float(const float *p, __mmask16 in) { return _mm512_maskz_loadu_ps(in, p); }
+ALWAYS void store_16_float(float *p, __mmask16 in, __m512 x) { _mm512_mask_storeu_ps(p, in, x); }
+ALWAYS __m512 load_16_half(const uint16_t *p, __mmask16 in) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(in, p)); }
+ALWAYS void store_16_half(uint16_t *p, __mmask16 in, __m512 x)
+{
+    _mm256_mask_storeu_epi16(p, in, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+ALWAYS __m512 load_16_bfloat(const uint16_t *p, __mmask16 in)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(in, p)), 16));
+}
+ALWAYS void store_16_bfloat(uint16_t *p, __mmask16 in, __m512 x)
+{
+    _mm256_mask_storeu_epi16(p, in, _mm512_cvtepi32_epi16((__m512i)(rounded_to_bfloats((fa_floats)x) >> 16)));
+}
+#endif
 
 #endif

@@ -70,18 +70,11 @@ static inline void add_double(doubles x, doubles *sum, doubles *low)
         for (int k = 0; k < PIECES; k++)                                                                \
             ((doubles *)total)[k] = sum[k], ((doubles *)low)[k] = rest[k];                              \
     }                                                                                                   \
-    /* Sums of n vectors of 64 bytes, each stride elements from the one before, and of one more unless that is NULL. */ \
-    static inline void add_columns_##T(const T *x, ptrdiff_t stride, ptrdiff_t n, const T *more, double *total, double *low) \
+    /* Each of n elements, whole vectors of 64 bytes, to a sum of its own. */                           \
+    static inline void add_line_##T(const T *x, ptrdiff_t n, double *total, double *low)                \
     {                                                                                                   \
-        enum { PIECES = 64 / sizeof(T) / FASTACT_DOUBLES };                                             \
-        doubles sum[PIECES] = {{0}}, rest[PIECES] = {{0}};                                              \
-        for (ptrdiff_t i = 0; i < n; i++)                                                               \
-            for (int k = 0; k < PIECES; k++)                                                            \
-                add_##T(widen_##T(((const piece_##T *)(x + i * stride))[k]), sum + k, rest + k);        \
-        for (int k = 0; k < PIECES && more; k++)                                                        \
-            add_##T(widen_##T(((const piece_##T *)more)[k]), sum + k, rest + k);                        \
-        for (int k = 0; k < PIECES; k++)                                                                \
-            ((doubles *)total)[k] = sum[k], ((doubles *)low)[k] = rest[k];                              \
+        for (ptrdiff_t j = 0; j < n; j += FASTACT_DOUBLES)                                              \
+            add_##T(widen_##T(*(const piece_##T *)(x + j)), (doubles *)(total + j), (doubles *)(low + j));\
     }                                                                                                   \
     /* The largest of start and the elements that are not NaN. */                                       \
     static inline T largest_##T(const T *x, ptrdiff_t n, T start)                                       \

@@ -109,31 +109,35 @@ cdef void run_loss_columns(void* about, Py_ssize_t first, Py_ssize_t count) noex
     """The losses of some rows, side by side, where classes are the only target."""
     cdef LossJob* job = <LossJob*>about
     cdef Storage storage = job.storage, compute = computed(storage)
-    cdef Py_ssize_t size = width(compute), n = job.n, start = first, r
-    cdef bint direct = storage == compute
+    cdef Py_ssize_t size = width(compute), n = job.n, start = first, most = min(count, <Py_ssize_t>PANEL), r
+    cdef bint direct = storage == compute, beside = job.x.row == width(storage)
     cdef Py_ssize_t sizes[3]
     cdef Workspace work
     cdef CrossEntropyPanel task
-    sizes[0] = 0 if direct else PANEL * n * size
-    sizes[1] = 0 if direct or job.grad.data == NULL else PANEL * n * size
-    sizes[2] = panel_bytes(n, size)
-    if not reserve(&work, 0 if direct else PANEL * n * 2, sizes, 3):
+    sizes[0] = 0 if direct else most * n * size
+    sizes[1] = 0 if direct or job.grad.data == NULL else most * n * size
+    sizes[2] = panel_bytes(most, n, size)
+    if not reserve(&work, 0 if direct else most * n * 2, sizes, 3):
         job.failed = True
         return
     task.n = n
     task.grad = NULL
-    task.logits_row = job.x.row // size if direct else n
-    task.logits_item = job.x.item // size if direct else 1
-    task.grad_row = job.grad.row // size if direct else n
-    task.grad_item = job.grad.item // size if direct else 1
+    task.logits_row = job.x.row // size
+    task.logits_item = job.x.item // size
+    task.grad_row = job.grad.row // size
+    task.grad_item = job.grad.item // size
     task.z_loss = job.z_loss
     task.gamma = job.gamma
     task.factor = job.factor
     task.scratch = work.buffers[2]
     while start < first + count:
         task.rows = min(<Py_ssize_t>PANEL, first + count - start, job.x.inner - start % job.x.inner)
-        task.logits = (address(&job.x, start) if direct
-                       else load(&job.x, start, task.rows, n, storage, work.raw, work.buffers[0]))
+        if direct:
+            task.logits = address(&job.x, start)
+        else:
+            task.logits = load(&job.x, start, task.rows, n, storage, work.raw, work.buffers[0], beside)
+            task.logits_row = task.grad_row = 1 if beside else n
+            task.logits_item = task.grad_item = task.rows if beside else 1
         if job.grad.data != NULL:
             task.grad = address(&job.grad, start) if direct else work.buffers[1]
         for r in range(task.rows):
@@ -142,7 +146,7 @@ cdef void run_loss_columns(void* about, Py_ssize_t first, Py_ssize_t count) noex
         for r in range(task.rows):
             take_value(job, start + r, task.value[r])
         if job.grad.data != NULL and not direct:
-            store(&job.grad, start, task.rows, n, storage, work.raw, task.grad)
+            store(&job.grad, start, task.rows, n, storage, work.raw, task.grad, beside)
         start += task.rows
     free(work.memory)
 

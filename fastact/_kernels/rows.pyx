@@ -46,9 +46,13 @@ cdef extern from *:
 
 ctypedef void (*row_kernel)(Rows*) noexcept nogil
 
+cdef enum:
+    LINES = 4096         # elements of contiguous rows that are converted at a time, to stay in the first-level cache
+
 cdef struct Function:
     row_kernel rows
     row_kernel columns   # or NULL
+    row_kernel stored    # for rows of half types as they are, or NULL
     Storage storage
     bint negated         # softmin
     bint single_g        # g is one number a row
@@ -77,29 +81,36 @@ cdef void apply_mask(char* mask, Py_ssize_t n, double value, Storage compute, ch
 cdef void run_rows(void* about, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     cdef Job* job = <Job*>about
     cdef Function* function = job.function
-    cdef Storage storage = function.storage, compute = computed(storage)
-    cdef Py_ssize_t size = width(compute), n = job.n, group = count, rows, start
-    cdef Py_ssize_t y_n = 1 if function.single_y else n, g_n = 1 if function.single_g else n
-    cdef bint plain = storage == compute and job.mask.data == NULL
-    cdef bint beside = plain and function.columns != NULL and stand_side_by_side(&job.x, job.rows, n, size)
-    cdef bint columns = beside or (function.columns != NULL and n < SHORT)
-    cdef bint x_direct = plain and (beside or job.x.item == size or n == 1)
-    cdef bint g_direct = job.g.data == NULL or storage == compute and (job.g.item == size or g_n == 1)
-    cdef bint y_direct = plain and (columns or job.y.item == size or y_n == 1)
+    cdef Storage storage = function.storage, compute
+    cdef Py_ssize_t size, stored = width(storage), n = job.n, group = count, rows, start
+    cdef bint rows_of_g = job.g.data != NULL and not function.single_g
+    cdef Py_ssize_t y_n = 1 if function.single_y else n, g_n = n if rows_of_g else 1
+    cdef bint beside = (function.columns != NULL and stand_side_by_side(&job.x, job.rows, n, stored)
+                        and (not rows_of_g or stand_side_by_side(&job.g, job.rows, n, stored)))
+    cdef bint columns = beside or (function.columns != NULL and n < SHORT and not rows_of_g)
+    cdef bint in_lines = job.x.item == stored and (g_n == 1 or job.g.item == stored) and (y_n == 1 or job.y.item == stored)
+    cdef bint as_stored = function.stored != NULL and in_lines and not columns and job.mask.data == NULL
+    cdef bint plain, x_direct, g_direct, y_direct
     cdef Py_ssize_t sizes[MAX_OPERANDS]
     cdef Workspace work
     cdef Rows task
     cdef char* mask = NULL
+    compute = storage if as_stored else computed(storage)
+    size = width(compute)
+    plain = storage == compute and job.mask.data == NULL
+    x_direct = plain and (beside or job.x.item == size or n == 1)
+    g_direct = job.g.data == NULL or storage == compute and (beside or job.g.item == size or g_n == 1)
+    y_direct = plain and (columns or job.y.item == size or y_n == 1)
     if columns:
         group = min(count, <Py_ssize_t>PANEL)
     elif not (x_direct and g_direct and y_direct):
-        group = min(count, max(16, GROUP // max(n, 1)))
+        group = min(count, max(1, LINES // n) if in_lines else max(16, GROUP // n))
     sizes[0] = 0 if x_direct else group * n * size
     sizes[1] = 0 if g_direct else group * g_n * size
     sizes[2] = 0 if y_direct else group * y_n * size
     sizes[3] = 0 if job.mask.data == NULL else group * n
     if columns:
-        sizes[4] = panel_bytes(n, size)
+        sizes[4] = panel_bytes(group, n, size)
     else:
         sizes[4] = batch_of(n) * n * size if job.streaming else 0
     if not reserve(&work, 0 if storage == compute else group * n * 2, sizes, MAX_OPERANDS):
@@ -119,32 +130,39 @@ cdef void run_rows(void* about, Py_ssize_t first, Py_ssize_t count) noexcept nog
             task.x_row = job.x.row // size
             task.x_item = job.x.item // size
         else:
-            task.x = load(&job.x, start, rows, n, storage, work.raw, work.buffers[0])
-            task.x_row = n
-            task.x_item = 1
+            task.x = load(&job.x, start, rows, n, storage, work.raw, work.buffers[0], beside)
+            task.x_row = 1 if beside else n
+            task.x_item = rows if beside else 1
         if job.mask.data != NULL:
             mask = work.buffers[3]
-            copy_rows(1, address(&job.mask, start), job.mask.row, job.mask.item, mask, n, 1, rows, n)
+            copy_rows(1, address(&job.mask, start), job.mask.row, job.mask.item, mask, task.x_row, task.x_item, rows, n)
             apply_mask(mask, rows * n, INFINITY if function.negated else -INFINITY, compute, task.x)
-        if job.g.data != NULL:
-            task.g = address(&job.g, start) if g_direct else load(&job.g, start, rows, g_n, storage, work.raw, work.buffers[1])
-            task.g_row = job.g.row // size if g_direct else g_n
+        if job.g.data != NULL and g_direct:
+            task.g = address(&job.g, start)
+            task.g_row = job.g.row // size
+            task.g_item = job.g.item // size
+        elif job.g.data != NULL:
+            task.g = load(&job.g, start, rows, g_n, storage, work.raw, work.buffers[1], beside)
+            task.g_row = 1 if beside else g_n
+            task.g_item = rows if beside else 1
         if y_direct:
             task.y = address(&job.y, start)
             task.y_row = job.y.row // size
             task.y_item = job.y.item // size
         else:
             task.y = work.buffers[2]
-            task.y_row = y_n
-            task.y_item = 1
+            task.y_row = 1 if beside else y_n
+            task.y_item = rows if beside else 1
         if columns:
             function.columns(&task)
+        elif as_stored:
+            function.stored(&task)
         else:
             function.rows(&task)
         if not y_direct:
             if job.mask.data != NULL and not function.single_y:
                 apply_mask(mask, rows * n, function.masked, compute, task.y)
-            store(&job.y, start, rows, y_n, storage, work.raw, task.y)
+            store(&job.y, start, rows, y_n, storage, work.raw, task.y, beside)
         start += rows
     free(work.memory)
     if job.streaming:
@@ -297,6 +315,7 @@ cdef class RowFunction:
             memset(function, 0, sizeof(Function))
             function.rows = <row_kernel><size_t>kernels["rows_" + T]
             function.columns = <row_kernel><size_t>kernels.get("columns_" + T, 0)
+            function.stored = <row_kernel><size_t>(kernels.get(("rows_half", "rows_bfloat")[storage - HALF], 0) if storage >= HALF else 0)
             function.storage = <Storage>storage
             function.negated = negated
             function.single_g = grad == "()"

@@ -5,14 +5,10 @@
 #ifndef FASTACT_SOFTMAX_H
 #define FASTACT_SOFTMAX_H
 
-#include <math.h>
-#include <stddef.h>
+#include "primitives.h"
 
 #ifdef __AVX512F__
-#include <immintrin.h>
-
 #define FASTACT_TERMS_BY_HAND 1
-#define ALWAYS static inline __attribute__((always_inline))
 
 /* 2^(k / 16), and what rounding took from it, as a share. */
 static const float sixteenths[16] __attribute__((aligned(64))) = {
@@ -277,48 +273,6 @@ static inline void scale_16(const float *e, float *y, ptrdiff_t n, float f, floa
     }
 }
 
-/* Sums of a[i] b[i], and of those g[i] whose x[i] is not -inf. */
-#define FASTACT_SUM_16(NAME, A, B, VALUE)                                                                      \
-    static inline double NAME(const float *A, const float *B, ptrdiff_t n)                                     \
-    {                                                                                                          \
-        const __m512 out = _mm512_set1_ps(-INFINITY);                                                          \
-        __m512d low = _mm512_setzero_pd(), high = low;                                                         \
-        ptrdiff_t i = 0;                                                                                       \
-        (void)out;                                                                                             \
-        for (; i + 16 <= n; i += 16) {                                                                         \
-            const __m512 u = _mm512_loadu_ps(A + i), v = _mm512_loadu_ps(B + i);                               \
-            add_to_lanes(VALUE, &low, &high);                                                                  \
-        }                                                                                                      \
-        if (i < n) {                                                                                           \
-            const last_16 last = last_of(n);                                                                   \
-            const __m512 u = _mm512_maskz_loadu_ps(last.loaded, A + last.from);                                \
-            const __m512 v = _mm512_maskz_loadu_ps(last.loaded, B + last.from);                                \
-            add_to_lanes(_mm512_maskz_mov_ps(last.counted, VALUE), &low, &high);                               \
-        }                                                                                                      \
-        return sum_of_lanes(low, high);                                                                        \
-    }
-FASTACT_SUM_16(inner_product_16, a, b, _mm512_mul_ps(u, v))
-FASTACT_SUM_16(sum_where_finite_16, g, x, _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, out, _CMP_NEQ_UQ), u))
-
-/* y = (g - exp(x) total) factor, 0 where x is -inf; for x and total so small that no exp(x) total 2^HEADROOM overflows.
-   ahead: as for terms_from. The sum over a row waits for memory alone, so it had better be there: 2.7 -> 2.5 ms for (256, 32000). */
-static inline void log_gradient_16(const float *x, const float *g, float *y, ptrdiff_t n, float total, float factor, ptrdiff_t ahead)
-{
-    const origin_16 o = origin_of_16(_mm512_setzero_ps());
-    __m512 missing;
-    const __m512i powers = powers_of_row(o, &missing);
-    for (ptrdiff_t i = 0; i < n; i += 16) {
-        const __mmask16 in = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
-        _mm_prefetch((const char *)(x + i + ahead), _MM_HINT_T1);
-        _mm_prefetch((const char *)(g + i + ahead), _MM_HINT_T1);
-        const __m512 z = _mm512_maskz_loadu_ps(in, x + i);
-        const __mmask16 kept = _mm512_cmp_ps_mask(z, _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ);
-        __m512 e = term_of_row_16(z, o, 0, powers, missing, NULL);
-        e = _mm512_fnmadd_ps(_mm512_mul_ps(e, _mm512_set1_ps(total)), _mm512_set1_ps(0x1p-64f), _mm512_maskz_loadu_ps(in, g + i));
-        _mm512_mask_storeu_ps(y + i, in, _mm512_maskz_mul_ps(kept, e, _mm512_set1_ps(factor)));
-    }
-}
-
 /* The terms of n times width elements, the largest of each column being in m, in their place; width counts whole vectors.
    lost: NULL, or what rounding took from terms of columns that are near 0 for each of the lanes in which they will be summed. */
 static inline void find_terms_16(float *values, const float *m, ptrdiff_t n, ptrdiff_t width, float *lost)
@@ -348,9 +302,6 @@ static inline ptrdiff_t sum_near_rows_16(const float *x, ptrdiff_t x_row, float 
                                          int negated, ptrdiff_t ahead, double *total) { return 0; }
 static inline void scale_16(const float *e, float *y, ptrdiff_t n, float f, float f_low) {}
 static inline void find_terms_16(float *values, const float *m, ptrdiff_t n, ptrdiff_t width, float *lost) {}
-static inline double inner_product_16(const float *a, const float *b, ptrdiff_t n) { return 0; }
-static inline double sum_where_finite_16(const float *g, const float *x, ptrdiff_t n) { return 0; }
-static inline void log_gradient_16(const float *x, const float *g, float *y, ptrdiff_t n, float total, float factor, ptrdiff_t ahead) {}
 #endif
 
 #endif
