@@ -69,6 +69,7 @@ cdef extern from *:
 
 ctypedef void (*chunk_loop)(char*, char*, char*, char*, char*, char*, char*, Py_ssize_t, bint) noexcept nogil
 ctypedef bint (*direct_loop)(char*, char*, char*, char*, char*, char*, char*, Py_ssize_t, bint) noexcept nogil
+ctypedef void (*strided_loop)(char**, const Py_ssize_t*, Py_ssize_t, Py_ssize_t) noexcept nogil
 ctypedef object (*vectorcall_function)(object, PyObject**, size_t, PyObject*)
 
 cdef enum:
@@ -83,6 +84,7 @@ cdef enum:
 cdef struct Loop:
     chunk_loop chunk
     direct_loop past_cache # the same with stores past the cache, or NULL; it says whether it could
+    strided_loop strided   # the same with gaps between elements and single parameters, or NULL
     direct_loop tiles      # the same on half types as they are, in whole tiles, or NULL; it says whether it could
     int inputs
     int parameters
@@ -208,6 +210,9 @@ cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start
                 and loop.past_cache(where[0], where[1], where[2], where[3], where[4], where[5], where[6], count, single):
             stream_fence()
             return
+    elif single and store == PLAIN and loop.strided != NULL:
+        loop.strided(args, steps, start, count)
+        return
     if packed and single and loop.tiles != NULL:
         tiled = run_tiles(loop, args, steps, start, count & ~<Py_ssize_t>(TILE - 1), store)
         start += tiled
@@ -359,9 +364,10 @@ cdef class Elementwise:
     """A function with two lanes: exact contiguous arrays go straight to the loop, all else to general(*args, **kwargs).
 
     ``kernels`` maps "float" and "double" to the addresses of chunk loops of ``inputs`` arrays, as many parameters as
-    there are (name, default) pairs in ``parameters`` (None: no default), and ``outputs`` arrays; "past_cache" to a loop of
-    floats that stores past the cache, "half" and "bfloat" to loops that take these as they are, or to 0. ``integers`` "keep" or
-    "clamp" gives loops for them. Without kernels there is the second lane only, and no ufunc.
+    there are (name, default) pairs in ``parameters`` (None: no default), and ``outputs`` arrays; and to those of other loops,
+    or to 0: "past_cache" of floats that stores past the cache, "float_strided" and "double_strided" over elements with gaps
+    between them, "half" and "bfloat" of these as they are. ``integers`` "keep" or "clamp" gives loops for them. Without
+    kernels there is the second lane only, and no ufunc.
     """
     cdef vectorcall_function call
     cdef Loop loops[4]
@@ -385,8 +391,10 @@ cdef class Elementwise:
             self.optional[k] = default is not None
             self.values[k] = default or 0.0
         for storage in (FLOAT, DOUBLE, HALF, BFLOAT):
-            self.loops[<int>storage] = Loop(<chunk_loop><size_t>kernels["double" if storage == DOUBLE else "float"],
+            T = "double" if storage == DOUBLE else "float"
+            self.loops[<int>storage] = Loop(<chunk_loop><size_t>kernels[T],
                                             <direct_loop><size_t>(kernels["past_cache"] if storage == FLOAT else 0),
+                                            <strided_loop><size_t>(kernels[T + "_strided"] if storage <= DOUBLE else 0),
                                             <direct_loop><size_t>(kernels[("half", "bfloat")[storage - HALF]] if storage >= HALF else 0),
                                             inputs, nin - inputs, outputs, storage, 2 * cost if storage == DOUBLE else cost)
         self.make_ufunc(name, doc, inputs, nin, outputs, integers)

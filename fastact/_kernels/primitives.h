@@ -122,7 +122,8 @@ static inline void clear_fp_status(void)
 /* Brings a line to the second-level cache. */
 static inline void prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
 
-/* Copies to memory past the cache; to is aligned as its type. Call stream_fence before anyone else reads. */
+/* Copies to memory past the cache, but for lines that are not whole: those that others write to as well would be written to memory
+   part by part, which takes 0.4 us. to is aligned as its type. Call stream_fence before anyone else reads. */
 static inline void stream_copy(char *to, const char *from, ptrdiff_t bytes)
 {
 #ifdef FASTACT_X86
@@ -140,8 +141,9 @@ static inline void stream_copy(char *to, const char *from, ptrdiff_t bytes)
         _mm256_stream_si256((__m256i *)(to + i + 32), _mm256_loadu_si256((const __m256i *)(from + i + 32)));
     }
 #else
-    for (i = 0; i + 16 <= bytes; i += 16)
-        _mm_stream_si128((__m128i *)(to + i), _mm_loadu_si128((const __m128i *)(from + i)));
+    for (i = 0; i + 64 <= bytes; i += 64)
+        for (ptrdiff_t k = i; k < i + 64; k += 16)
+            _mm_stream_si128((__m128i *)(to + k), _mm_loadu_si128((const __m128i *)(from + k)));
 #endif
     memcpy(to + i, from + i, (size_t)(bytes - i));
 #else
