@@ -196,10 +196,6 @@ class TestNumba:
     @pytest.mark.parametrize("kind", ["forward", "derivative"])
     @pytest.mark.parametrize("name", [row.name for row in ACTIVATIONS if row.by_hand])
     def test_formulas_by_hand_have_the_bits_of_the_compiled_ones(self, name, kind):
-        from fastact._kernels.numba_avx512 import known
-
-        if not known(name, kind):
-            pytest.skip("Numba makes its loop of the formula")
         points = breaking_points("float32", 2000)
         x = np.concatenate([points, np.random.default_rng(0).normal(0, 4, 20000).astype("f")])
         function = Method(name, kind)

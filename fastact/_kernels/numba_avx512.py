@@ -71,6 +71,9 @@ class Floats:
     def __neg__(self):
         return self.made(self.builder.fneg(self.value))
 
+    def __rtruediv__(self, other):
+        return self.made(self.builder.fdiv(self.of(other), self.value))
+
     __radd__, __rmul__ = __add__, __mul__
 
     def compared(self, relation, other):
@@ -107,6 +110,16 @@ def scale(x, n):
     """x 2^floor(n), also subnormal"""
     everywhere, nearest = ir.Constant(ir.IntType(16), -1), ir.Constant(INT, 4)
     return x.call("llvm.x86.avx512.mask.scalef.ps.512", FLOATS, x.value, n.value, x.value, everywhere, nearest)
+
+
+def estimated(name, x):
+    """rcp14 or rsqrt14, good to 2^-14"""
+    everywhere = ir.Constant(ir.IntType(16), -1)
+    return x.call(f"llvm.x86.avx512.{name}.ps.512", FLOATS, x.value, x.value, everywhere)
+
+
+def positive(x):
+    return x.builder.icmp_signed(">=", x.bits(), ir.Constant(INTS, [0] * LANES))
 
 
 def absolute(x):
@@ -242,6 +255,7 @@ ENDS = {
     "silu": LOGISTIC_END, "silu_derivative": LOGISTIC_END, "gelu": -GELU_END, "gelu_derivative": -GELU_END,
     "gelu_quick": -GELU_QUICK_END, "gelu_quick_derivative": -GELU_QUICK_END,
     "gelu_tanh": -GELU_TANH_END, "gelu_tanh_derivative": -GELU_TANH_END,
+    "softsign": math.inf, "softsign_derivative": math.inf, "squareplus": 1e12, "squareplus_derivative": 1e12,
 }  # fmt: skip
 """Up to which |x|, or if that is negative down to which x, each NAME_near below is right; from there on NAME_far is."""
 ALIASES = {"softplus_derivative": "sigmoid", "swish": "silu", "swish_derivative": "silu_derivative"}
@@ -453,6 +467,76 @@ def gelu_derivative_far(x):
     return scale(q + d_low, n)
 
 
+def reciprocal(high, low):
+    """1 / (high + low) as r (1 + error): r, error"""
+    r = estimated("rcp14", high)
+    r = times_plus(r, minus_times(low, r, minus_times(high, r, 1)), r)
+    return r, minus_times(low, r, minus_times(high, r, 1))
+
+
+def square_of(r, error):
+    y = r * r
+    return y + times_plus(y + y, error, times_minus(r, r, y))
+
+
+def softsign_parts(x):
+    """a = |x|, 1 + a as high + low, and the reciprocal of that"""
+    a = at_most(absolute(x), 1e30)
+    d = 1 + a
+    low = at_most(a, 1) - (d - at_least(a, 1))
+    return a, d, low, *reciprocal(d, low)
+
+
+def softsign_near(x):
+    a, d, low, r, error = softsign_parts(x)
+    y = a * r
+    return with_sign_of(times_plus(minus_times(low, y, minus_times(d, y, a)), r, y), x)
+
+
+def softsign_derivative_near(x):
+    return square_of(*softsign_parts(x)[3:])
+
+
+def squareplus_parts(x):
+    """(|x| + root) / 2 as high + low, root + root_low = sqrt(x^2 + 4), and the reciprocals of both"""
+    a = absolute(x)
+    square = a * a
+    s = square + 4
+    share = s - square
+    y = estimated("rsqrt14", s)
+    s_low = ((square - (s - share)) + (4 - share)) + times_minus(a, a, square)
+    root, half = s * y, 0.5 * y
+    root = times_plus(minus_times(root, root, s), half, root)
+    root_low = (minus_times(root, root, s) + s_low) * half
+    inverse = times_plus(minus_times(root, y, 1), y, y)
+    h = a + root
+    high, low = 0.5 * h, 0.5 * ((a - (h - root)) + root_low)
+    return SimpleNamespace(high=high, low=low, root=root, root_low=root_low, inverse=inverse, reciprocal=reciprocal(high, low))
+
+
+def squareplus_near(x):
+    p = squareplus_parts(x)
+    r, error = p.reciprocal
+    return chosen(positive(x), p.high + p.low, times_plus(r, error, r))
+
+
+def squareplus_far(x):
+    return rising_to(x, -1 / absolute(x))
+
+
+def squareplus_derivative_near(x):
+    p = squareplus_parts(x)
+    r, error = p.reciprocal
+    high, low = chosen(positive(x), p.high, r), chosen(positive(x), p.low, r * error)
+    q = high * p.inverse
+    return times_plus(minus_times(q, p.root_low, minus_times(q, p.root, high) + low), p.inverse, q)
+
+
+def squareplus_derivative_far(x):
+    undefined = x.builder.fcmp_unordered("uno", x.value, x.value)
+    return chosen(positive(x), chosen(undefined, x, 1), square_of(*reciprocal(at_most(absolute(x), 1e30), 0.0)))
+
+
 # --- Loops ------------------------------------------------------------------------------------------------------------
 
 
@@ -584,7 +668,7 @@ def loop(name, kind, past_cache=False):
 def cross_entropy_of(x, t, w):
     """The loss and its derivative, t w being the weight of class 1."""
     builder = x.builder
-    up, a, b, c = builder.icmp_signed(">=", x.bits(), ir.Constant(INTS, [0] * LANES)), absolute(x), t * w, 1 - t
+    up, a, b, c = positive(x), absolute(x), t * w, 1 - t
     wrong, right = chosen(up, c, b), chosen(up, b, c)
     near = wrong * a, sum_of(log_logistic(a)), sum_of(logistic(a))
     slots = [cgutils.alloca_once_value(builder, vector.value) for vector in near]
