@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import dlpack
 from ._kernels.cuda_kernels import SIZES
 
 EXTRA = "pip install 'fastact[cuda]'"
@@ -85,6 +86,8 @@ class Interface:
     dtypes: tuple[str, ...] = tuple(ITEM_SIZES)
     calculates = False
     """Whether its arrays have operators, products of matrices among them."""
+    writeable = True
+    """Whether anybody but the library may write to its arrays."""
 
     def holds(self, array) -> bool:
         """Whether an array of the library is on a GPU."""
@@ -121,6 +124,10 @@ class Interface:
         from numba import cuda
 
         return cuda.device_array(shape, np.dtype(dtype), stream=0 if stream == LEGACY_DEFAULT_STREAM else cuda.external_stream(stream))
+
+    def finished(self, array, stream):
+        """What the caller gets of an array that ``empty`` made, when all that works on it is launched on the stream."""
+        return array
 
     def will_change(self, array):
         """Told of arrays that are about to be written to."""
@@ -193,10 +200,41 @@ class PyTorch(Interface):
 
 
 class JAX(Interface):
-    """Arrays of JAX, which nothing but JAX may make or write to."""
+    """Arrays of JAX, which nobody else may make or write to: results are handed over when they are done, in memory of Numba's."""
+
+    writeable = False
+    device_type = dlpack.CUDA
+
+    def holds(self, array):
+        jax = sys.modules["jax"]
+        traced = isinstance(array, jax.core.Tracer)
+        return isinstance(array, jax.Array) and not traced and any(device.platform == "gpu" for device in array.devices())
 
     def operand(self, array):
-        raise TypeError("arrays of JAX cannot be written to by others: cupy.from_dlpack(array) takes one without copying it")
+        if isinstance(array, dlpack.Parcel):
+            strides = c_strides(array.shape, ITEM_SIZES[array.dtype])
+            return Operand(array, array.memory.address, array.shape, strides, array.dtype, array.place[1])
+        kind, device = array.__dlpack_device__()
+        if kind != self.device_type:
+            raise TypeError(f"an array of JAX must be in the memory of a GPU of CUDA, not on DLPack's device {int(kind)}")
+        # Not by __cuda_array_interface__, which knows no bfloat16. Nobody takes the capsule: it keeps the memory until it goes.
+        capsule = array.block_until_ready().__dlpack__()
+        tensor, size = dlpack.tensor_in(capsule), array.dtype.itemsize
+        strides = tuple(size * step for step in tensor.strides[: tensor.ndim]) if tensor.strides else c_strides(array.shape, size)
+        return Operand(capsule, (tensor.data or 0) + tensor.byte_offset, array.shape, strides, array.dtype.name, device, writeable=False)
+
+    def stream(self, array):
+        return LEGACY_DEFAULT_STREAM  # JAX's own are its secret
+
+    def empty(self, like, shape, dtype, stream):
+        _, device = like.__dlpack_device__()
+        memory = launcher().allocate(math.prod(shape) * ITEM_SIZES[dtype], device)
+        return dlpack.Parcel(memory, shape, dtype, (self.device_type, device))
+
+    def finished(self, array, stream):
+        # JAX would wait for the stream with what it does to the result, but not before it uses the memory of operands anew.
+        launcher().finish(stream, array.place[1])
+        return sys.modules["jax"].dlpack.from_dlpack(array)
 
 
 LIBRARIES = {"torch": PyTorch(), "cupy": CuPy(), "jax": JAX(), "jaxlib": JAX()}
@@ -339,6 +377,8 @@ class Call:
             return self.new(shape, dtype)
         if library_of(out) is not self.library:
             raise TypeError(f"{name} must be an array like {type(self.like).__name__} on the GPU, not {type(out).__name__}")
+        if not self.library.writeable:
+            raise TypeError(f"{name} cannot be an array of {package_of(type(out))}, which never changes: take the result that is returned")
         operand = self.library.operand(out)
         if operand.shape != shape or not operand.writeable:
             raise ValueError(f"{name} must be a writeable array of shape {shape}, not {operand.shape}")
@@ -351,6 +391,11 @@ class Call:
         self._follow(operand)
         self.library.will_change(out)
         return operand
+
+    def finished(self, *results):
+        """What the caller gets of results: an array, or a tuple of those."""
+        arrays = tuple([self.library.finished(result.array, self._stream) for result in results])
+        return arrays[0] if len(arrays) == 1 else arrays
 
     @property
     def processors(self):

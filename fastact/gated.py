@@ -10,7 +10,7 @@ import numpy as np
 from . import backends
 from .activations import UFUNC_KEYWORDS, _Function, callable_like_builtin
 from .backends import dispatch, learn_bfloat16
-from .devices import any_on_gpu, gpu_functions, no_stream
+from .devices import any_on_gpu, gpu_functions, library_of, no_stream
 from .table import GATED, HALF_ULP, GatedRow
 
 __all__ = [*(row.name for row in GATED), "maxout"]
@@ -131,10 +131,11 @@ class _GatedFunction(_Function):
             raise ValueError(f"grad_output has shape {np.shape(grad[0])}, not {first.shape} as the output")
         if out is None and not kwargs and type(x) is np.ndarray and getattr(grad[0], "dtype", None) == x.dtype and x.dtype.kind == "f":
             out = np.empty_like(x)
-        if out is None and on_gpu:
+        if out is None and on_gpu and library_of(x).writeable:
             out = gpu_functions().empty_like(x, kwargs.get("stream"))
         if out is None:
-            return np.concatenate(super()._general(*grad, first, second, **kwargs), axis=axis)
+            concatenate = x.__array_namespace__().concat if on_gpu else np.concatenate
+            return concatenate(super()._general(*grad, first, second, **kwargs), axis=axis)
         if not isinstance(out, np.ndarray) and not on_gpu:
             raise TypeError(f"out must be an ndarray, not {type(out).__name__}")
         if out.shape != x.shape:

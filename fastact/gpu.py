@@ -235,7 +235,7 @@ def elementwise(function, operands, out=None, stream=None, where=True, dtype=Non
     for result, array in zip(results, written):
         if array is not result:
             copy(call, array, result, None if mask is None else mask.broadcast(shape))
-    return results[0].array if function.outputs == 1 else tuple([result.array for result in results])
+    return call.finished(*results)
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------
@@ -404,7 +404,7 @@ def rows(name, x, grad=None, axis=-1, where=None, temperature=1.0, out=None, str
     run_rows(call, factory, function, dtype, shape, axis, [*sources, written], numbers, mask)
     if target is not result:
         copy(call, target, result)
-    return result.array
+    return call.finished(result)
 
 
 def as_rows(operand, shape):
@@ -446,7 +446,7 @@ def gumbel_softmax(x, tau, hard, axis, rng, stream):
         run_rows(call, cuda_rows.forward, "softmax", computed, shape, axis, [noisy, target], powers_of(1 / tau, computed))
     if dtype != computed:
         copy(call, target, as_rows(result, shape))
-    return result.array
+    return call.finished(result)
 
 
 def uniform(x, lower, upper, rng, stream):
@@ -456,7 +456,7 @@ def uniform(x, lower, upper, rng, stream):
     call = Call("rrelu", {"x": x}, stream)
     result = call.new(call.operands["x"].shape, computed_as(call.real("x")))
     add_noise(call, "uniform", result, rng, (lower, upper))
-    return result.array
+    return call.finished(result)
 
 
 def add_noise(call, kind, operand, rng, numbers=(0.0, 0.0)):
@@ -483,7 +483,7 @@ def softmax_jacobian(x, axis, temperature, stream):
     run_rows(call, cuda_simplex.jacobian, None, computed, target.shape, len(rest) + 1, [along, each, target], (1 / temperature,))
     if target is not result:
         copy(call, target, result)
-    return result.array
+    return call.finished(result)
 
 
 def prelu_backward(gradient, grad_output, x, weight, out=None, stream=None, **keywords):
@@ -498,7 +498,7 @@ def prelu_backward(gradient, grad_output, x, weight, out=None, stream=None, **ke
     grad_weight = call.new(wanted, dtype)
     sum_to(call, "slopes", sources, grad_weight)
     found = gradient(grad_output, x, weight, out=out, **({} if stream is None else {"stream": stream}), **keywords)
-    return found, grad_weight.array
+    return found, call.finished(grad_weight)
 
 
 def sum_to(call, terms, sources, result):
@@ -580,7 +580,7 @@ def row_loss(loss, arrays, axis, reduction, kind_of, weight=None, ignore_index=-
     value = losses if each else add_up(call, losses, result, factor, factor_at)
     if with_grad and written is not grad:
         copy(call, written, grad)
-    return (value.array, grad.array) if with_grad else value.array
+    return call.finished(value, grad) if with_grad else call.finished(value)
 
 
 def share_of_rows(call, classes, shape, axis, ignore_index, weights, dtype):
@@ -690,5 +690,5 @@ def elementwise_loss(row, kernel, numbers, given, with_grad):
         elif written[name] is not result:
             copy(call, written[name], result)
     value = results["out"] if each else add_up(call, losses.reshaped((grid,), losses.strides), dtype, factor, 0)
-    gradients = tuple(result.array for name, result in results.items() if name != "out")
-    return (value.array, gradients if third_grad else gradients[0]) if with_grad else value.array
+    value, gradients = call.finished(value), [result for name, result in results.items() if name != "out"]
+    return (value, call.finished(*gradients)) if with_grad else value

@@ -27,6 +27,8 @@ from fastact._kernels.cuda_kernels import SIZES, WARP, Target
 
 SHARED_MEMORY = 48 << 10
 """Bytes that a block may have."""
+XLA_ALIGNMENT = 64
+"""Of memory that JAX takes without a copy."""
 
 
 class Fault(Exception):
@@ -175,6 +177,16 @@ class Emulator:
 
     def wait(self, stream, other):
         """All is done in the order in which it is launched."""
+
+    def finish(self, stream, device):
+        """And before launch() returns."""
+
+    def allocate(self, size, device):
+        """Memory that nobody has written to, where JAX may take it."""
+        raw = poisoned(size + XLA_ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % XLA_ALIGNMENT
+        values = self.memory.add(raw[start : start + size])
+        return SimpleNamespace(values=values, address=raw.ctypes.data + start)
 
     def launch(self, factory, specification, grid, arguments, device=0, stream=0):
         key = factory, specification

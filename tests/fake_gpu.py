@@ -197,6 +197,45 @@ class TorchOnEmulator(Fake):
         yield self
 
 
+class JAXOnEmulator(Fake):
+    """JAX's arrays, on the CPU but taken to be on the GPU that the emulator is."""
+
+    def array(self, values):
+        import jax
+
+        return jax.numpy.array(values)
+
+    def numpy(self, array):
+        import jax
+
+        assert isinstance(array, jax.Array)
+        return np.asarray(array)
+
+    @contextlib.contextmanager
+    def running(self, monkeypatch):
+        import jax
+
+        fake = self
+
+        class OnCPU(devices.JAX):
+            device_type = 1
+
+            def holds(self, array):
+                return isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer)
+
+            def operand(self, array):
+                operand = super().operand(array)
+                first, last = operand.extent
+                if last > first:
+                    fake.emulator.memory.add_range(first, last - first, operand.writeable, keep=operand)
+                return operand
+
+        monkeypatch.setitem(devices.LIBRARIES, "jaxlib", OnCPU())
+        monkeypatch.setattr(devices, "launcher", lambda: fake.emulator)
+        with jax.enable_x64(True):
+            yield self
+
+
 class CuPyOnGPU:
     real = True
 
@@ -233,6 +272,22 @@ class TorchOnGPU(TorchOnEmulator):
         return super().numpy(array.cpu())
 
     running = CuPyOnGPU.running
+
+
+class JAXOnGPU(JAXOnEmulator):
+    real = True
+
+    def __init__(self):
+        pass
+
+    @contextlib.contextmanager
+    def running(self, monkeypatch):
+        import jax
+
+        if jax.default_backend() != "gpu":
+            pytest.skip("JAX has no GPU")
+        with jax.enable_x64(True):
+            yield self
 
 
 class NumbaOnGPU(CuPyOnGPU):
@@ -276,3 +331,5 @@ if not why_no_gpu():
              ((CuPyOnGPU, "cupy"), (TorchOnGPU, "torch"), (NumbaOnGPU, "numba_cuda")) if importlib.util.find_spec(package)]  # fmt: skip
     CALCULATING += [kind for kind in GPUS[1:] if kind.values[0] is not NumbaOnGPU]
 """What every test of arrays on a GPU runs on; those whose arrays have operators."""
+JAX = [JAXOnEmulator] + ([] if why_no_gpu() else [pytest.param(JAXOnGPU, marks=pytest.mark.gpu)])
+"""The same for JAX's, which take no ``out``."""

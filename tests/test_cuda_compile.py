@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -268,6 +269,36 @@ class TestLauncher:
         monkeypatch.setattr(cuda_launch, "stream_of", lambda handle: SimpleNamespace(handle=handle, wait=lambda other: waits.append((handle, other.handle))))
         cuda_launch.Launcher().wait(7, 9)
         assert waits == [(7, 9)]
+
+    def test_waiting_for_a_stream(self, machine, monkeypatch):
+        waits = []
+        monkeypatch.setattr(cuda_launch, "stream_of", lambda handle: SimpleNamespace(sync=lambda: waits.append((handle, machine.current))))
+        cuda_launch.Launcher().finish(7, 1)
+        assert waits == [(7, 1)]
+        assert machine.current == 0
+
+    def test_memory_goes_back_with_the_next(self, machine, monkeypatch):
+        """And not before, since whoever let go of it may be where CUDA must not be called."""
+        made = []
+
+        class Array:
+            __cuda_array_interface__ = {"data": (4096, False)}
+
+            def __init__(self, size, dtype):
+                made.append((size, machine.current, weakref.ref(self)))
+
+        monkeypatch.setattr(cuda_launch, "cuda", SimpleNamespace(device_array=Array))
+        launcher = cuda_launch.Launcher()
+        memory = launcher.allocate(0, 1)
+        assert memory.address == 4096
+        del memory
+        others = launcher.allocate(5, 0)
+        assert made[0][2]() is not None
+        again = launcher.allocate(7, 1)
+        assert made[0][2]() is None
+        assert [about[:2] for about in made] == [(1, 1), (5, 0), (7, 1)]
+        assert machine.current == 0
+        del others, again
 
     def test_the_thread_goes_on_where_it_was(self, machine):
         cuda_launch.Launcher().launch(None, (), 1, (), device=1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import re
 import threading
 
+import numpy as np
 from cuda.bindings import driver
 from cuda.core import Device, LaunchConfig, Linker, LinkerOptions, ObjectCode, Stream, launch
 from cuda.pathfinder import DynamicLibNotFoundError
-from numba import types
+from numba import cuda, types
 from numba.cuda.compiler import _compile_pyfunc_with_fixup
 
 from . import cuda_extending
@@ -72,6 +74,17 @@ def working_on(device):
         driver.cuCtxSetCurrent(before)
 
 
+class Memory:
+    """Of a GPU. Its last reference may go where CUDA must not be called, so the array that it is in is only put aside then."""
+
+    def __init__(self, array, aside):
+        self._array, self._aside = array, aside
+        self.address = array.__cuda_array_interface__["data"][0]
+
+    def __del__(self):
+        self._aside.append(self._array)
+
+
 class Launcher:
     """The kernels that are loaded, and launching them."""
 
@@ -122,6 +135,22 @@ class Launcher:
     def wait(self, stream, other):
         """Have what is launched on a stream from now on come after what another one has to do by now."""
         stream_of(stream).wait(stream_of(other))
+
+    def finish(self, stream, device):
+        """Wait until all is done that is launched on a stream of a GPU."""
+        with working_on(self._device(device)[0]):
+            stream_of(stream).sync()
+
+    @functools.cache
+    def _aside(self, number):
+        """Memory of a GPU that nobody has any more."""
+        return collections.deque()
+
+    def allocate(self, size, device):
+        """Memory of a GPU that is free when nobody has it any more, from the next allocation on."""
+        with working_on(self._device(device)[0]):
+            self._aside(device).clear()
+            return Memory(cuda.device_array(max(size, 1), np.uint8), self._aside(device))
 
     def _loaded(self, factory, specification, device):
         """The kernel, and what launches it, compiled if this is the first that comes."""
