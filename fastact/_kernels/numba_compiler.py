@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from llvmlite.ir.instructions import ConditionalBranch
 from numba.core import typed_passes, untyped_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
@@ -34,6 +35,15 @@ class _Part(JITCodeLibrary):
     """Code that is neither optimised nor made machine code of."""
 
     codegen = SimpleNamespace(set_env=lambda name, environment: None)  # there is no memory in which that could be set
+
+    def add_ir_module(self, module):
+        """... without the odds that a call fails: LLVM would infer of loops with calls that they are short, and not unroll but mask them."""
+        for function in module.functions:
+            for block in function.blocks:
+                end = block.terminator
+                if isinstance(end, ConditionalBranch) and getattr(end.operands[0], "opname", "") == "xor":  # not (call succeeded)
+                    end.metadata.pop("prof", None)
+        super().add_ir_module(module)
 
     def _optimize_functions(self, module):
         module.data_layout = self._codegen._data_layout
