@@ -18,8 +18,9 @@ cdef struct Workspace:
     char* raw            # rows as they are stored
     char* buffers[MAX_OPERANDS]
 
-cdef Py_ssize_t streaming_from   # bytes of an array from which on results go past the cache
 cdef int bfloat16_number         # ml_dtypes.bfloat16 as NumPy counts dtypes, -1 until it is known
+
+cdef bint go_past_cache(Py_ssize_t rows, Py_ssize_t n, Py_ssize_t size) noexcept nogil
 
 cdef inline Py_ssize_t width(Storage storage) noexcept nogil:
     return 8 if storage == DOUBLE else (4 if storage == FLOAT else 2)

@@ -10,8 +10,8 @@ from libc.string cimport memset
 cimport numpy as np
 
 from .operands cimport (
-    DOUBLE, FLOAT, GROUP, Operand, Storage, Workspace, address, computed, fill_with_zeros, load, number_at, reserve, set_number,
-    stand_side_by_side, storage_of, store, streaming_from, width,
+    DOUBLE, FLOAT, GROUP, Operand, Storage, Workspace, address, computed, fill_with_zeros, go_past_cache, load, number_at, reserve,
+    set_number, stand_side_by_side, storage_of, store, width,
 )
 from .rows cimport BATCH, PANEL, SHORT, batch_of, panel_bytes
 from .threads cimport share, team
@@ -356,7 +356,7 @@ cdef double run_losses(LossJob* job) noexcept nogil:
     cdef bint columns = (job.compare[0] == NULL and not job.at_label and job.label_type >= 0 and job.spread == NULL
                          and (job.n < SHORT or size >= 4 and stand_side_by_side(&job.x, job.x.inner, job.n, size)))
     job.streaming = (not columns and size >= 4 and job.grad.data != NULL and job.grad.item == size
-                     and job.grad.data != job.x.data and job.rows * job.n * size > streaming_from)
+                     and job.grad.data != job.x.data and go_past_cache(job.rows, job.n, size))
     while (<Py_ssize_t>1 << job.unit) < max((job.rows + SUMS - 1) // SUMS, GROUP // job.n):
         job.unit += 1
     chunk = max(<Py_ssize_t>PANEL if columns else 1, <Py_ssize_t>1 << job.unit)

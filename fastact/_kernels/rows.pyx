@@ -11,7 +11,7 @@ cimport numpy as np
 
 from .operands cimport (
     BFLOAT, DOUBLE, FLOAT, GROUP, HALF, MAX_OPERANDS, Operand, Storage, Workspace, address, bfloat16_number, computed, copy_rows,
-    load, reserve, set_number, stand_side_by_side, storage_of, store, streaming_from, width,
+    go_past_cache, load, reserve, set_number, stand_side_by_side, storage_of, store, width,
 )
 from .memory cimport empty_of_shape
 from .threads cimport share, team
@@ -184,7 +184,7 @@ cdef void run(Job* job) noexcept nogil:
         return
     threads = team(rows * n * job.function.cost)
     job.streaming = (size >= 4 and not job.function.single_y and job.y.item == size and job.x.data != job.y.data
-                     and job.g.data != job.y.data and rows * n * size > streaming_from)
+                     and job.g.data != job.y.data and go_past_cache(rows, n, size))
     # Chunks of whole cache lines of columns.
     chunk = max(1, min(rows // (4 * threads), (1 << 18) // n))
     if chunk > PANEL // 2:
