@@ -62,7 +62,7 @@ last_level_cache = _last_level_cache()
 instruction_set, kernels = None, None
 if dispatch is not None:
     instruction_set, kernels = _load()
-    dispatch.bind(kernels, last_level_cache)
+    dispatch.bind(kernels)
     operands.bind(kernels, last_level_cache)
     memory.keep_memory(_memory_to_keep())
     empty = memory.empty

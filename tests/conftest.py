@@ -48,7 +48,7 @@ def no_cache():
 
     def set_size(size):
         if backends.kernels is not None:
-            backends.dispatch.bind(backends.kernels, size)
+            backends.operands.bind(backends.kernels, size)
         if numba_cpu := sys.modules.get("fastact._kernels.numba_cpu"):
             numba_cpu.bind(size)
 

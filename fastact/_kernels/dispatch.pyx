@@ -10,7 +10,7 @@ from cpython.tuple cimport PyTuple_CheckExact
 cimport numpy as np
 
 from .memory cimport empty_like, empty_of_shape
-from .operands cimport BFLOAT, DOUBLE, FLOAT, HALF, Storage, width
+from .operands cimport BFLOAT, DOUBLE, FLOAT, HALF, Storage, exceed_cache, width
 from .threads cimport offer, share, team
 
 np.import_array()
@@ -96,22 +96,20 @@ cdef struct Loop:
 cdef void (*widen[2])(const void*, float*, Py_ssize_t) noexcept nogil
 cdef void (*narrow[2])(const float*, void*, Py_ssize_t) noexcept nogil
 cdef void (*stream)(char*, const char*, Py_ssize_t) noexcept nogil
-cdef Py_ssize_t streaming_from = 1 << 62
 cdef void (*maxout_fold[2])(char*, char*, char*, Py_ssize_t, Py_ssize_t) noexcept nogil
 cdef void (*prelu_terms[2])(char*, char*, double*, Py_ssize_t) noexcept nogil
 cdef void (*maxout_route[2])(char*, char*, char*, Py_ssize_t, char*, Py_ssize_t) noexcept nogil
 cdef int bfloat16_number = -1
 
 
-def bind(kernels, Py_ssize_t last_level_cache):
-    """Take the conversions from the chosen build and stream outputs that, with their input, exceed that cache."""
-    global stream, streaming_from
+def bind(kernels):
+    """Take from the chosen build what is not particular to a function."""
+    global stream
     widen[0] = <void (*)(const void*, float*, Py_ssize_t) noexcept nogil><size_t>kernels["widen_half"]
     widen[1] = <void (*)(const void*, float*, Py_ssize_t) noexcept nogil><size_t>kernels["widen_bfloat"]
     narrow[0] = <void (*)(const float*, void*, Py_ssize_t) noexcept nogil><size_t>kernels["narrow_half"]
     narrow[1] = <void (*)(const float*, void*, Py_ssize_t) noexcept nogil><size_t>kernels["narrow_bfloat"]
     stream = <void (*)(char*, const char*, Py_ssize_t) noexcept nogil><size_t>kernels["stream_copy"]
-    streaming_from = last_level_cache // 2
     for k, kind in enumerate(("float", "double")):
         prelu_terms[k] = <void (*)(char*, char*, double*, Py_ssize_t) noexcept nogil><size_t>kernels[f"prelu_terms_{kind}"]
         maxout_fold[k] = <void (*)(char*, char*, char*, Py_ssize_t, Py_ssize_t) noexcept nogil><size_t>kernels[f"maxout_fold_{kind}"]
@@ -289,7 +287,7 @@ cdef void run_piece(void* task, Py_ssize_t start, Py_ssize_t count) noexcept nog
 cdef Store store_for(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t size = width(loop.storage)
     cdef int last = loop.inputs + loop.parameters, k, j
-    cdef Store store = STREAMING if count * size * loop.outputs > streaming_from else PLAIN
+    cdef Store store = STREAMING if exceed_cache(count * size * loop.outputs) else PLAIN
     for k in range(last, last + loop.outputs):
         if steps[k] != size:
             store = PLAIN

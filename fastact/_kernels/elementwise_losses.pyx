@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 cimport numpy as np
 
 from .dispatch cimport BLOCK, gather, scatter
-from .operands cimport BFLOAT, DOUBLE, FLOAT, HALF, Storage, computed, go_past_cache, storage_of, width
+from .operands cimport BFLOAT, DOUBLE, FLOAT, HALF, Storage, computed, exceed_cache, storage_of, width
 from .threads cimport share, team
 
 np.import_array()
@@ -234,7 +234,7 @@ cdef double run(Job* job, Py_ssize_t count, double cost) noexcept nogil:
         job.streaming[k] = (job.results[k].data != NULL and job.results[k].ndim == 1
                             and job.results[k].steps[0] == width(<Storage>job.results[k].code)
                             and not is_source(job, job.results[k].data)
-                            and go_past_cache(1, count, job.results[k].steps[0]))
+                            and exceed_cache(count * job.results[k].steps[0]))
     share(run_piece, job, count, job.unit, team(count * cost * (2 if job.compute == DOUBLE else 1)))
     for k in range((count + job.unit - 1) // job.unit):
         sum = total + job.sums[k]                        # Knuth's two-sum

@@ -21,6 +21,7 @@ cdef struct Workspace:
 cdef int bfloat16_number         # ml_dtypes.bfloat16 as NumPy counts dtypes, -1 until it is known
 
 cdef bint go_past_cache(Py_ssize_t rows, Py_ssize_t n, Py_ssize_t size) noexcept nogil
+cdef bint exceed_cache(Py_ssize_t size) noexcept nogil
 
 cdef inline Py_ssize_t width(Storage storage) noexcept nogil:
     return 8 if storage == DOUBLE else (4 if storage == FLOAT else 2)

@@ -39,7 +39,11 @@ def register_bfloat16(dtype):
 
 cdef bint go_past_cache(Py_ssize_t rows, Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     """Whether results do that are rows of n elements of some bytes."""
-    return n * size >= LONG_ROW and rows * n * size > streaming_from
+    return n * size >= LONG_ROW and exceed_cache(rows * n * size)
+
+cdef bint exceed_cache(Py_ssize_t size) noexcept nogil:
+    """Whether so many bytes of results, with what they are made from, do."""
+    return size > streaming_from
 
 ctypedef fused element:
     unsigned char
