@@ -47,8 +47,6 @@ from .numba_row_steps import (
     toolbox,
 )
 
-LONG = 4096  # elements: the largest of so many is looked for before a pass over more of them that may be in vain
-
 
 def batch_kernel(T, tempered, work, near_rows=None):
     """A kernel that takes rows a batch at a time: work(task, first, count, m, scale, scale_low, sign), m being the largest elements.
@@ -83,8 +81,8 @@ def batch_kernel(T, tempered, work, near_rows=None):
 def softmax_rows(T, tempered):
     """softmax, or with g, one number a row, g softmax / temperature."""
     t, steps = toolbox(T), term_steps(T, tempered)
-    row, largest, quotient, scale_by, zero, one = t.row, t.largest, t.quotient, t.scale_by, t.zero, t.one
-    sum_of_terms, by_hand, end = steps.sum_of_terms, steps.by_hand, T(numba_softmax.NEAR)
+    row, quotient, scale_by, zero, one = t.row, t.quotient, t.scale_by, t.zero, t.one
+    sum_of_terms, by_hand, end, long = steps.sum_of_terms, steps.by_hand, T(numba_softmax.NEAR), numba_softmax.LONG
 
     @compiled
     def scale_rows(task, first, count, m, total, low):
@@ -94,18 +92,22 @@ def softmax_rows(T, tempered):
             f, f_low = quotient(dividend, total[r] if m[r] - m[r] == 0 else np.nan, low[r])
             scale_by(y + r * word(task, Y_ROW), n, f, f_low)
 
-    near_terms = near_rows = None
+    near_terms = long_terms = near_rows = None
     if by_hand:
-        sum_by_hand = numba_softmax.sum_of_near_terms
+        sum_near, sum_long = numba_softmax.sum_of_near_terms, numba_softmax.sum_of_long_terms
 
         @array_loop
-        def near_terms(x, y, n, sign, ahead):
-            if sign != one:
-                source, negated = row(x), row(y)
-                for i in range(n):
-                    negated[i] = -source[i]
-                x = y
-            return sum_by_hand(x, y, n, ahead)
+        def signed(x, y, n, sign):
+            """Where n elements times the sign are: at x, or now at y."""
+            if sign == one:
+                return x
+            source, negated = row(x), row(y)
+            for i in range(n):
+                negated[i] = -source[i]
+            return y
+
+        near_terms = compiled(lambda x, y, n, sign, ahead: sum_near(signed(x, y, n, sign), y, n, ahead))
+        long_terms = compiled(lambda x, y, n, sign, m, ahead: sum_long(signed(x, y, n, sign), y, n, m, ahead))
 
         @compiled
         def near_rows(task, first, count, sign):
@@ -113,11 +115,9 @@ def softmax_rows(T, tempered):
             total, n = doubles(totals), word(task, N)
             x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
             ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
-            if x == y:  # a row that turns out to be far would be gone
+            if n >= long or x == y:  # in place a row that turns out to be far would be gone
                 return False
             for r in range(count):
-                if n > LONG and largest(x + r * word(task, X_ROW), LONG, sign) > end:
-                    return False
                 total[r] = near_terms(x + r * word(task, X_ROW), y + r * word(task, Y_ROW), n, sign, ahead)
                 if total[r] < 0.0:
                     return False
@@ -134,7 +134,9 @@ def softmax_rows(T, tempered):
         ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
         for r in range(count):
             source, terms = x + r * word(task, X_ROW), y + r * word(task, Y_ROW)
-            if by_hand and -end <= m[r] <= end:
+            if by_hand and n >= long:
+                total[r], low[r] = long_terms(source, terms, n, sign, m[r], ahead), 0.0
+            elif by_hand and -end <= m[r] <= end:
                 total[r], low[r] = near_terms(source, terms, n, sign, ahead), 0.0
             else:
                 total[r], low[r] = sum_of_terms(source, terms, n, m[r], NO_TERM, sign, scale, scale_low, ahead)

@@ -15,7 +15,7 @@ from .numba_avx512 import FLOATS, INT, INTS, LANES, Floats, absolute, chosen, lo
 from .numba_intrinsics import WORD, halves, has, pointer, prefetch
 
 BY_HAND = has("avx512f")
-MAGIC, HEADROOM, LOG2E, REACH, NEAR = 1.5 * 2.0**19, 64, 1.44269504, 208, 26
+MAGIC, HEADROOM, LOG2E, REACH, NEAR, LONG = 1.5 * 2.0**19, 64, 1.44269504, 208, 26, 256
 TABLES = "sixteenths", "sixteenths_low"
 HALF = LANES // 2
 DOUBLES = ir.VectorType(ir.DoubleType(), HALF)
@@ -187,6 +187,31 @@ class _Lanes:
         return self.builder.extract_element(total, ir.Constant(INT, 0))
 
 
+class _FloatSum:
+    """The sum of the terms of a long row: 1 more, and what rounding took from it."""
+
+    def __init__(self, builder):
+        self.one = _constant(builder, 2.0**HEADROOM)
+        self.memory = [cgutils.alloca_once_value(builder, vector) for vector in (self.one.value, self.one.of(0.0))]
+
+    def vectors(self):
+        return [self.one.made(self.one.builder.load(memory)) for memory in self.memory]
+
+    def add(self, y, last):
+        y = last.of_counted(y, 0.0) if last else y
+        before, rest = self.vectors()
+        after = before + y
+        for vector, memory in zip((after, rest + (y - (after - before))), self.memory):
+            y.builder.store(vector.value, memory)
+
+    def sum(self):
+        after, rest = self.vectors()
+        lanes = _Lanes(rest.builder, NOTHING)
+        lanes.add(after - self.one, None)
+        lanes.add(rest, None)
+        return lanes.sum()
+
+
 def _stored(builder, y, address, offset, last=None):
     place = builder.add(address, offset)
     if last:
@@ -226,16 +251,23 @@ def add_terms(typing, x, e, n, m, totals):
 NOTHING = [ir.Constant(DOUBLES, [0.0] * HALF)] * 2
 
 
-@intrinsic
-def sum_of_terms(typing, x, e, n, m, ahead):
+def summing_terms(lanes_in):
     """... and these added up; ahead: the distance in bytes to what is needed next."""
 
-    def generate(context, builder, signature, args):
-        lanes = _Lanes(builder, NOTHING)
-        _add_terms(builder, *args, lanes)
-        return lanes.sum()
+    @intrinsic
+    def sum_of_terms(typing, x, e, n, m, ahead):
+        def generate(context, builder, signature, args):
+            lanes = lanes_in(builder)
+            _add_terms(builder, *args, lanes)
+            return lanes.sum()
 
-    return types.float64(types.intp, types.intp, types.intp, types.float32, types.intp), generate
+        return types.float64(types.intp, types.intp, types.intp, types.float32, types.intp), generate
+
+    return sum_of_terms
+
+
+sum_of_terms = summing_terms(lambda builder: _Lanes(builder, NOTHING))
+sum_of_long_terms = summing_terms(_FloatSum)
 
 
 def _any(builder, mask):
