@@ -33,7 +33,7 @@ from .numba_intrinsics import (
     stack,
     word,
 )
-from .numba_jobs import address, computed_in, run_pieces, words
+from .numba_jobs import address, computed_in, words
 from .numba_lazy import need_kernel
 from .numba_operands import lies_so, placed, placed_result, readable, transfer_rows
 from .numba_panels import PANEL_BYTES, PANEL_ROW, PANEL_SUMS_BYTES, panel_toolbox
@@ -52,6 +52,7 @@ from .numba_row_steps import (
     term_steps,
     toolbox,
 )
+from .numba_threads import share, team
 
 # A job for the team: addresses (0 for what there is not), those of the words of numba_operands.py (0 for what is direct), the bytes
 # of a row, where the numbers are, and the work that is done for some rows. SPREAD are targets that are probabilities, or
@@ -187,8 +188,8 @@ def buffered_rows(T):
 
 
 @functools.cache
-def cross_entropy(T):
-    """The loss of some rows, as `direct_rows` calls it.
+def cross_entropy(T, spreading):
+    """The loss of some rows, as `direct_rows` calls it; ``spreading`` if targets are probabilities, or are subtracted as those would be.
 
     With t the target, T its sum, m the largest logit, s the sum of the other terms exp(x - m), l = log1p(s) and p the
     softmax, the loss is sum(t (m - x)) + T l + z (m + l)^2, and the gradient (T + 2 z (m + l)) p - t. At the largest logit
@@ -209,12 +210,12 @@ def cross_entropy(T):
     @array_loop
     def gradient(y, n, spread, share, spread_sum, label, label_is_peak, rest, rise, factor):
         """From the terms that y holds."""
-        values, spreads = row(y), row(spread if spread else y)
+        values, spreads = row(y), row(spread)
         peak = label if label_is_peak else -1
         slope = (share + spread_sum + rise) / (1.0 + rest)
         of_terms = factor * slope * unscaling
         others = spread_sum
-        if spread:
+        if spreading:
             if peak < 0:
                 peak = position(y, n, scaling, one)
                 others += share
@@ -223,9 +224,9 @@ def cross_entropy(T):
                 peak = -1
         at_label = zero
         if share != 0.0:
-            at_label = T(of_terms * values[label] - factor * (share + (np.float64(spreads[label]) if spread else 0.0)))
+            at_label = T(of_terms * values[label] - factor * (share + (np.float64(spreads[label]) if spreading else 0.0)))
         scale_by(y, n, T(of_terms), low_part(of_terms))
-        if spread:
+        if spreading:
             subtract(values, spreads, n, T(factor))
         if share != 0.0:
             values[label] = at_label
@@ -240,7 +241,7 @@ def cross_entropy(T):
             at_label = row(x)[label]
             value = share * (np.float64(m) - at_label)
             label_is_peak = at_label == m
-        if spread:
+        if spreading:
             total, low = distance(x, spread, n, m)
             value += total
         return value, label_is_peak
@@ -274,13 +275,14 @@ def cross_entropy(T):
                 row_of_x, spread = x + (start + k) * row_bytes, target + (start + k) * spread_row
                 m[k] = largest(row_of_x, n, one)
                 spread_sum[k] = real(numbers, SPREAD_SUM)
-                if labels == 0:
+                if spreading and labels == 0:
                     spread_sum[k], low = sum_kept(spread, spread, n, zero)
                 value[k], is_peak = begin(row_of_x, n, m[k], label, share, spread)
                 keep(peak_labels, 8 * k, is_peak)
             ahead = ahead_of(n, row_bytes, count - start)
             for k in range(rows):
-                if not class_of(job, first + start + k)[2]:
+                label, share, ignored = class_of(job, first + start + k)
+                if not ignored:
                     terms = grad + (start + k) * row_bytes if grad else 0
                     rest[k] = sum_of_others(x + (start + k) * row_bytes, terms, n, m[k], one, zero, ahead)
             assign(log_total, rest, BATCH)
@@ -421,12 +423,13 @@ def evaluate(loss, x, target, grad, values, factor, **terms):
     at_label = loss != "softmax_cross_entropy" and labels is not None
     if at_label and not all(array is None or lies_so(array, computed_in(x.dtype)) for array in (x, grad)):
         _elements_at_labels(loss != "nll_loss", x, labels.ravel(), grad, losses, factor, **terms)
+        total = _totaller()(0, 0, address(losses), losses.size, 1, 0)
     else:
-        _by_rows(loss, x, target, labels, grad, losses, factor, **terms)
+        total = _by_rows(loss, x, target, labels, grad, losses, factor, **terms)
     if values is not None:
         with np.errstate(all="ignore"):
             values[...] = losses.reshape(values.shape)
-    return _summer()(address(losses), losses.size) * factor
+    return total * factor
 
 
 def _elements_at_labels(logarithm, x, labels, grad, losses, factor, *, shares=None, keep=1.0, ignore_index=0, **_):
@@ -456,7 +459,7 @@ def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spre
     panels = at_label = False
     if loss == "softmax_cross_entropy":
         panels = labels is not None and spread is None and n < SHORT
-        work = cross_entropy_of_panels(T) if panels else cross_entropy(T)
+        work = cross_entropy_of_panels(T) if panels else cross_entropy(T, spread is not None)
     elif labels is None:
         work = comparison(loss, T)
     else:
@@ -465,16 +468,21 @@ def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spre
     wheres, operands = zip(placed(x, T), result, placed(spread, T))
     buffered = operands != (None, None, None) or labels is None and (keep != 1 or floor != 0 or spread_weight is not None)
     job = words(*wheres, *operands, n * np.dtype(T).itemsize, labels, shares, spread_weight, losses, n, ignore_index, numbers, work.address)
-    run_pieces(buffered_rows(T) if buffered else direct_rows(), job, len(losses), max(PANEL if panels else 1, len(losses) // 64), x.size * PICOSECONDS * np.dtype(T).itemsize // 4)
+    piece = buffered_rows(T) if buffered else direct_rows()
+    chunk, picoseconds = max(PANEL if panels else 1, len(losses) // 64), x.size * PICOSECONDS * np.dtype(T).itemsize // 4
+    return _totaller()(piece.address, address(job), address(losses), len(losses), chunk, picoseconds)
 
 
 @functools.cache
-def _summer():
+def _totaller():
     wide = toolbox(np.float64)
     clear, add_all, add_up = wide.clear, wide.add_all, wide.add_up
 
     @called_from_python
-    def total(losses, rows) -> float:
+    def total(work, job, losses, rows, chunk, picoseconds) -> float:
+        """The work on all rows, unless it is 0, and the sum of their losses."""
+        if work:
+            share(work, job, rows, chunk, team(picoseconds))
         totals = stack(LANES_BYTES)
         clear(totals)
         add_all(losses, rows, totals)
