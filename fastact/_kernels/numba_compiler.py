@@ -113,8 +113,11 @@ class _Library(JITCodeLibrary):
         module.data_layout = self._codegen._data_layout
 
     def _optimize_final_module(self):
-        passes, builder = self._codegen._module_pass_manager()
-        passes.run(self._final_module, builder)
+        if hasattr(self._codegen, "_mpm_full"):  # Numba 0.60 and its like, with LLVM's older kind of passes
+            self._codegen._mpm_full.run(self._final_module)
+        else:
+            passes, builder = self._codegen._module_pass_manager()
+            passes.run(self._final_module, builder)
 
 
 class _Part(_Library):
