@@ -92,6 +92,8 @@ def store_rows(storage, source, target, row, item, rows, n, streaming):
     if storage == FLOAT or storage == DOUBLE:
         size = width(storage)
         if streaming:
+            if row == n * size:  # one long row, so that no lines are shared
+                rows, n = 1, rows * n
             for r in range(rows):
                 stream(target + r * row, source + r * n * size, n * size)
         else:

@@ -48,13 +48,15 @@ def placed(array, T, writing=False, streaming=False):
     return where, words(where, move.address, copied, len(dims), *(word for dim in dims for word in dim))
 
 
+def exceeds_cache(result, sources):
+    """Whether a result goes past the cache: it does not fit there, and its lines are not there already as a source's."""
+    return (result is not None and result.nbytes > numba_cpu.streaming_from and result.flags.c_contiguous
+            and all(source is None or address(source) != address(result) for source in sources))  # fmt: skip
+
+
 def placed_result(array, T, sources):
-    """The same for a result. It goes past the cache if it does not fit there, unless its lines are there already as a source's."""
-    if array is None:
-        return 0, None
-    streaming = (array.nbytes > numba_cpu.streaming_from and array.flags.c_contiguous
-                 and all(source is None or address(source) != address(array) for source in sources))  # fmt: skip
-    return placed(array, T, True, streaming)
+    """The same for a result, which may go past the cache."""
+    return placed(array, T, True, exceeds_cache(array, sources))
 
 
 def readable(array, T):

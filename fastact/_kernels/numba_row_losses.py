@@ -31,11 +31,12 @@ from .numba_intrinsics import (
     real,
     routine,
     stack,
+    stream_line,
     word,
 )
 from .numba_jobs import address, computed_in, words
 from .numba_lazy import need_kernel
-from .numba_operands import lies_so, placed, placed_result, readable, transfer_rows
+from .numba_operands import exceeds_cache, lies_so, placed, placed_result, readable, transfer_rows
 from .numba_panels import PANEL_BYTES, PANEL_ROW, PANEL_SUMS_BYTES, panel_toolbox
 from .numba_row_steps import (
     BATCH,
@@ -60,6 +61,7 @@ from .numba_threads import share, team
 # and weighted.
 X, GRAD, SPREAD, X_WORDS, GRAD_WORDS, SPREAD_WORDS, ROW, LABELS, SHARES, WEIGHTS, VALUES, N, IGNORE, NUMBERS, WORK = range(0, 120, 8)
 LINE, GROUP = 64, 16384  # elements that are brought into contiguous rows at a time
+LONG_ROW = 3072  # bytes, as in operands.pyx
 KEEP, FLOOR, SPREAD_SUM, Z_LOSS, GAMMA, FACTOR = range(0, 48, 8)
 loss_formulas = functools.cache(lambda T: numba_loss_formulas.formulas(T, machine(T)))
 PICOSECONDS = 500
@@ -387,9 +389,25 @@ def comparison(loss, T):
 
 
 @functools.cache
-def at_labels(logarithm, T):
-    """The same for a loss that reads nothing but the element of the row's class, or its logarithm."""
+def at_labels(logarithm, past_cache, T):
+    """The same for a loss that reads nothing but the element of the row's class, or its logarithm.
+
+    ``past_cache``: that is where the zeros of the gradient go, but for the line of the class.
+    """
     row, size, zero = toolbox(T).row, np.dtype(T).itemsize, T(0)
+
+    @compiled
+    def clear(grad, n, label):
+        zeros, line, end = stack(LINE), (grad + LINE - 1) & -LINE, grad + n * size
+        fill(row(zeros), zero, LINE // size)
+        fill(row(grad), zero, (line - grad) // size)
+        while line + LINE <= end:
+            if line <= grad + label * size < line + LINE:
+                fill(row(line), zero, LINE // size)
+            else:
+                stream_line(line, zeros)
+            line += LINE
+        fill(row(line), zero, (end - line) // size)
 
     @entry
     def work(job, first, count, n, x, target, grad):
@@ -400,16 +418,20 @@ def at_labels(logarithm, T):
             for r in range(rows):  # all at once, as each is on a cache line of its own, and before a gradient takes their place
                 label, share, ignored = class_of(job, first + start + r)
                 value[r] = row(x + group)[r * n + (0 if ignored else label)]
-            if grad:
+            if grad and not past_cache:
                 fill(row(grad + group), zero, rows * n)
             for r in range(rows):
                 label, share, ignored = class_of(job, first + start + r)
                 result = 0.0
+                if grad and past_cache:
+                    clear(grad + group + r * n * size, n, label)
                 if not ignored and share != 0.0:
                     result = 0.0 - share * (math.log(value[r]) if logarithm else value[r])
                     if grad:
                         row(grad + group)[r * n + label] = T(-share * factor / (value[r] if logarithm else 1.0))
                 keep(word(job, VALUES), 8 * (first + start + r), result)
+        if past_cache:
+            fence()
 
     return work
 
@@ -463,7 +485,8 @@ def _by_rows(loss, x, target, labels, grad, losses, factor, *, shares=None, spre
     elif labels is None:
         work = comparison(loss, T)
     else:
-        work, at_label = at_labels(loss != "nll_loss", T), True
+        past_cache = exceeds_cache(grad, [x]) and n * np.dtype(T).itemsize >= LONG_ROW
+        work, at_label = at_labels(loss != "nll_loss", past_cache, T), True
     result = placed(grad, T, True) if at_label else placed_result(grad, T, [x])
     wheres, operands = zip(placed(x, T), result, placed(spread, T))
     buffered = operands != (None, None, None) or labels is None and (keep != 1 or floor != 0 or spread_weight is not None)
