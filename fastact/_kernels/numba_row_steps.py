@@ -300,17 +300,18 @@ def term_steps(T, tempered):
             """The sum without term number skip, -1 for none, and what rounding took from it; x and e are addresses.
 
             The terms are kept in e unless that is 0; e may be x. ahead: the distance in bytes to memory that is needed next, or 0.
+            By hand nothing is kept if a term is skipped, and the sign is 1.
             """
-            if skip < 0 and sign == one:
+            if skip < 0:
                 return sum_by_hand(x, e, n, m, ahead), 0.0
             copy, totals = stack(TERMS_BYTES), stack(LANES_BYTES)
             clear(totals)
             for i in range(0, n, TERMS):
                 count = min(n - i, TERMS)
-                source, values = row(x + i * size), row(copy)
-                for j in range(count):
-                    values[j] = minus_infinity if i + j == skip else source[j] * sign
-                add_terms(copy, e + i * size if e else e, count, m, totals)
+                assign(row(copy), row(x + i * size), count)
+                if i <= skip < i + count:
+                    row(copy)[skip - i] = minus_infinity
+                add_terms(copy, NOWHERE, count, m, totals)
             return add_up(totals)
 
     else:

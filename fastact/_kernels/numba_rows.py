@@ -92,9 +92,9 @@ def softmax_rows(T, tempered):
             f, f_low = quotient(dividend, total[r] if m[r] - m[r] == 0 else np.nan, low[r])
             scale_by(y + r * word(task, Y_ROW), n, f, f_low)
 
-    near_terms = long_terms = near_rows = None
+    near_rows = None
     if by_hand:
-        sum_near, sum_long = numba_softmax.sum_of_near_terms, numba_softmax.sum_of_long_terms
+        sum_near, sum_far, sum_long = numba_softmax.sum_of_near_terms, numba_softmax.sum_of_terms, numba_softmax.sum_of_long_terms
 
         @array_loop
         def signed(x, y, n, sign):
@@ -106,8 +106,14 @@ def softmax_rows(T, tempered):
                 negated[i] = -source[i]
             return y
 
-        near_terms = compiled(lambda x, y, n, sign, ahead: sum_near(signed(x, y, n, sign), y, n, ahead))
-        long_terms = compiled(lambda x, y, n, sign, m, ahead: sum_long(signed(x, y, n, sign), y, n, m, ahead))
+        @array_loop
+        def sum_terms(x, y, n, m, sign, scale, scale_low, ahead):
+            x = signed(x, y, n, sign)
+            if n >= long:
+                return sum_long(x, y, n, m, ahead), 0.0
+            if -end <= m <= end:
+                return sum_near(x, y, n, ahead), 0.0
+            return sum_far(x, y, n, m, ahead), 0.0
 
         @compiled
         def near_rows(task, first, count, sign):
@@ -118,13 +124,18 @@ def softmax_rows(T, tempered):
             if n >= long or x == y:  # in place a row that turns out to be far would be gone
                 return False
             for r in range(count):
-                total[r] = near_terms(x + r * word(task, X_ROW), y + r * word(task, Y_ROW), n, sign, ahead)
+                terms = y + r * word(task, Y_ROW)
+                total[r] = sum_near(signed(x + r * word(task, X_ROW), terms, n, sign), terms, n, ahead)
                 if total[r] < 0.0:
                     return False
             fill(doubles(lows), 0.0, BATCH)
             fill(row(peaks), zero, BATCH)
             scale_rows(task, first, count, row(peaks), total, doubles(lows))
             return True
+
+    else:
+        sum_terms = compiled(lambda x, y, n, m, sign, scale, scale_low, ahead: (
+            sum_of_terms(x, y, n, m, NO_TERM, sign, scale, scale_low, ahead)))  # fmt: skip
 
     @compiled
     def work(task, first, count, m, scale, scale_low, sign):
@@ -134,12 +145,7 @@ def softmax_rows(T, tempered):
         ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
         for r in range(count):
             source, terms = x + r * word(task, X_ROW), y + r * word(task, Y_ROW)
-            if by_hand and n >= long:
-                total[r], low[r] = long_terms(source, terms, n, sign, m[r], ahead), 0.0
-            elif by_hand and -end <= m[r] <= end:
-                total[r], low[r] = near_terms(source, terms, n, sign, ahead), 0.0
-            else:
-                total[r], low[r] = sum_of_terms(source, terms, n, m[r], NO_TERM, sign, scale, scale_low, ahead)
+            total[r], low[r] = sum_terms(source, terms, n, m[r], sign, scale, scale_low, ahead)
         scale_rows(task, first, count, m, total, low)
 
     return batch_kernel(T, tempered, work, near_rows)
