@@ -559,10 +559,12 @@ def values(name, vectors, near_times, far_times):
     memory = [cgutils.alloca_once_value(builder, result.value) for result in results]
     for slot in memory:
         slot.align = 64
-    some = functools.reduce(builder.or_, (builder.bitcast(mask, ir.IntType(LANES)) for mask in masks))
-    with builder.if_then(builder.icmp_unsigned("!=", some, ir.Constant(some.type, 0)), likely=False):
+    bits = ir.IntType(LANES)
+    some = [builder.bitcast(mask, bits) for mask in masks]
+    with builder.if_then(builder.icmp_unsigned("!=", functools.reduce(builder.or_, some), bits(0)), likely=False):
         for k, (x, mask, result, slot) in enumerate(zip(vectors, masks, results, memory)):
-            builder.store(chosen(mask, far_times(k, far(x)), result).value, slot)
+            with builder.if_then(builder.icmp_unsigned("!=", some[k], bits(0))):
+                builder.store(chosen(mask, far_times(k, far(x)), result).value, slot)
     return [x.made(builder.load(slot)) for x, slot in zip(vectors, memory)]
 
 
