@@ -164,6 +164,24 @@ class TestNumba:
             assert same_bits(out.swapaxes(1, 2).copy(), wanted[1]) and value == wanted[0]
         assert np.all(around[..., [0, -1]] == 7)
 
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("n", [768, 1003])
+    def test_zeros_past_the_cache(self, n, dtype, rng, request):
+        """All but those on the line of the class, wherever a row begins, and nothing beside the gradient."""
+        x, target = rng.random((9, n)).astype(dtype) + np.dtype(dtype).type(0.1), rng.integers(0, n, 9)
+        target[:4] = 0, n - 1, -100, 0
+        memory = np.empty(x.size + 32, dtype)
+        losses = fa.nll_loss, fa.categorical_cross_entropy
+        with fa.use_backend("numba"):
+            results = [loss.value_and_grad(x, target) for loss in losses]
+            request.getfixturevalue("no_cache")
+            for first in (0, 3, 16):
+                grad = memory[first:][: x.size].reshape(x.shape)
+                for loss, (value, wanted) in zip(losses, results):
+                    memory[:] = 7
+                    assert loss.value_and_grad(x, target, grad_out=grad)[0] == value
+                    assert same_bits(grad, wanted) and np.count_nonzero(memory == 7) == 32
+
     def test_rows_and_their_losses(self):
         chosen = "float32 and (test_rowwise or promises or limits or half) and not torch or probabilities or ignore"
         files = ["test_rowwise.py", "test_softmax_cross_entropy.py", "test_row_losses.py", "test_gated.py",
