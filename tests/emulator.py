@@ -22,8 +22,9 @@ try:
 except ImportError:  # real GPUs are tested without
     greenlet = None
 
-from fastact._kernels import numba_half, numba_loss_formulas, numba_scalar
+from fastact._kernels import cuda_intervals, numba_half, numba_loss_formulas, numba_scalar
 from fastact._kernels.cuda_kernels import SIZES, WARP, Target
+from fastact._kernels.tables import table
 
 SHARED_MEMORY = 48 << 10
 """Bytes that a block may have."""
@@ -89,7 +90,7 @@ class SharedArray:
             readers, writer = (), None
         if writer not in (None, thread) or writing and any(reader != thread for reader in readers):
             raise Fault(f"race between threads {writer if writer is not None else readers} and {thread} in shared memory")
-        self._touched[index] = (now, readers, thread) if writing else (now, (*readers, thread), writer)
+        self._touched[index] = (now, readers, thread) if writing else (now, (*readers, thread)[-2:], writer)
 
     def __getitem__(self, index):
         self._touch(index, False)
@@ -108,7 +109,7 @@ class Block:
 
     def __init__(self, number, threads, order):
         self.number, self.threads, self.order = number, threads, order
-        self.barriers, self.shared, self.shared_bytes = 0, [], 0
+        self.barriers, self.shared, self.tables, self.shared_bytes = 0, [], {}, 0
         self.current = None
         self.calls = [0] * threads
 
@@ -222,18 +223,41 @@ class Emulator:
             assert mask == 0xFFFFFFFF
             return meet("shuffle", lane_mask, value)
 
+        def shared_array(count, kind):
+            block, values = emulator.block, poisoned(count, kind)
+            block.shared_bytes += values.nbytes
+            if block.shared_bytes > SHARED_MEMORY:
+                raise Fault(f"{block.shared_bytes} bytes of shared memory")
+            return SharedArray(block, values)
+
         def shared(count, kind):
             """The same for all threads at their same call."""
             block = emulator.block
             call = block.calls[block.current]
             block.calls[block.current] += 1
             if call == len(block.shared):
-                values = poisoned(count, kind)
-                block.shared_bytes += values.nbytes
-                if block.shared_bytes > SHARED_MEMORY:
-                    raise Fault(f"{block.shared_bytes} bytes of shared memory")
-                block.shared.append(SharedArray(block, values))
+                block.shared.append(shared_array(count, kind))
             return block.shared[call]
+
+        def copy_of(name):
+            """The block's copy of a table."""
+            tables = emulator.block.tables
+            if name not in tables:
+                tables[name] = shared_array(as_array(name).size, np.float32)
+            return tables[name]
+
+        def copy_tables(names):
+            def copy(thread):
+                for name in names:
+                    numbers = as_array(name).ravel()
+                    for k in range(4 * thread, min(4 * thread + 4, numbers.size)):
+                        copy_of(name)[k] = numbers[k]
+
+            return copy
+
+        def lookup(name):
+            width = as_array(name).shape[1]
+            return lambda row, place: copy_of(name)[row * width + int(place)]
 
         def barrier():
             meet("barrier")
@@ -255,12 +279,16 @@ class Emulator:
             return numba_half.formulas(storage, machine(storage))
 
         @functools.cache
+        def intervals():
+            return cuda_intervals.formulas(formulas("float32"), machine("float32", lookup))
+
+        @functools.cache
         def loss_formulas(storage):
             return numba_loss_formulas.formulas(computed(storage), numba_scalar.plain(computed(storage)))
 
         return Target(
             cuda=cuda, word=int, device=lambda function: function, load=load, store=store, quotient=lambda a, b: a // b,
-            access=self._access, formulas=formulas, loss_formulas=loss_formulas,
+            access=self._access, formulas=formulas, intervals=intervals, copy_tables=copy_tables, loss_formulas=loss_formulas,
             integer_formulas=lambda name: numba_scalar.integer_formulas(getattr(np, name), lambda function: function),
             number=computed, integer=lambda name: getattr(np, name),
             fma=lambda a, b, c: type(a)(np.longdouble(a) * b + c), exp2=exp2,
@@ -300,10 +328,21 @@ def storage_dtype(storage):
     return np.dtype(storage)
 
 
-def machine(storage):
+@functools.cache
+def as_array(name):
+    """A table of the kernels."""
+    return np.float32(table(name))
+
+
+def looked_up(name):
+    """The function of a row and a place in a table."""
+    return lambda row, place: as_array(name)[row, place]
+
+
+def machine(storage, lookup=looked_up):
     """What formulas are made of."""
     plain = vars(numba_scalar.plain(computed(storage)))
-    return SimpleNamespace(**plain, exp2=exp2, reciprocal=lambda x: np.float32(1) / x)
+    return SimpleNamespace(**plain, exp2=exp2, reciprocal=lambda x: np.float32(1) / x, lookup=lookup)
 
 
 def exp2(x):

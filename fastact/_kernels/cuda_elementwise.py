@@ -2,22 +2,29 @@
 
 Sources are the arrays that a kernel reads: the inputs, then those parameters that vary from element to element. Numbers
 are the other parameters, as words that hold their bits. A thread keeps what it reads in ``values``: those of the k-th source
-from k * width on, where the results are put, too.
+from k * width on.
 """
 
 from __future__ import annotations
 
+from .cuda_intervals import TABLES
 from .cuda_kernels import SIZES, Kernel, made_once
 
 THREADS = 256
+BLOCKS_WITH_TABLES = 5
+"""At once on a multiprocessor. The compiler would rather look up all numbers of a thread at once, which takes more registers."""
 SUFFIXES = {"forward": "", "derivative": "_derivative", "backward": "_derivative",
             "backward_from_output": "_derivative_from_output"}  # fmt: skip
 
 
+def name_of(row, kind):
+    """That of the formula, which for a backward pass is the derivative's."""
+    return row.name + (kind.removeprefix("gated") if kind.startswith("gated") else SUFFIXES[kind])
+
+
 def formula_of(target, row, kind, storage):
-    """The function of a number, or for a backward pass its derivative."""
     if not row.custom:
-        return target.formulas(storage)[row.name + SUFFIXES[kind]]
+        return target.formulas(storage)[name_of(row, kind)]
     T, function = target.number(storage), target.device(row.function if kind == "forward" else row.slope)
     return target.device((
         lambda x: T(function(x)),
@@ -26,73 +33,108 @@ def formula_of(target, row, kind, storage):
     )[len(row.parameters)])  # fmt: skip
 
 
+def tables_of(row, kind, storage):
+    """The tables in which a kernel looks numbers up."""
+    return TABLES.get(name_of(row, kind), ()) if storage == "float32" and not row.custom else ()
+
+
 def body(target, row, kind, storage, varying, width):
-    """The function that computes the k-th of ``values``, with the numbers in p; how many sources it has, and results.
+    """The function that computes ``width`` results from ``values``, with the numbers in p; how many sources it has, and results.
 
     ``varying`` tells of each parameter whether it is among the sources. The kinds "gated" and "gated_backward" are of functions
     of two arrays.
     """
-    if kind.startswith("gated"):
-        return _gated(target, target.formulas(storage)[row.name + kind.removeprefix("gated")], kind, width)
-    formula = formula_of(target, row, kind, storage)
-    inputs = 2 if kind.startswith("backward") else 1
-    at = (inputs - 1) * width
-    getters, sources, numbers = [], inputs, 0
-    for varies in varying:
-        getters.append(getter(target, varies, sources * width if varies else numbers))
-        sources, numbers = sources + varies, numbers + (not varies)
-
-    if not getters:
+    inputs, outputs = {"gated": (2, 1), "gated_backward": (3, 2)}.get(kind, (2 if kind.startswith("backward") else 1, 1))
+    exact = formula_of(target, row, kind, storage)
+    of_each = each(target, exact, kind, varying, width)
+    if not tables_of(row, kind, storage):
 
         @target.device
-        def value(values, k, p):
-            return formula(values[at + k])
-
-    elif len(getters) == 1:
-        (first,) = getters
-
-        @target.device
-        def value(values, k, p):
-            return formula(values[at + k], first(values, k, p))
+        def compute(values, results, p):
+            for k in range(width):
+                of_each(values, results, k, p)
 
     else:
-        first, second = getters
+        compute = body_with_tables(target, name_of(row, kind), exact, kind, varying, width, inputs + sum(varying), outputs)
 
-        @target.device
-        def value(values, k, p):
-            return formula(values[at + k], first(values, k, p), second(values, k, p))
-
-    if inputs == 1:
-
-        @target.device
-        def compute(values, k, p):
-            values[k] = value(values, k, p)
-
-    else:
-
-        @target.device
-        def compute(values, k, p):
-            values[k] = values[k] * value(values, k, p)
-
-    return compute, sources, 1
+    return compute, inputs + sum(varying), outputs
 
 
-def _gated(target, formula, kind, width):
-    twice = 2 * width
-
-    if kind == "gated":
-
-        @target.device
-        def compute(values, k, p):
-            values[k] = formula(values[k], values[width + k])
-
-        return compute, 2, 1
+def body_with_tables(target, name, exact, kind, varying, width, source_count, result_count):
+    """The same where a formula is right for most elements, and the others, one after the other, are left to the exact one."""
+    near, far = (formulas[name] for formulas in target.intervals())
+    of_near, is_far = each(target, near, kind, varying, width), applied(target, far, kind, varying, width)
+    of_one, cuda, T = each(target, exact, kind, varying, 1), target.cuda, target.number("float32")
 
     @target.device
-    def compute_both(values, k, p):
-        values[k], values[width + k] = formula(values[k], values[width + k], values[twice + k])
+    def compute(values, results, p):
+        given, made = cuda.local.array(source_count, T), cuda.local.array(result_count, T)
+        left = 0
+        for k in range(width):
+            of_near(values, results, k, p)
+            if is_far(values, k, p):
+                left += 1 << k
+        while left != 0:
+            place = 0
+            for k in range(width):
+                if left >> k & 1:
+                    place = k
+                    for j in range(source_count):
+                        given[j] = values[j * width + k]
+            of_one(given, made, 0, p)
+            for k in range(width):
+                if k == place:
+                    for j in range(result_count):
+                        results[j * width + k] = made[j]
+            left -= 1 << place
 
-    return compute_both, 3, 2
+    return compute
+
+
+def each(target, formula, kind, varying, width):
+    """The function that computes the k-th results."""
+    value = applied(target, formula, kind, varying, width)
+
+    if kind == "gated_backward":
+
+        @target.device
+        def compute(values, results, k, p):
+            results[k], results[width + k] = value(values, k, p)
+
+    elif kind.startswith("backward"):
+
+        @target.device
+        def compute(values, results, k, p):
+            results[k] = values[k] * value(values, k, p)
+
+    else:
+
+        @target.device
+        def compute(values, results, k, p):
+            results[k] = value(values, k, p)
+
+    return compute
+
+
+def applied(target, formula, kind, varying, width):
+    """A formula as a function of the k-th of ``values``."""
+    twice = 2 * width
+    if kind == "gated":
+        return target.device(lambda values, k, p: formula(values[k], values[width + k]))
+    if kind == "gated_backward":
+        return target.device(lambda values, k, p: formula(values[k], values[width + k], values[twice + k]))
+    at = width if kind.startswith("backward") else 0
+    getters, place, numbers = [], at + width, 0
+    for varies in varying:
+        getters.append(getter(target, varies, place if varies else numbers))
+        place, numbers = place + width * varies, numbers + (not varies)
+    if not getters:
+        return target.device(lambda values, k, p: formula(values[at + k]))
+    if len(getters) == 1:
+        (first,) = getters
+        return target.device(lambda values, k, p: formula(values[at + k], first(values, k, p)))
+    first, second = getters
+    return target.device(lambda values, k, p: formula(values[at + k], first(values, k, p), second(values, k, p)))
 
 
 @made_once
@@ -103,41 +145,60 @@ def getter(target, varies, place):
     return target.device(lambda values, k, p: p[place])
 
 
+def tables_ready(target, row, kind, storage):
+    """The function that all threads of a block call before the formula, which may look numbers up."""
+    names = tables_of(row, kind, storage)
+    cuda, copy = target.cuda, target.copy_tables(names)
+
+    @target.device
+    def ready():
+        if names:
+            copy(cuda.threadIdx.x)
+            cuda.syncthreads()
+
+    return ready
+
+
 def contiguous(target, row, kind, storage, varying, width):
     """A kernel for arrays without gaps, in one order, which reads ``width`` numbers at once.
 
     kernel(n, addresses of the sources, those of the results, numbers)
     """
     compute, source_count, result_count = body(target, row, kind, storage, varying, width)
+    compute_one, *_ = body(target, row, kind, storage, varying, 1)
     wide, narrow = target.access(storage, width), target.access(storage, 1)
     read, write, read_one, write_one = wide.read, wide.write, narrow.read, narrow.write
     cuda, word, T, from_word, size = target.cuda, target.word, target.number(storage), target.from_word(storage), SIZES[storage]
     number_count = len(varying) - sum(varying)
-    registers, places = width * max(source_count, result_count), max(number_count, 1)
+    value_count, made_count, places = width * source_count, width * result_count, max(number_count, 1)
+    ready = tables_ready(target, row, kind, storage)
 
     def kernel(n, sources, results, numbers):
-        values = cuda.local.array(registers, T)
+        values, made = cuda.local.array(value_count, T), cuda.local.array(made_count, T)
         p = cuda.local.array(places, T)
         for j in range(number_count):
             p[j] = from_word(numbers[j])
         i = (word(cuda.blockIdx.x) * THREADS + word(cuda.threadIdx.x)) * width
-        if i + width <= n:
+        whole = i + width <= n
+        if whole:  # and while these are on their way, the tables
             for j in range(source_count):
                 read(values, j * width, sources[j] + i * size)
-            for k in range(width):
-                compute(values, k, p)
+        ready()
+        if whole:
+            compute(values, made, p)
             for j in range(result_count):
-                write(results[j] + i * size, values, j * width)
+                write(results[j] + i * size, made, j * width)
         else:
             while i < n:
                 for j in range(source_count):
-                    read_one(values, j * width, sources[j] + i * size)
-                compute(values, 0, p)
+                    read_one(values, j, sources[j] + i * size)
+                compute_one(values, made, p)
                 for j in range(result_count):
-                    write_one(results[j] + i * size, values, j * width)
+                    write_one(results[j] + i * size, made, j)
                 i += 1
 
-    return Kernel(kernel, (None, source_count, result_count, number_count), THREADS)
+    blocks = BLOCKS_WITH_TABLES if tables_of(row, kind, storage) else 1
+    return Kernel(kernel, (None, source_count, result_count, number_count), THREADS, blocks)
 
 
 @made_once
@@ -169,11 +230,12 @@ def strided(target, row, kind, storage, varying, dims):
     read, write = access.read, access.write
     cuda, word, T, from_word = target.cuda, target.word, target.number(storage), target.from_word(storage)
     number_count = len(varying) - sum(varying)
-    arrays, registers, places = source_count + result_count, max(source_count, result_count), max(number_count, 1)
-    locate = where_elements_are(target, arrays, dims)
+    arrays, places = source_count + result_count, max(number_count, 1)
+    locate, ready = where_elements_are(target, arrays, dims), tables_ready(target, row, kind, storage)
 
     def kernel(n, shape, starts, strides, numbers):
-        values = cuda.local.array(registers, T)
+        ready()
+        values, made = cuda.local.array(source_count, T), cuda.local.array(result_count, T)
         p = cuda.local.array(places, T)
         addresses = cuda.local.array(arrays, word)
         i = word(cuda.blockIdx.x) * THREADS + word(cuda.threadIdx.x)
@@ -183,9 +245,9 @@ def strided(target, row, kind, storage, varying, dims):
             locate(addresses, i, shape, starts, strides)
             for j in range(source_count):
                 read(values, j, addresses[j])
-            compute(values, 0, p)
+            compute(values, made, p)
             for j in range(result_count):
-                write(addresses[source_count + j], values, j)
+                write(addresses[source_count + j], made, j)
 
     return Kernel(kernel, (None, dims, arrays, arrays * dims, number_count), THREADS)
 

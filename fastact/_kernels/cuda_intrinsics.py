@@ -15,13 +15,65 @@ from llvmlite import ir
 from numba import cuda, types
 from numba.cuda.extending import intrinsic
 
-from . import numba_half, numba_loss_formulas, numba_scalar
-from .cuda_kernels import SIZES, Target
+from . import cuda_intervals, numba_half, numba_loss_formulas, numba_scalar
+from .cuda_kernels import SIZES, VECTOR, Target
 from .numba_intrinsics import instructions
+from .tables import table
 
 WORD, HALF_WORD, QUARTER = ir.IntType(64), ir.IntType(32), ir.IntType(16)
-GLOBAL_MEMORY = 1
-"""Its address space. An address that is not said to be there could be anywhere, which is slower."""
+GLOBAL_MEMORY, SHARED_MEMORY = 1, 3
+"""Their address spaces. An address that is not said to be there could be anywhere, which is slower."""
+
+
+# --- The tables of cuda_intervals.py ----------------------------------------------------------------------------------
+
+
+def _table_memory(builder, name, space):
+    """A pointer to a table, or to the block's copy of it: one in all that a kernel consists of."""
+    symbol, found = f"fastact_{name}_{space}", builder.module.globals
+    if symbol not in found:
+        rows = [[float(np.float32(number)) for number in row] for row in table(name)]
+        kind = ir.ArrayType(ir.ArrayType(ir.FloatType(), len(rows[0])), len(rows))
+        memory = ir.GlobalVariable(builder.module, kind, symbol, space)
+        memory.initializer = ir.Constant(kind, rows if space == GLOBAL_MEMORY else ir.Undefined)
+        memory.linkage, memory.align = "linkonce_odr", VECTOR
+    return found[symbol]
+
+
+@functools.cache
+def lookup(name):
+    """The function of a row and a place in the block's copy of a table."""
+
+    @intrinsic
+    def number(typing, row, place):
+        def generate(context, builder, signature, args):
+            return builder.load(builder.gep(_table_memory(builder, name, SHARED_MEMORY), [WORD(0), *args], inbounds=True))
+
+        return types.float32(types.int64, types.int64), generate
+
+    return number
+
+
+@functools.cache
+def copy_tables(names):
+    """The function of a thread's number that copies its share of the tables, of which there is one for 4 numbers."""
+    vector = ir.VectorType(ir.FloatType(), VECTOR // 4)
+
+    @intrinsic
+    def copied(typing, thread):
+        def generate(context, builder, signature, args):
+            for name in names:
+                share = WORD(sum(map(len, table(name))) * 4 // VECTOR)
+                source, target = (
+                    builder.gep(builder.bitcast(_table_memory(builder, name, space), ir.PointerType(vector, space)), [args[0]])
+                    for space in (GLOBAL_MEMORY, SHARED_MEMORY))  # fmt: skip
+                with builder.if_then(builder.icmp_unsigned("<", args[0], share)):
+                    builder.store(builder.load(source, align=VECTOR), target, align=VECTOR)
+            return context.get_dummy_value()
+
+        return types.void(types.int64), generate
+
+    return copied
 
 
 # --- The machine of numba_scalar.py -----------------------------------------------------------------------------------
@@ -50,7 +102,7 @@ def approximate(instruction):
 
 
 MACHINE = SimpleNamespace(compiled=device_function, muladd=fma, fused=fma, bits=bits, from_bits=from_bits,
-                          square_root=math.sqrt, with_sign=math.copysign, exp2=approximate("ex2"), reciprocal=approximate("rcp"))  # fmt: skip
+                          square_root=math.sqrt, with_sign=math.copysign, exp2=approximate("ex2"), reciprocal=approximate("rcp"), lookup=lookup)  # fmt: skip
 
 
 @intrinsic
@@ -183,6 +235,10 @@ def _target(has_bfloat16):
         return numba_half.formulas(storage, MACHINE)
 
     @functools.cache
+    def intervals():
+        return cuda_intervals.formulas(formulas("float32"), MACHINE)
+
+    @functools.cache
     def loss_formulas(storage):
         return numba_loss_formulas.formulas(np.float64 if storage == "float64" else np.float32, MACHINE)
 
@@ -196,7 +252,7 @@ def _target(has_bfloat16):
 
     return Target(
         cuda=cuda, word=types.int64, device=device_function, load=load, store=store, quotient=quotient, access=access,
-        formulas=formulas, integer_formulas=integer_formulas, loss_formulas=loss_formulas, fma=fma, exp2=MACHINE.exp2, log1p=math.log1p,
+        formulas=formulas, intervals=intervals, copy_tables=copy_tables, integer_formulas=integer_formulas, loss_formulas=loss_formulas, fma=fma, exp2=MACHINE.exp2, log1p=math.log1p,
         number=lambda storage: types.float64 if storage == "float64" else types.float32, integer=lambda name: getattr(types, name),
         from_word=lambda storage: from_bits if storage == "float64" else single, bits=bits, from_bits=from_bits,
     )  # fmt: skip

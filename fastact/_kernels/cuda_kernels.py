@@ -17,12 +17,14 @@ SIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 class Kernel:
     """What a factory makes: a function of words of 64 bits.
 
-    ``arguments`` has for each of them None for a word, or for a tuple of words how many these are.
+    ``arguments`` has for each of them None for a word, or for a tuple of words how many these are. It takes no more registers
+    than let a multiprocessor run so many blocks at once.
     """
 
     function: Any
     arguments: tuple[int | None, ...]
     threads: int
+    blocks: int = 1
 
 
 class Target(SimpleNamespace):

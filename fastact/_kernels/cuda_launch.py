@@ -36,7 +36,7 @@ def lowered(kernel, capability):
     numba.cuda.compile() is the same, but always lets the compiler fuse them.
     """
     library, _ = _compile_pyfunc_with_fixup(kernel.function, signature(kernel), cc=capability, device=False, abi="numba",
-                                            launch_bounds=(kernel.threads,), **COMPILE_OPTIONS)  # fmt: skip
+                                            launch_bounds=(kernel.threads, kernel.blocks), **COMPILE_OPTIONS)  # fmt: skip
     library._nvvm_options["fma"] = False
     return library
 

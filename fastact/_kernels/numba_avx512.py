@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,20 +17,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .numba_intrinsics import array_loop, as_kernel, has, load, pointer, prefetch, stack, store, store_past_cache
+from .tables import table
 
 LANES, STEP = 16, 32
 FLOAT, INT = ir.FloatType(), ir.IntType(32)
 FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 SIGN = 0x80000000
 MAGIC = 1.5 * 2.0**23
-
-
-@functools.cache
-def table(name):
-    """The rows of one of the tables in tables.h."""
-    text = (Path(__file__).parent / "tables.h").read_text()
-    (rows,) = re.findall(rf"\b{name}_table.*? = {{(.*?)}};", text, re.S)
-    return tuple(tuple(float(number.rstrip("f")) for number in row.split(", ")) for row in re.findall(r"{(.*?)}", rows))
 
 
 # --- Vectors ----------------------------------------------------------------------------------------------------------

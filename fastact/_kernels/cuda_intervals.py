@@ -1,0 +1,210 @@
+"""Brief formulas for float32 on a GPU, where those of numba_scalar.py would take longer than reading and writing.
+
+They are those of avx512.h, on the same intervals with the same tables: main + h rest, with a polynomial rest of the distance h
+from the interval's centre. What is past the intervals, or has other parameters than the usual, is left to the exact formula.
+
+A block has the tables in shared memory. Threads of a warp read one row of a table at a time, of 16 or 32 neighbouring numbers,
+which never lie in the same bank: so nobody waits, whatever the elements are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import numba_scalar
+from .tables import table
+
+TABLES = {
+    "sigmoid": ("logistic",), "sigmoid_derivative": ("bell",), "tanh": ("tanh",), "tanh_derivative": ("bell",),
+    "tanhshrink_derivative": ("tanh",),
+    "softplus": ("log_logistic",), "softplus_derivative": ("logistic",),
+    "logsigmoid": ("log_logistic",), "logsigmoid_derivative": ("logistic",),
+    "silu": ("silu_tail",), "silu_derivative": ("silu_slope",), "swish": ("silu_tail",), "swish_derivative": ("silu_slope",),
+    "gelu": ("gelu_tail",), "gelu_derivative": ("gelu_slope",),
+    "gelu_tanh": ("gelu_tanh_tail",), "gelu_tanh_derivative": ("gelu_tanh_slope",),
+    "gelu_quick": ("gelu_quick_tail",), "gelu_quick_derivative": ("gelu_quick_slope",),
+    "glu": ("logistic",), "glu_backward": ("logistic", "bell"), "swiglu": ("silu_tail",), "swiglu_backward": ("silu_tail", "silu_slope"),
+    "geglu": ("gelu_tail",), "geglu_backward": ("gelu_tail", "gelu_slope"),
+}  # fmt: skip
+"""Of every formula that looks numbers up, in which tables."""
+
+
+def formulas(exact, machine):
+    """These formulas by name, given the exact ones, and functions of the same arguments that tell where not to use them.
+
+    The machine has ``lookup``, too: for a table's name the function of a row and a place in it.
+    """
+    T, I = np.float32, np.int32  # noqa: E741
+    found, beyond = {}, {}
+    compiled, fused, bits, with_sign, absolute = machine.compiled, machine.fused, machine.bits, machine.with_sign, exact["absolute"]
+    zero, half, one, two, four = (T(c) for c in (0, 0.5, 1, 2, 4))
+    magic = T(1.5 * 2.0**23)
+
+    def multiple(per_unit):
+        per_unit = T(per_unit)
+        return compiled(lambda a: bits(fused(a, per_unit, magic)))
+
+    def rounded_square(factor, offset):
+        factor, offset = T(factor), T(offset)
+
+        @compiled
+        def place(a):
+            s = fused(a, factor, offset)
+            return bits(fused(s, s, magic))
+
+        return place
+
+    def piece(name, place):
+        """The main number, h and the rest for a >= 0."""
+        look, rows = machine.lookup(name), table(name)
+        last, places = len(rows) - 1, I(len(rows[0]) - 1)
+
+        @compiled
+        def parts(a):
+            k = place(a) & places
+            h = a - look(0, k)
+            rest = look(last, k)
+            for row in range(last - 1, 1, -1):
+                rest = fused(h, rest, look(row, k))
+            return look(1, k), h, rest
+
+        return parts
+
+    def on_intervals(name, place):
+        parts = piece(name, place)
+
+        @compiled
+        def value(a):
+            main, h, rest = parts(a)
+            return fused(h, rest, main)
+
+        return value
+
+    def tail(name, place):
+        """The same where the main number around 0 is a / 2."""
+        parts = piece(name, place)
+
+        @compiled
+        def value(a):
+            main, h, rest = parts(a)
+            return fused(h, rest, a * half if main == zero else main)
+
+        return value
+
+    @compiled
+    def rising_to(x, y):
+        return (-zero if x < zero else x) - y
+
+    @compiled
+    def rising_to_one(x, y):
+        return one - y if x >= zero else y
+
+    def public(name, near, end=None, slope=False):
+        """A formula that is right for |x| <= end, or with a negative end for x >= end; with a slope for that of 1."""
+        reach = T(end or 0)
+        if slope:
+            found[name] = compiled(lambda x, beta: near(x))
+            beyond[name] = compiled(lambda x, beta: (absolute(x) > reach) | (beta != one))
+            return
+        found[name] = near
+        if end is None:
+            beyond[name] = compiled(lambda x: False)
+        elif end > 0:
+            beyond[name] = compiled(lambda x: absolute(x) > reach)
+        else:
+            beyond[name] = compiled(lambda x: x < reach)
+
+    def beyond_gate(beyond, second):
+        """What that is for a gated function whose gate is the first or the second input, and for its backward pass."""
+        if second:
+            return compiled(lambda value, gate: beyond(gate)), compiled(lambda grad, value, gate: beyond(gate))
+        return compiled(lambda gate, up: beyond(gate)), compiled(lambda grad, gate, up: beyond(gate))
+
+    # --- The logistic family -------------------------------------------------------------------------------------
+
+    steps, logistic_end = multiple(1 / 0.7), 10.8
+    logistic, bell = on_intervals("logistic", steps), on_intervals("bell", steps)
+    silu_tail, silu_slope, log_logistic = tail("silu_tail", steps), on_intervals("silu_slope", steps), piece("log_logistic", steps)
+
+    @compiled
+    def sigmoid(x):
+        return rising_to_one(x, logistic(absolute(x)))
+
+    @compiled
+    def softplus(x):
+        main, h, rest = log_logistic(absolute(x))
+        base = zero if x < zero else x
+        total = base + main
+        share = total - base
+        return total + fused(h, rest, (base - (total - share)) + (main - share))
+
+    @compiled
+    def silu(x):
+        return rising_to(x, silu_tail(absolute(x)))
+
+    @compiled
+    def silu_derivative(x):
+        return rising_to_one(x, silu_slope(absolute(x)))
+
+    public("sigmoid", sigmoid, logistic_end)
+    public("sigmoid_derivative", compiled(lambda x: bell(absolute(x))), logistic_end)
+    public("softplus", softplus, logistic_end, slope=True)
+    public("softplus_derivative", sigmoid, logistic_end, slope=True)
+    public("logsigmoid", compiled(lambda x: -softplus(-x)), logistic_end)
+    public("logsigmoid_derivative", compiled(lambda x: sigmoid(-x)), logistic_end)
+    public("silu", silu, logistic_end)
+    public("silu_derivative", silu_derivative, logistic_end)
+    public("swish", silu, logistic_end, slope=True)
+    public("swish_derivative", silu_derivative, logistic_end, slope=True)
+    public("tanh_derivative", compiled(lambda x: four * bell(absolute(x + x))), logistic_end / 2)
+
+    # --- Functions of which nothing is left beside x, or 1, where the intervals end ------------------------------
+
+    def fading(name, place, end):
+        lost, slope = tail(f"{name}_tail", place), on_intervals(f"{name}_slope", place)
+        start, end = -end, T(end)
+
+        @compiled
+        def reached(x):
+            a = absolute(x)
+            return end if a > end else a
+
+        public(name, compiled(lambda x: rising_to(x, lost(reached(x)))), start)
+        public(f"{name}_derivative", compiled(lambda x: rising_to_one(x, slope(reached(x)))), start)
+
+    fading("gelu", rounded_square(0.5, 2), 7.9)
+    fading("gelu_tanh", rounded_square(0.63, 1.875), 6.48)
+    fading("gelu_quick", multiple(1 / 0.35), 11.0)
+
+    # --- tanh ----------------------------------------------------------------------------------------------------
+
+    tanh_end, offset, digits = T(9.1), T(0.625), I(21)
+    tanh_parts = piece("tanh", compiled(lambda a: bits(a + offset) >> digits))
+
+    @compiled
+    def tanh_of(x):
+        a = absolute(x)
+        return tanh_parts(tanh_end if a > tanh_end else a)
+
+    @compiled
+    def tanh(x):
+        main, h, rest = tanh_of(x)
+        return with_sign(fused(h, rest, main), x)
+
+    @compiled
+    def tanhshrink_derivative(x):
+        main, h, rest = tanh_of(x)
+        change = h * rest
+        y = main + change
+        low = ((main - y) + change) + fused(h, rest, -change)
+        return fused(y, y, (y + y) * low)
+
+    public("tanh", tanh)
+    public("tanhshrink_derivative", tanhshrink_derivative)
+
+    # --- Gated functions -----------------------------------------------------------------------------------------
+
+    gated = numba_scalar.gated_formulas(T, machine, exact | found)
+    for name, gate in {"glu": "sigmoid", "swiglu": "silu", "geglu": "gelu"}.items():
+        beyond[name], beyond[f"{name}_backward"] = beyond_gate(beyond[gate], 1 if name == "glu" else 0)
+    return found | {name: gated[name] for name in TABLES if name in gated}, beyond
