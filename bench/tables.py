@@ -1,7 +1,7 @@
 """The tables of ``fastact/_kernels/tables.h``: ``python -m bench.tables`` writes them.
 
 A function f(a), a >= 0, is a polynomial c0 + c1 h + c2 h^2 + ... of h = a - centre on each of 16 or 32 intervals: around
-successive multiples of a width; where f flattens, quarters of the binades of a + offset; where f falls ever faster,
+successive multiples of a width, of mish on both sides of 0; where f flattens, quarters of the binades of a + offset; where f falls ever faster,
 what a square rounds to. Every centre is chosen so that f is very nearly a float there: c0 then is exact, and all other terms
 are small beside it. Errors of derivatives are counted in units of their largest term.
 """
@@ -19,8 +19,8 @@ TRIES = 4000  # floats that are tried as a centre
 
 def multiples(width, count=16, first=0):
     """(low, high) at the place of a multiple of a width, of what rounds to it; from the first multiple on."""
-    width, half = mp.mpf(width), mp.mpf("0.5")
-    spans = [(max(k - half, mp.mpf(0)) * width, (k + half) * width) for k in range(first, first + count)]
+    width, half, least = mp.mpf(width), mp.mpf("0.5"), mp.mpf(0 if first >= 0 else "-inf")
+    spans = [(max(k - half, least) * width, (k + half) * width) for k in range(first, first + count)]
     return spans[-first % count :] + spans[: -first % count]
 
 
@@ -51,41 +51,48 @@ def roundings_of_square(factor, offset, count=32):
 def centre(function, low, high, balanced):
     """A float near the middle where the function is nearest to a float, and that value.
 
-    With ``balanced``, where the function falls to less than 0.4 within the interval: near where it is the harmonic mean of what
-    it is at the ends. So the terms of h, which bring the errors, are no larger beside the result at one end than at the other.
+    With ``balanced``, where the function falls to less than 0.4, or rises from there, within the interval: near where it is the
+    harmonic mean of what it is at the ends. So the terms of h, which bring the errors, are no larger beside the result at one end than at the other.
     """
     middle, ends = (low + high) / 2, (function(low), function(high))
-    if balanced and ends[1] < mp.mpf("0.4") * ends[0]:
+    if balanced and 0 < min(map(abs, ends)) < mp.mpf("0.4") * max(map(abs, ends)):
         wanted = 2 / (1 / ends[0] + 1 / ends[1])
         middle = mp.findroot(lambda a: mp.log(function(a) / wanted), (low, high), solver="anderson", tol=1e-6)
+    if abs(middle) < (high - low) / 64:  # next to 0 floats are so close that the function does not change
+        middle = (high - low) / 64
     middle = np.float32(float(middle))
     best = None
-    for k in range(TRIES):
-        c = mp.mpf(float(middle + np.float32((k + 1) // 2 * (1 if k % 2 else -1)) * np.spacing(middle)))
-        value = function(c)
-        nearest = mp.mpf(float(np.float32(float(value))))
-        if best is None or abs(value - nearest) < best[0]:
-            best = abs(value - nearest), c, nearest
-        if best[0] < abs(value) * mp.mpf(2) ** -31:
+    for step in (np.spacing(middle), np.float32((high - low) / (8 * TRIES))):  # for mish, which nears x, the second
+        for k in range(TRIES):
+            c = mp.mpf(float(middle + np.float32((k + 1) // 2 * (1 if k % 2 else -1)) * step))
+            value = function(c)
+            nearest = mp.mpf(float(np.float32(float(value))))
+            if best is None or abs(value - nearest) < best[0]:
+                best = abs(value - nearest), c, nearest
+            if best[0] < abs(value) * mp.mpf(2) ** -31:
+                break
+        if best[0] < abs(value) * mp.mpf(2) ** -27:
             break
     return best[1:]
 
 
 def table(function, intervals, degree, scale=relative, start=None, added=False):
-    """Columns centre, c0, c1 ... c_degree; ``start`` are the first of these around 0, 0 in the table if the kernel adds them."""
+    """Columns centre, c0, c1 ... c_degree; ``start`` are the first of these around 0, less half of a if the kernel adds that."""
     columns, errors = [], []
     for span in intervals:
         if span is None:
             columns.append([0.0] * (degree + 2))
             continue
-        if start and span[0] == 0:
+        half = mp.mpf(0)
+        if start and span[0] <= 0 <= span[1]:
             c, given = mp.mpf(0), start
+            if added:
+                half, given = mp.mpf("0.5"), [first - added for first, added in zip(start, HALF)]
         else:
             c, *given = centre(function, *span, scale is relative)
         limits = span[0] - c, span[1] - c
-        coefficients, error = fit(lambda h: function(c + h), *limits, degree, np.float32, lambda h, y: scale(c + h, y), given)
-        if added and c == 0:
-            coefficients[: len(start)] = [0.0] * len(start)
+        coefficients, error = fit(lambda h: function(c + h) - half * h, *limits, degree, np.float32,
+                                  lambda h, y: scale(c + h, y + half * h), given)
         columns.append([float(c), *coefficients])
         errors.append(error)
     return np.float32(columns), max(errors)
@@ -156,6 +163,26 @@ def scaled_normal_tail(a):
     return normal_tail(a) * mp.exp(a * a / 2)
 
 
+def softened(x):
+    """w = tanh(log(1 + exp(x))), and its derivative"""
+    n = mp.exp(x) * (mp.exp(x) + 2)
+    return n / (n + 2), 4 * mp.exp(x) * (mp.exp(x) + 1) / (n + 2) ** 2
+
+
+def mish(x):
+    return x * softened(x)[0]
+
+
+def mish_slope(x):
+    w, dw = softened(x)
+    return w + x * dw
+
+
+def unit_of_mish_slope(x, _):
+    w, dw = softened(x)
+    return 1 / max(w, abs(x) * dw)
+
+
 def powers_of_two():
     """2^(k / 16) as high + low."""
     exact = [mp.mpf(2) ** (mp.mpf(k) / 16) for k in range(16)]
@@ -169,6 +196,7 @@ def identity(a):
 
 HALF = (0, mp.mpf("0.5"))
 GELU, GELU_TANH = roundings_of_square("0.5", 2), roundings_of_square("0.63", "1.875")
+MISH = multiples("0.35", 64, -32)
 TABLES = {
     "tanh": (mp.tanh, quarters_of_binades(0.625, 9.2), 6, relative, (0, 1, 0)),
     "logistic": (logistic, multiples("0.7"), 6),
@@ -182,6 +210,8 @@ TABLES = {
     "gelu_tanh_slope": (slope(tanh_argument), GELU_TANH, 7, unit_of_slope(tanh_argument)),
     "gelu_quick_tail": (tail(quick_argument), multiples("0.35", 32), 6, relative, HALF, True),
     "gelu_quick_slope": (slope(quick_argument), multiples("0.35", 32), 6, unit_of_slope(quick_argument)),
+    "mish": (mish, MISH, 6, relative, (0,), True),
+    "mish_slope": (mish_slope, MISH, 6, unit_of_mish_slope),
     "scaled_normal_tail": (scaled_normal_tail, multiples("0.5", 16, 15), 4),
 }
 

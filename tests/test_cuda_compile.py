@@ -206,7 +206,8 @@ def test_elementwise(arch, name, factory, storage, specification):
     check(name, storage, result, arch)
     if factory is cuda_elementwise.contiguous and specification[-1] > 1:
         _, sources, results, _ = result.arguments
-        assert len(re.findall(r"ld\.global\S*\.v[24]", result.ptx)) == sources
+        tables = cuda_elementwise.tables_of(*specification[:3])
+        assert len(re.findall(r"ld\.global\S*\.v[24]", result.ptx)) == sources + len(tables)
         assert len(re.findall(r"st\.global\S*\.v[24]", result.ptx)) == results
 
 

@@ -7,14 +7,16 @@ import contextlib
 
 import numpy as np
 import pytest
-from cases import DTYPES, FROM_OUTPUT, HALF_TYPES, NAMES, defaults, parameter_cases
+from cases import DTYPES, FROM_OUTPUT, HALF_TYPES, NAMES, breaking_points, defaults, parameter_cases, promised_ulp
 from emulator import machine
 from fake_gpu import CALCULATING, GPUS, Fake, FakeArray, TorchOnEmulator, aligned, part, why_no_gpu
+from oracle import largest_terms
+from ulp import worst
 
 import fastact as fa
 from fastact import devices
 from fastact import gpu as gpu_functions
-from fastact._kernels import numba_half, numba_scalar
+from fastact._kernels import cuda_intervals, numba_half, numba_scalar, reference
 from fastact.table import ELEMENTWISE_LOSSES
 
 
@@ -348,6 +350,51 @@ class TestBriefFormulas:
         """Whose terms are larger than 0.2 where there are zeros."""
         x, found = self.evaluated(name, "_derivative", dtype)
         self.check(x, found, getattr(fa, name).derivative(x, *defaults(name)), dtype, np.where(np.abs(x) < 2, 0.2, 0))
+
+NEAR, BEYOND = cuda_intervals.formulas(numba_scalar.formulas(np.float32, machine("float32")), machine("float32"))
+
+
+class TestIntervals:
+    """What takes the place of exact formulas for float32 where a table has intervals."""
+
+    @staticmethod
+    def evaluated(formula, name):
+        """The formula's numbers at points where it is to be used."""
+        x = np.unique(np.concatenate([breaking_points(np.float32, 500), np.random.default_rng(2).uniform(-11, 11, 1500).astype(np.float32)]))
+        numbers = [np.float32(number) for number in defaults(name)]
+        with np.errstate(all="ignore"):
+            x = x[[not BEYOND[formula](number, *numbers) for number in x]]
+            return x, np.array([NEAR[formula](number, *numbers) for number in x])
+
+    @pytest.mark.parametrize("kind", ["forward", "derivative"])
+    @pytest.mark.parametrize("name", [name for name in NAMES if name in NEAR])
+    def test_accuracy(self, name, kind):
+        x, found = self.evaluated(name + "_derivative" * (kind == "derivative"), name)
+        wide, numbers = x.astype(np.float64), defaults(name)
+        with np.errstate(all="ignore"):
+            values, slopes = reference.FORWARD[name](wide, *numbers), reference.DERIVATIVE[name](wide, *numbers)
+            terms = largest_terms(name, wide, numbers, values, slopes)
+        of_slope = kind == "derivative"
+        error, where = worst(found, (values, slopes)[of_slope], np.float32, x, terms[of_slope])
+        assert error <= promised_ulp(name, np.float32, kind), where
+
+    @pytest.mark.parametrize("name", [name for name in NEAR if name in NAMES])
+    def test_not_a_number(self, name):
+        with np.errstate(all="ignore"):
+            assert np.isnan(NEAR[name](np.float32(np.nan), *map(np.float32, defaults(name))))
+
+    @pytest.mark.parametrize("slope", [0.5, 2.0])
+    @pytest.mark.parametrize("name", ["softplus", "swish"])
+    def test_other_slopes_are_left_to_the_exact_formula(self, name, slope):
+        assert BEYOND[name](np.float32(1), np.float32(slope))
+
+    def test_elements_beside_those_beyond(self, emulator):
+        """Each thread has both."""
+        x = np.tile(np.float32([0.3, -300, 2, -9, 40, -1, 12, -12, 0.1, 5, -50, 7]), 3)
+        for name in ("gelu", "silu", "mish", "softplus"):
+            agree(emulator.numpy(getattr(fa, name)(emulator.array(x))), getattr(fa, name)(x))
+            agree(emulator.numpy(getattr(fa, name).backward(emulator.array(x), emulator.array(x))), getattr(fa, name).backward(x, x))
+
 
 class TestMistakes:
     def test_other_dtypes(self, gpu):

@@ -4,7 +4,7 @@ They are those of avx512.h, on the same intervals with the same tables: main + h
 from the interval's centre. What is past the intervals, or has other parameters than the usual, is left to the exact formula.
 
 A block has the tables in shared memory. Threads of a warp read one row of a table at a time, of 16 or 32 neighbouring numbers,
-which never lie in the same bank: so nobody waits, whatever the elements are.
+which never lie in the same bank: so nobody waits, whatever the elements are. Of mish's 64 those do that are 11.2 apart.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ TABLES = {
     "gelu": ("gelu_tail",), "gelu_derivative": ("gelu_slope",),
     "gelu_tanh": ("gelu_tanh_tail",), "gelu_tanh_derivative": ("gelu_tanh_slope",),
     "gelu_quick": ("gelu_quick_tail",), "gelu_quick_derivative": ("gelu_quick_slope",),
+    "mish": ("mish",), "mish_derivative": ("mish_slope",),
     "glu": ("logistic",), "glu_backward": ("logistic", "bell"), "swiglu": ("silu_tail",), "swiglu_backward": ("silu_tail", "silu_slope"),
     "geglu": ("gelu_tail",), "geglu_backward": ("gelu_tail", "gelu_slope"),
 }  # fmt: skip
@@ -175,6 +176,13 @@ def formulas(exact, machine):
     fading("gelu", rounded_square(0.5, 2), 7.9)
     fading("gelu_tanh", rounded_square(0.63, 1.875), 6.48)
     fading("gelu_quick", multiple(1 / 0.35), 11.0)
+
+    # --- mish, on intervals on both sides of 0 -------------------------------------------------------------------
+
+    mish_steps, is_x, is_one, mish_end = multiple(1 / 0.35), T(8.575), T(11), -11.0
+    mish, mish_slope = tail("mish", mish_steps), on_intervals("mish_slope", mish_steps)
+    public("mish", compiled(lambda x: x if x > is_x else mish(x)), mish_end)
+    public("mish_derivative", compiled(lambda x: one if x > is_one else mish_slope(x)), mish_end)
 
     # --- tanh ----------------------------------------------------------------------------------------------------
 
