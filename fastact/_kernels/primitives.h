@@ -157,6 +157,56 @@ static inline void stream_fence(void)
 #endif
 }
 
+/* Up to FASTACT_GAPPED elements that lie step bytes apart side by side, and back; n are left. Every other element comes by whole vectors
+   and permutations, which read what lies between too, and one element more: the compiler leaves the last of such a loop scalar. */
+#define FASTACT_GAPPED 64
+#define FASTACT_GAPS(T, STORE_EVERY_OTHER)                                                   \
+    static inline void collect_##T(const char *from, ptrdiff_t step, ptrdiff_t n, T *to)     \
+    {                                                                                        \
+        const T *x = (const T *)from;                                                        \
+        const ptrdiff_t count = n < FASTACT_GAPPED ? n : FASTACT_GAPPED;                     \
+        if (n > FASTACT_GAPPED && step == 2 * sizeof(T))                                     \
+            for (ptrdiff_t j = 0; j <= FASTACT_GAPPED; j++)                                  \
+                to[j] = x[2 * j];                                                            \
+        else if (count == FASTACT_GAPPED && step == sizeof(T))                               \
+            memcpy(to, from, FASTACT_GAPPED * sizeof(T));                                    \
+        else                                                                                 \
+            for (ptrdiff_t j = 0; j < count; j++)                                            \
+                to[j] = *(const T *)(from + j * step);                                       \
+    }                                                                                        \
+    static inline void spread_##T(const T *from, char *to, ptrdiff_t step, ptrdiff_t n)      \
+    {                                                                                        \
+        const ptrdiff_t count = n < FASTACT_GAPPED ? n : FASTACT_GAPPED;                     \
+        if (count == FASTACT_GAPPED && step == sizeof(T))                                    \
+            memcpy(to, from, FASTACT_GAPPED * sizeof(T));                                    \
+        else if (count < FASTACT_GAPPED || step != 2 * sizeof(T) || !STORE_EVERY_OTHER(from, (T *)to)) \
+            for (ptrdiff_t j = 0; j < count; j++)                                            \
+                *(T *)(to + j * step) = from[j];                                             \
+    }
+#ifdef __AVX512F__
+/* What lies between is not written to: it may be someone else's. */
+static inline int store_every_other_float(const float *from, float *to)
+{
+    const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    for (int j = 0; j < FASTACT_GAPPED; j += 8)
+        _mm512_mask_storeu_ps(to + 2 * j, 0x5555, _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(from + j))));
+    return 1;
+}
+static inline int store_every_other_double(const double *from, double *to)
+{
+    const __m512i twice = _mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3);
+    for (int j = 0; j < FASTACT_GAPPED; j += 4)
+        _mm512_mask_storeu_pd(to + 2 * j, 0x55, _mm512_permutexvar_pd(twice, _mm512_castpd256_pd512(_mm256_loadu_pd(from + j))));
+    return 1;
+}
+FASTACT_GAPS(float, store_every_other_float)
+FASTACT_GAPS(double, store_every_other_double)
+#else
+#define FASTACT_ONE_BY_ONE(from, to) 0
+FASTACT_GAPS(float, FASTACT_ONE_BY_ONE)
+FASTACT_GAPS(double, FASTACT_ONE_BY_ONE)
+#endif
+
 /* Half formats <-> float. Integer arithmetic so that every build vectorises it; the hardware's own where there is one. */
 static inline float half_to_float(uint16_t h)
 {
