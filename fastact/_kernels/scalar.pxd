@@ -89,7 +89,13 @@ cdef inline real sum_parts(real a, real a_low, real b, real b_low, real* low) no
 
 cdef inline real product_parts(real a, real a_low, real b, real b_low, real* low) noexcept nogil:
     cdef real high = a * b
-    low[0] = fused(a, b, -high) + muladd(a, b_low, a_low * b)
+    low[0] = muladd(a_low, b, muladd(a, b_low, fused(a, b, -high)))
+    return high
+
+cdef inline real multiple_parts(real a, real b, real b_low, real* low) noexcept nogil:
+    """a (b + b_low); the compiler would not leave a low part of 0 away."""
+    cdef real high = a * b
+    low[0] = muladd(a, b_low, fused(a, b, -high))
     return high
 
 cdef inline real normalised(real high, real* low) noexcept nogil:
@@ -225,17 +231,26 @@ cdef inline real decay_floor(real kind) noexcept nogil:
     else:
         return -775
 
+cdef inline real decay_magic(real kind) noexcept nogil:
+    """magic() for 2^n / decay_rest()."""
+    if real is float:
+        return 12582912 + 127 + 48
+    else:
+        return <real>6755399441055744.0 + 1023 + 100
+
+cdef inline real decay_rest(real kind) noexcept nogil:
+    if real is float:
+        return <real>3.552713678800501e-15               # 2^-48
+    else:
+        return <real>7.888609052210118e-31               # 2^-100
+
 cdef inline real decay_parts(real z, real z_low, real* low, real* first, real* second) noexcept nogil:
     """exp(z + z_low) for z <= 0, down to the subnormals, as (high + low) first second; returns high."""
     cdef real t, high
     z = decay_floor(z) if z < decay_floor(z) else z
-    if real is float:
-        high = exp_parts(z, z_low, <real>(12582912 + 127 + 48), &t, low)
-        second[0] = <real>3.552713678800501e-15          # 2^-48
-    else:
-        high = exp_parts(z, z_low, <real>(6755399441055744.0 + 1023 + 100), &t, low)
-        second[0] = <real>7.888609052210118e-31          # 2^-100
+    high = exp_parts(z, z_low, decay_magic(z), &t, low)
     first[0] = power_of_two(t)
+    second[0] = decay_rest(z)
     return high
 
 cdef inline real expm1_parts(real z, real z_low, real* low) noexcept nogil:
@@ -265,8 +280,7 @@ cdef inline real expm1_parts(real z, real z_low, real* low) noexcept nogil:
 cdef inline real product_low(real a, real b, real product) noexcept nogil:
     """a b - product, or 0 where it no longer matters and might not be finite."""
     cdef real low = fused(a, b, -product)
-    low = low if low == low else 0
-    return low if absolute(product) < 2000 else 0
+    return low if absolute(low) < <real>0.0001 else 0
 
 cdef inline real times(real beta, real x) noexcept nogil:
     """beta x, 0 for a beta of 0 and an infinite x."""
@@ -385,19 +399,31 @@ cdef inline real logistic(real z, real z_low) noexcept nogil:
 cdef inline real sigmoid(real x) noexcept nogil:
     return logistic(x, <real>0)
 
-cdef inline real times_square(real a, real a_low, real q, real q_low) noexcept nogil:
-    """(a + a_low) (q + q_low)^2, rounded once."""
-    cdef real y = a * q
-    return fused(y, q, q * (fused(a, q, -y) + a_low * q) + <real>2 * y * q_low)
+cdef inline real falling_logistic(real z, real z_low, real* low, real* scale, real* d, real* d_low) noexcept nogil:
+    """exp(z + z_low) as (high + low) scale decay_rest(), and d + d_low = 1 + exp(z + z_low), for z from decay_floor() to 0.
+
+    s(z) is their quotient. Returns high.
+    """
+    cdef real t, e, whole, high = brief_exp_parts(z, -z_low, decay_magic(z), &t, low)
+    scale[0] = power_of_two(t)
+    whole = scale[0] * decay_rest(z)
+    e = high * whole
+    d[0] = <real>1 + e
+    d_low[0] = muladd(low[0], whole, e - (d[0] - <real>1))
+    return high
+
+cdef inline real over_square(real a, real a_low, real d, real d_low) noexcept nogil:
+    """(a + a_low) / (d + d_low)^2, rounded once."""
+    cdef real square = d * d, r = <real>1 / square, q = a * r
+    cdef real square_low = muladd(d + d, d_low, fused(d, d, -square))
+    return muladd(fused(-q, square, a) + muladd(-q, square_low, a_low), r, q)
 
 cdef inline real logistic_density(real z, real factor) noexcept nogil:
     """factor exp(-|z|) / (1 + exp(-|z|))^2"""
-    cdef real high, low, first, second, d, e, q, q_low
-    high = decay_parts(-absolute(z), <real>0, &low, &first, &second)
-    e = high * first * second
-    d = <real>1 + e
-    q = reciprocal_parts(d, (e - (d - <real>1)) + low * first * second, &q_low)
-    return times_square(factor * high, factor * low, q, q_low) * first * second
+    cdef real high, low, scale, d, d_low
+    z = -absolute(z)
+    high = falling_logistic(decay_floor(z) if z < decay_floor(z) else z, <real>0, &low, &scale, &d, &d_low)
+    return over_square(factor * high, factor * low, d, d_low) * scale * decay_rest(z)
 
 cdef inline real sigmoid_derivative(real x) noexcept nogil:
     return logistic_density(x, <real>1)
@@ -414,32 +440,29 @@ cdef inline real gated(real x, real z, real z_low) noexcept nogil:
     q = muladd(fused(-q, d, n) - q * d_low, r, q) * shrink(<real>0)
     return x if x > 64 else q
 
-cdef inline real gated_derivative(real z, real z_low, real g, real g_low) noexcept nogil:
-    """s(z) (1 + g s(-z)), the derivative of x s(z) with g = x z'."""
-    cdef real high, low, first, second, e, e_low, q, q_low, w, w_low
-    z = clip(z, decay_floor(z), -decay_floor(z))
-    high = decay_parts(-absolute(z), -z_low if z > 0 else z_low, &low, &first, &second)
-    e = high * first * second
-    e_low = low * first * second
-    q = sum_parts(<real>1, <real>0, e, e_low, &q_low)
-    q = reciprocal_parts(q, q_low, &q_low)
-    w = product_parts(g, g_low, q, q_low, &w_low)
-    e = e if z > 0 else 1
-    e_low = e_low if z > 0 else 0
-    w = product_parts(w, w_low, e, e_low, &w_low)
-    w = sum_parts(<real>1, <real>0, w, w_low, &w_low)
-    w = product_parts(w, w_low, q, q_low, &w_low)
-    high = 1 if z > 0 else high
-    low = 0 if z > 0 else low
-    first = 1 if z > 0 else first
-    second = 1 if z > 0 else second
-    return fused(high, w, muladd(high, w_low, low * w)) * first * second
+cdef inline real gated_derivative(bint rising, real z, real z_low, real g, real g_low) noexcept nogil:
+    """The derivative s(z) (1 + g s(-z)) of x s(z), g = x z' being an odd function, for z from decay_floor() to 0; if rising, for -z.
+
+    It is exp(z) (1 + exp(z) + g) / (1 + exp(z))^2, and for -z what that lacks to 1.
+    """
+    cdef real high, low, scale, d, d_low, n, n_low
+    high = falling_logistic(z, z_low, &low, &scale, &d, &d_low)
+    n = sum_parts(d, d_low, g, g_low, &n_low)
+    n = product_parts(n, n_low, high, low, &n_low)
+    n = over_square(n, n_low, d, d_low) * scale * decay_rest(z)
+    return 1 - n if rising else n
+
+cdef inline real falling(real x, real end) noexcept nogil:
+    """-|x|, or -end if that is nearer to 0."""
+    x = -absolute(x)
+    return -end if x < -end else x
 
 cdef inline real silu(real x) noexcept nogil:
     return gated(x, x, <real>0)
 
 cdef inline real silu_derivative(real x) noexcept nogil:
-    return gated_derivative(x, <real>0, clip(x, -tail(x), tail(x)), <real>0)
+    cdef real z = falling(x, tail(x))
+    return gated_derivative(x > 0, z, <real>0, z, <real>0)
 
 cdef inline real wide_floor(real kind) noexcept nogil:
     """What half_power can hold: x exp(beta x) is zero below, but for a huge x and a tiny beta."""
@@ -449,27 +472,30 @@ cdef inline real wide_floor(real kind) noexcept nogil:
         return -1400
 
 cdef inline real swish(real x, real beta) noexcept nogil:
-    cdef real z = times(beta, x), z_low, high, low, first, second, e, d, d_low, q, n, t
+    cdef real z = times(beta, x), z_low, high, low, first, second, whole, e, d, d_low, r, q, n, y, t
     z_low = product_low(beta, x, z)
-    t = -absolute(z)
-    t = wide_floor(t) if t < wide_floor(t) else t
-    high = exp_parts(t, -z_low if z > 0 else z_low, wide_magic(<real>0), &t, &low)
+    high = exp_parts(-absolute(z), -z_low if z >= 0 else z_low, wide_magic(z), &t, &low)
     first = half_power(t, &second)
-    e = high * first * second
+    whole = first * second
+    e = high * whole
     d = <real>1 + e
-    d_low = (e - (d - <real>1)) + low * first * second
-    n = x if z >= 0 else clip(x, -largest(<real>0), largest(<real>0)) * first
+    d_low = muladd(low, whole, e - (d - <real>1))
+    n = x if z >= 0 else x * first
     high = 1 if z >= 0 else high
     low = 0 if z >= 0 else low
-    q = high / d
-    low = (fused(-q, d, high) + (low - q * d_low)) / d
-    second = 1 if z >= 0 else (0 if z < wide_floor(z) else second)
-    e = fused(n, q, clip(n, -largest(n), largest(n)) * low) * second
-    return x if z > 64 else e
+    second = 1 if z >= 0 else second
+    r = <real>1 / d
+    q = high * r
+    low = muladd(-q, d_low, fused(-q, d, high) + low) * r
+    y = fused(n, q, n * low) * second
+    y = y if y == y else n                               # an infinite x and a beta of 0
+    y = with_sign(<real>0, x) if z < wide_floor(z) else y
+    return x if z > 64 else y
 
 cdef inline real swish_derivative(real x, real beta) noexcept nogil:
-    cdef real z = times(beta, x), z_low = product_low(beta, x, z)
-    return gated_derivative(z, z_low, clip(z, -tail(x), tail(x)), z_low)
+    cdef real signed = times(beta, x), low = product_low(beta, x, signed), z = falling(signed, tail(x))
+    low = -low if signed > 0 else low
+    return gated_derivative(signed > 0, z, low, z, low)
 
 cdef inline real quick_argument(real x, real* low) noexcept nogil:
     """1.702 x as high + low; returns high."""
@@ -478,45 +504,52 @@ cdef inline real quick_argument(real x, real* low) noexcept nogil:
         c_low = -<real>2.19345093e-08
     else:
         c_low = <real>4.2632564145606012e-17
-    return product_parts(<real>1.702, c_low, clip(x, -tail(x), tail(x)), <real>0, low)
+    return multiple_parts(x, <real>1.702, c_low, low)
 
 cdef inline real gelu_quick(real x) noexcept nogil:
     cdef real z, z_low
-    z = quick_argument(x, &z_low)
+    z = quick_argument(clip(x, -tail(x), tail(x)), &z_low)
     return gated(x, z, z_low)
 
 cdef inline real gelu_quick_derivative(real x) noexcept nogil:
     cdef real z, z_low
-    z = quick_argument(x, &z_low)
-    return gated_derivative(z, z_low, z, z_low)
+    z = quick_argument(falling(x, tail(x) / <real>1.7), &z_low)
+    return gated_derivative(x > 0, z, z_low, z, z_low)
 
-cdef inline real tanh_argument(real x, real* low, real* linear, real* linear_low) noexcept nogil:
-    """2 sqrt(2 / pi) x (1 + 0.044715 x^2) as high + low, for |x| <= 30; linear is its term in x. Returns high."""
+cdef inline real tanh_argument(real x, real* low, real* cubic, real* cubic_low) noexcept nogil:
+    """2 sqrt(2 / pi) (x + 0.044715 x^3) as high + low, for |x| <= 30; cubic is its term in x^3. Returns high."""
     cdef real c_low, k_low, square, square_low
     if real is float:
         c_low = -<real>4.53406804e-08
-        k_low = <real>1.54614449e-09
+        k_low = <real>2.39883240e-09
     else:
-        c_low = -<real>9.9693088091109202e-17
-        k_low = <real>2.1960211427085595e-18
-    square = product_parts(x, <real>0, x, <real>0, &square_low)
-    square = product_parts(square, square_low, <real>0.044715, k_low, &square_low)
-    square = sum_parts(<real>1, <real>0, square, square_low, &square_low)
-    linear[0] = product_parts(x, <real>0, <real>1.5957691216057308, c_low, linear_low)
-    return product_parts(linear[0], linear_low[0], square, square_low, low)
+        c_low = -<real>9.9693088091109203e-17
+        k_low = -<real>6.1751499181553155e-19
+    square = x * x
+    square_low = fused(x, x, -square)
+    square = product_parts(square, square_low, <real>0.07135481627260025, k_low, &square_low)
+    cubic[0] = multiple_parts(x, square, square_low, cubic_low)
+    square = sum_parts(<real>1.5957691216057308, c_low, square, square_low, &square_low)
+    return multiple_parts(x, square, square_low, low)
 
 cdef inline real gelu_tanh(real x) noexcept nogil:
-    cdef real z, z_low, linear, linear_low
-    z = tanh_argument(clip(x, -<real>30, <real>30), &z_low, &linear, &linear_low)
+    cdef real z, z_low, cubic, cubic_low
+    z = tanh_argument(clip(x, -<real>30, <real>30), &z_low, &cubic, &cubic_low)
     return gated(x, z, z_low)
 
+cdef inline real gelu_tanh_reach(real kind) noexcept nogil:
+    """The argument there is still above decay_floor()."""
+    if real is float:
+        return <real>11.1
+    else:
+        return <real>21.8
+
 cdef inline real gelu_tanh_derivative(real x) noexcept nogil:
-    """x z' = 3 z - 2 linear"""
-    cdef real z, z_low, linear, linear_low, g, g_low
-    z = tanh_argument(clip(x, -<real>30, <real>30), &z_low, &linear, &linear_low)
-    g = sum_parts(z, z_low, -linear, -linear_low, &g_low)
-    g = sum_parts(z, z_low, <real>2 * g, <real>2 * g_low, &g_low)
-    return gated_derivative(z, z_low, g, g_low)
+    """x z' = z + 2 cubic"""
+    cdef real z, z_low, cubic, cubic_low, g, g_low
+    z = tanh_argument(falling(x, gelu_tanh_reach(x)), &z_low, &cubic, &cubic_low)
+    g = sum_parts(z, z_low, <real>2 * cubic, <real>2 * cubic_low, &g_low)
+    return gated_derivative(x > 0, z, z_low, g, g_low)
 
 
 # --- tanh ---------------------------------------------------------------------------------------------------------
@@ -741,7 +774,7 @@ cdef inline real tail_parts(real t, real square, real square_low, real* low, rea
     e[0] = low[0] + (high - <real>1)
     far = tail_product(t, &far_low)
     high = scaled_tail(t, low)
-    high = product_parts(t, <real>0, high, low[0], low)
+    high = multiple_parts(t, high, low[0], low)
     low[0] = low[0] if t < <real>1.25 else far_low
     return high if t < <real>1.25 else far
 
@@ -970,36 +1003,40 @@ cdef inline real hardswish(real x) noexcept nogil:
 cdef inline real hardswish_derivative(real x) noexcept nogil:
     return 0 if x <= -3 else (1 if x >= 3 else sixth(<real>2 * x + <real>3))
 
-cdef inline real squareplus_parts(real x, real b, real* low, real* root, real* root_low) noexcept nogil:
-    """The function as high + low, without the cancellation of x + root for x < 0, and root = sqrt(x^2 + b)."""
-    cdef real a = absolute(x), square, sum, share, h, h_low, q, y
-    a = <real>1e18 if a > <real>1e18 else a
-    square = a * a
-    sum = square + b
-    share = sum - square
-    share = ((square - (sum - share)) + (b - share)) + fused(a, a, -square)
+cdef inline real squareplus_parts(real x, real b, real* low, real* root, real* root_low, real* inverse) noexcept nogil:
+    """The function as high + low, without the cancellation of x + root for x < 0; root = sqrt(x^2 + b) too, and 1 / root. Returns high."""
+    cdef real a = absolute(x), near = <real>1e18 if a > <real>1e18 else a, square = near * near, sum = square + b
+    cdef real share = sum - square, h, h_low, q, y
+    share = ((square - (sum - share)) + (b - share)) + fused(near, near, -square)
     root[0] = square_root(sum)
-    y = <real>0.5 / root[0] if sum > 0 else 0
-    root_low[0] = (fused(-root[0], root[0], sum) + share) * y
-    h = a + root[0]
-    h_low = (a - (h - root[0])) + root_low[0]
-    q = b / <real>2 / h if sum > 0 else 0
-    y = (fused(-q, h, b / <real>2) - q * h_low) / h if sum > 0 else 0
-    low[0] = y if x < 0 else h_low / <real>2
-    return q if x < 0 else h / <real>2
+    h_low = fused(-root[0], root[0], sum) + share
+    h = near + root[0]
+    y = near - (h - root[0])
+    # Past 1e18 nothing is left of b, but for x < 0.
+    root[0] = a if a > <real>1e18 else root[0]
+    h = a if a > <real>1e18 else h / <real>2
+    inverse[0] = <real>1 / root[0] if sum > 0 else 0
+    root_low[0] = h_low * (inverse[0] / <real>2)
+    h_low = (y + root_low[0]) / <real>2
+    q = b / <real>4 / h if sum > 0 else 0
+    # What rounding took from that, times 1 / h = 2 / (root + a), to a hundredth: a quadratic of a / root, divided by root.
+    y = a * inverse[0]
+    y = muladd(y, muladd(y, <real>0.646, -<real>1.616), <real>1.98) * inverse[0]
+    y = (fused(-q, h, b / <real>4) - q * h_low) * y
+    y = 0 if a > <real>1e18 else y
+    low[0] = y if x < 0 else h_low
+    return q if x < 0 else h
 
 cdef inline real squareplus(real x, real b) noexcept nogil:
-    cdef real low, root, root_low, high
-    high = squareplus_parts(x, b, &low, &root, &root_low) + low
-    return x if x > <real>1e18 else (b / <real>4 / -x if x < -<real>1e18 else high)
+    cdef real low, root, root_low, inverse, high = squareplus_parts(x, b, &low, &root, &root_low, &inverse)
+    return high + low
 
 cdef inline real squareplus_derivative(real x, real b) noexcept nogil:
-    cdef real low, root, root_low, high, q
-    high = squareplus_parts(x, b, &low, &root, &root_low)
-    q = high / root if root > 0 else 0
-    q = q + ((fused(-q, root, high) + low) - q * root_low) / root if root > 0 else 0
-    q = 1 if x > <real>1e18 else (b / <real>4 / x / x if x < -<real>1e18 else q)
-    return q if x == x else x
+    cdef real low, root, root_low, inverse, high = squareplus_parts(x, b, &low, &root, &root_low, &inverse), q
+    q = high * inverse
+    q = muladd(fused(-q, root, high) + muladd(-q, root_low, low), inverse, q)
+    q = 0 if absolute(x) == <real>INFINITY else q
+    return 1 if x > <real>1e18 else q
 
 
 # --- Gated: act(gate) up ------------------------------------------------------------------------------------------
