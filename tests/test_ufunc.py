@@ -272,8 +272,8 @@ class TestSameBits:
         x = some_points(dtype, 2 * 3 * 5 * 70).reshape(6, 5, 70)
         whole = method(x, *parameters)
         for view in (
-            np.s_[::2], np.s_[:, ::-1], np.s_[..., ::3], np.s_[..., ::-1], np.s_[::-2, ::2, 5:-3:-7], np.s_[:, :, 0],
-            np.s_[:, 1:, 1:], np.s_[0], np.s_[..., None],
+            np.s_[::2], np.s_[:, ::-1], np.s_[..., ::2], np.s_[..., 1::2], np.s_[..., ::3], np.s_[..., ::-1],
+            np.s_[::-2, ::2, 5:-3:-7], np.s_[:, :, 0], np.s_[:, 1:, 1:], np.s_[0], np.s_[..., None],
         ):  # fmt: skip
             assert same_bits(method(x[view], *parameters), whole[view])
         assert same_bits(method(x.T, *parameters), whole.T)
@@ -296,6 +296,9 @@ class TestSameBits:
                     np.empty(334, dtype)[1:]):  # fmt: skip
             method(x, *parameters, out=out)
             assert same_bits(out, whole)
+        memory = np.full(666, 7, dtype)
+        method(np.repeat(x, 2)[:-1:2], *parameters, out=memory[1::2])
+        assert same_bits(memory[1::2], whole) and np.all(memory[::2] == 7)
 
     def test_past_the_cache(self, name, dtype, kind, request):
         method, parameters = Method(name, kind), defaults(name)
