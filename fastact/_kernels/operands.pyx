@@ -5,9 +5,7 @@ from libc.stdlib cimport llabs, malloc
 from libc.string cimport memcpy, memset
 
 cdef extern from "transpose.h" nogil:
-    enum:
-        SQUARE "FASTACT_SQUARE"
-    bint transpose(Py_ssize_t, const char*, Py_ssize_t, char*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    void transpose(Py_ssize_t, const char*, Py_ssize_t, char*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
 
 cdef enum:
     LONG_ROW = 3072      # bytes from which on the lines that a row shares with its neighbours, and which so are not, count for little:
@@ -63,9 +61,20 @@ cdef void copy_elements(element kind, char* source, Py_ssize_t row, Py_ssize_t i
             for i in range(n):
                 (<element*>(target + r * target_row + i * target_item))[0] = (<element*>(source + r * row + i * item))[0]
 
-cdef void copy_parts(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t item, char* target, Py_ssize_t target_row,
+cdef void copy_rows(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t item, char* target, Py_ssize_t target_row,
                      Py_ssize_t target_item, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
-    if size == 1:
+    cdef Py_ssize_t k
+    if item == size and target_item == size:
+        for k in range(rows):
+            memcpy(target + k * target_row, source + k * row, n * size)
+    elif row == size and target_row == size:
+        for k in range(n):
+            memcpy(target + k * target_item, source + k * item, rows * size)
+    elif row == size and target_item == size and size > 1:
+        transpose(size, source, item, target, target_row, n, rows)
+    elif item == size and target_row == size and size > 1:
+        transpose(size, source, row, target, target_item, rows, n)
+    elif size == 1:
         copy_elements(<unsigned char>0, source, row, item, target, target_row, target_item, rows, n)
     elif size == 2:
         copy_elements(<unsigned short>0, source, row, item, target, target_row, target_item, rows, n)
@@ -73,27 +82,6 @@ cdef void copy_parts(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t i
         copy_elements(<unsigned int>0, source, row, item, target, target_row, target_item, rows, n)
     else:
         copy_elements(<unsigned long long>0, source, row, item, target, target_row, target_item, rows, n)
-
-cdef void copy_rows(Py_ssize_t size, char* source, Py_ssize_t row, Py_ssize_t item, char* target, Py_ssize_t target_row,
-                    Py_ssize_t target_item, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t some = rows & ~<Py_ssize_t>(SQUARE - 1), first = n & ~<Py_ssize_t>(SQUARE - 1), k
-    cdef bint done = False
-    if item == size and target_item == size:
-        for k in range(rows):
-            memcpy(target + k * target_row, source + k * row, n * size)
-        return
-    if row == size and target_row == size:
-        for k in range(n):
-            memcpy(target + k * target_item, source + k * item, rows * size)
-        return
-    if row == size and target_item == size:
-        done = transpose(size, source, item, target, target_row, first, some)
-    elif item == size and target_row == size:
-        done = transpose(size, source, row, target, target_item, some, first)
-    if not done:
-        some = 0
-    copy_parts(size, source + some * row, row, item, target + some * target_row, target_row, target_item, rows - some, n)
-    copy_parts(size, source + first * item, row, item, target + first * target_item, target_row, target_item, some, n - first)
 
 cdef char* load(Operand* operand, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t n, Storage storage, char* raw, char* buffer,
                 bint beside=False) noexcept nogil:

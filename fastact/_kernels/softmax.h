@@ -282,8 +282,9 @@ ALWAYS int sum_near_row_16(const float *x, float *e, ptrdiff_t n, int negated, p
     return !_mm512_cmp_ps_mask(s.peak, end, _CMP_GT_OQ) && _mm512_cmp_ps_mask(s.peak, _mm512_sub_ps(_mm512_setzero_ps(), end), _CMP_GE_OQ);
 }
 
-/* The terms of rows of less than LONG elements and their sums, from 0 as the largest element. How many rows there are before one that is not near enough:
-   from there on e is not theirs, and where e is x so is nothing else. ahead: from a row to what is to be in the cache next. */
+/* The terms of rows of less than LONG elements and their sums, from 0 as the largest element. How many rows there are before one
+   that is not near enough: from there on e is not theirs, and where e is x so is nothing else. ahead: from a row to what is to be
+   in the cache next. */
 static inline ptrdiff_t sum_near_rows_16(const float *x, ptrdiff_t x_row, float *e, ptrdiff_t e_row, ptrdiff_t n, ptrdiff_t rows,
                                          int negated, ptrdiff_t ahead, double *total)
 {

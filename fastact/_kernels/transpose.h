@@ -5,6 +5,7 @@
 #define FASTACT_TRANSPOSE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define FASTACT_SQUARE 8
 
@@ -53,36 +54,45 @@ static inline void transpose_block_2(const char *x, ptrdiff_t x_line, char *y, p
 #undef LINE
 #undef SET_LINE
 
-#define FASTACT_TRANSPOSE(SIZE)                                                                                         \
+#define FASTACT_SQUARES(SIZE)                                                                                           \
+    if (lines >= 16 / SIZE && length >= 16 / SIZE) {                                                                    \
+        for (ptrdiff_t top = 0; top < length; top += FASTACT_SQUARE)                                                    \
+            for (ptrdiff_t left = 0; left < lines; left += FASTACT_SQUARE)                                              \
+                for (ptrdiff_t j = top; j < top + FASTACT_SQUARE && j < length; j += 16 / SIZE)                         \
+                    for (ptrdiff_t i = left; i < left + FASTACT_SQUARE && i < lines; i += 16 / SIZE) {                  \
+                        /* The last ones overlap those before them. */                                                 \
+                        const ptrdiff_t row = i + 16 / SIZE <= lines ? i : lines - 16 / SIZE;                           \
+                        const ptrdiff_t column = j + 16 / SIZE <= length ? j : length - 16 / SIZE;                      \
+                        transpose_block_##SIZE(x + row * x_line + column * SIZE, x_line, y + column * y_line + row * SIZE, y_line); \
+                    }                                                                                                   \
+        return;                                                                                                         \
+    }
+#else
+#define FASTACT_SQUARES(SIZE)
+#endif
+
+#define FASTACT_TRANSPOSE(SIZE, T)                                                                                      \
     static inline void transpose_##SIZE(const char *x, ptrdiff_t x_line, char *y, ptrdiff_t y_line, ptrdiff_t lines,    \
                                         ptrdiff_t length)                                                               \
     {                                                                                                                   \
-        for (ptrdiff_t top = 0; top < length; top += FASTACT_SQUARE)                                                    \
-            for (ptrdiff_t left = 0; left < lines; left += FASTACT_SQUARE)                                              \
-                for (ptrdiff_t j = top; j < top + FASTACT_SQUARE; j += 16 / SIZE)                                       \
-                    for (ptrdiff_t i = left; i < left + FASTACT_SQUARE; i += 16 / SIZE)                                 \
-                        transpose_block_##SIZE(x + i * x_line + j * SIZE, x_line, y + j * y_line + i * SIZE, y_line);   \
+        FASTACT_SQUARES(SIZE)                                                                                           \
+        for (ptrdiff_t j = 0; j < length; j++)                                                                          \
+            for (ptrdiff_t i = 0; i < lines; i++)                                                                       \
+                *(T *)(y + j * y_line + i * SIZE) = *(const T *)(x + i * x_line + j * SIZE);                            \
     }
-FASTACT_TRANSPOSE(8)
-FASTACT_TRANSPOSE(4)
-FASTACT_TRANSPOSE(2)
+FASTACT_TRANSPOSE(8, uint64_t)
+FASTACT_TRANSPOSE(4, uint32_t)
+FASTACT_TRANSPOSE(2, uint16_t)
 
-/* Element i of line j of y is element j of line i of x; lines and their length are multiples of FASTACT_SQUARE. Whether it was done. */
-static inline int transpose(ptrdiff_t size, const char *x, ptrdiff_t x_line, char *y, ptrdiff_t y_line, ptrdiff_t lines, ptrdiff_t length)
+/* Element i of line j of y becomes element j of line i of x; elements have eight, four or two bytes. */
+static inline void transpose(ptrdiff_t size, const char *x, ptrdiff_t x_line, char *y, ptrdiff_t y_line, ptrdiff_t lines, ptrdiff_t length)
 {
     if (size == 8)
         transpose_8(x, x_line, y, y_line, lines, length);
     else if (size == 4)
         transpose_4(x, x_line, y, y_line, lines, length);
-    else if (size == 2)
+    else
         transpose_2(x, x_line, y, y_line, lines, length);
-    return size > 1;
 }
-#else
-static inline int transpose(ptrdiff_t size, const char *x, ptrdiff_t x_line, char *y, ptrdiff_t y_line, ptrdiff_t lines, ptrdiff_t length)
-{
-    return 0;
-}
-#endif
 
 #endif
