@@ -60,14 +60,19 @@ ALWAYS __m512 log_gradient_of_16(__m512 x, __m512 g, scaled_16 s, __m512 factor,
     FASTACT_SUM_16(inner_product_16_##KIND, KIND, T, a, b, _mm512_mul_ps(u, v))                                \
     FASTACT_SUM_16(sum_where_finite_16_##KIND, KIND, T, g, x,                                                  \
                    _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, out, _CMP_NEQ_UQ), u))                            \
+    ALWAYS void shares_16_##KIND(const T *p, const T *g, T *y, __mmask16 in, __m512 inner, __m512 f)           \
+    {                                                                                                          \
+        const __m512 d = _mm512_sub_ps(load_16_##KIND(g, in), inner);                                          \
+        store_16_##KIND(y, in, _mm512_mul_ps(_mm512_mul_ps(load_16_##KIND(p, in), d), f));                     \
+    }                                                                                                          \
     static inline void softmax_gradient_16_##KIND(const T *p, const T *g, T *y, ptrdiff_t n, float factor)     \
     {                                                                                                          \
         const __m512 inner = _mm512_set1_ps((float)inner_product_16_##KIND(p, g, n)), f = _mm512_set1_ps(factor); \
-        for (ptrdiff_t i = 0; i < n; i += 16) {                                                                \
-            const __mmask16 in = first_of(n - i);                                                              \
-            const __m512 d = _mm512_sub_ps(load_16_##KIND(g + i, in), inner);                                  \
-            store_16_##KIND(y + i, in, _mm512_mul_ps(_mm512_mul_ps(load_16_##KIND(p + i, in), d), f));         \
-        }                                                                                                      \
+        ptrdiff_t i = 0;                                                                                       \
+        for (; i + 16 <= n; i += 16)                                                                           \
+            shares_16_##KIND(p + i, g + i, y + i, 0xffff, inner, f);                                           \
+        if (i < n)                                                                                             \
+            shares_16_##KIND(p + i, g + i, y + i, first_of(n - i), inner, f);                                  \
     }                                                                                                          \
     static inline void log_gradient_16_##KIND(const T *x, const T *g, T *y, ptrdiff_t n, float total, float factor, ptrdiff_t ahead) \
     {                                                                                                          \
