@@ -342,7 +342,8 @@ def looked_up(name):
 def machine(storage, lookup=looked_up):
     """What formulas are made of."""
     plain = vars(numba_scalar.plain(computed(storage)))
-    return SimpleNamespace(**plain, exp2=exp2, reciprocal=lambda x: np.float32(1) / x, lookup=lookup)
+    return SimpleNamespace(**plain, exp2=exp2, reciprocal=lambda x: np.float32(1) / x,
+                           reciprocal_root=lambda x: np.float32(1) / np.sqrt(x), lookup=lookup)  # fmt: skip
 
 
 def exp2(x):

@@ -4,6 +4,8 @@ What they compute is compared with what the same function gives for NumPy's arra
 """
 
 import contextlib
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -383,10 +385,19 @@ class TestIntervals:
         with np.errstate(all="ignore"):
             assert np.isnan(NEAR[name](np.float32(np.nan), *map(np.float32, defaults(name))))
 
-    @pytest.mark.parametrize("slope", [0.5, 2.0])
-    @pytest.mark.parametrize("name", ["softplus", "swish"])
-    def test_other_slopes_are_left_to_the_exact_formula(self, name, slope):
-        assert BEYOND[name](np.float32(1), np.float32(slope))
+    @pytest.mark.parametrize("parameter", [0.5, 2.0])
+    @pytest.mark.parametrize("name", ["softplus", "swish", "celu", "squareplus"])
+    def test_other_parameters_are_left_to_the_exact_formula(self, name, parameter):
+        assert BEYOND[name](np.float32(1), np.float32(parameter))
+
+    @pytest.mark.parametrize("kind", ["forward", "derivative"])
+    @pytest.mark.parametrize("error", [-(2.0**-22), 2.0**-22])
+    def test_estimates_as_bad_as_a_gpu_s(self, monkeypatch, kind, error):
+        exact = machine("float32")
+        worse = {name: lambda x, f=vars(exact)[name]: f(x) * np.float32(1 + error) for name in ("reciprocal", "reciprocal_root")}
+        formulas = cuda_intervals.formulas(numba_scalar.formulas(np.float32, exact), SimpleNamespace(**vars(exact) | worse))[0]
+        monkeypatch.setattr(sys.modules[__name__], "NEAR", formulas)
+        self.test_accuracy("squareplus", kind)
 
     def test_elements_beside_those_beyond(self, emulator):
         """Each thread has both."""

@@ -33,9 +33,14 @@ def formula_of(target, row, kind, storage):
     )[len(row.parameters)])  # fmt: skip
 
 
+def is_brief(row, kind, storage):
+    """Whether cuda_intervals.py has the formula."""
+    return storage == "float32" and not row.custom and name_of(row, kind) in TABLES
+
+
 def tables_of(row, kind, storage):
     """The tables in which a kernel looks numbers up."""
-    return TABLES.get(name_of(row, kind), ()) if storage == "float32" and not row.custom else ()
+    return TABLES[name_of(row, kind)] if is_brief(row, kind, storage) else ()
 
 
 def body(target, row, kind, storage, varying, width):
@@ -47,7 +52,7 @@ def body(target, row, kind, storage, varying, width):
     inputs, outputs = {"gated": (2, 1), "gated_backward": (3, 2)}.get(kind, (2 if kind.startswith("backward") else 1, 1))
     exact = formula_of(target, row, kind, storage)
     of_each = each(target, exact, kind, varying, width)
-    if not tables_of(row, kind, storage):
+    if not is_brief(row, kind, storage):
 
         @target.device
         def compute(values, results, p):
@@ -55,12 +60,12 @@ def body(target, row, kind, storage, varying, width):
                 of_each(values, results, k, p)
 
     else:
-        compute = body_with_tables(target, name_of(row, kind), exact, kind, varying, width, inputs + sum(varying), outputs)
+        compute = brief_body(target, name_of(row, kind), exact, kind, varying, width, inputs + sum(varying), outputs)
 
     return compute, inputs + sum(varying), outputs
 
 
-def body_with_tables(target, name, exact, kind, varying, width, source_count, result_count):
+def brief_body(target, name, exact, kind, varying, width, source_count, result_count):
     """The same where a formula is right for most elements, and the others, one after the other, are left to the exact one."""
     near, far = (formulas[name] for formulas in target.intervals())
     of_near, is_far = each(target, near, kind, varying, width), applied(target, far, kind, varying, width)
@@ -74,18 +79,18 @@ def body_with_tables(target, name, exact, kind, varying, width, source_count, re
             of_near(values, results, k, p)
             if is_far(values, k, p):
                 left += 1 << k
-        while left != 0:
+        while left != 0:  # no address depends on which it is, so that all stays in registers
             place = 0
-            for k in range(width):
-                if left >> k & 1:
-                    place = k
-                    for j in range(source_count):
-                        given[j] = values[j * width + k]
+            for k in range(1, width):
+                place = k if left >> k & 1 else place
+            for j in range(source_count):
+                given[j] = values[j * width]
+                for k in range(1, width):
+                    given[j] = values[j * width + k] if left >> k & 1 else given[j]
             of_one(given, made, 0, p)
-            for k in range(width):
-                if k == place:
-                    for j in range(result_count):
-                        results[j * width + k] = made[j]
+            for j in range(result_count):
+                for k in range(width):
+                    results[j * width + k] = made[j] if place == k else results[j * width + k]
             left -= 1 << place
 
     return compute

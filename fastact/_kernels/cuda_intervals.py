@@ -2,6 +2,7 @@
 
 They are those of avx512.h, on the same intervals with the same tables: main + h rest, with a polynomial rest of the distance h
 from the interval's centre. What is past the intervals, or has other parameters than the usual, is left to the exact formula.
+Of celu and squareplus, which have no table, the usual parameters spare the divisions.
 
 A block has the tables in shared memory. Threads of a warp read one row of a table at a time, of 16 or 32 neighbouring numbers,
 which never lie in the same bank: so nobody waits, whatever the elements are. Of mish's 64 those do that are 11.2 apart.
@@ -16,24 +17,26 @@ from .tables import table
 
 TABLES = {
     "sigmoid": ("logistic",), "sigmoid_derivative": ("bell",), "tanh": ("tanh",), "tanh_derivative": ("bell",),
-    "tanhshrink_derivative": ("tanh",),
+    "tanhshrink": ("tanh",), "tanhshrink_derivative": ("tanh",),
     "softplus": ("log_logistic",), "softplus_derivative": ("logistic",),
     "logsigmoid": ("log_logistic",), "logsigmoid_derivative": ("logistic",),
     "silu": ("silu_tail",), "silu_derivative": ("silu_slope",), "swish": ("silu_tail",), "swish_derivative": ("silu_slope",),
     "gelu": ("gelu_tail",), "gelu_derivative": ("gelu_slope",),
     "gelu_tanh": ("gelu_tanh_tail",), "gelu_tanh_derivative": ("gelu_tanh_slope",),
     "gelu_quick": ("gelu_quick_tail",), "gelu_quick_derivative": ("gelu_quick_slope",),
-    "mish": ("mish",), "mish_derivative": ("mish_slope",),
+    "mish": ("mish",), "mish_derivative": ("mish_slope",), "celu": (), "celu_derivative": (),
+    "squareplus": (), "squareplus_derivative": (),
     "glu": ("logistic",), "glu_backward": ("logistic", "bell"), "swiglu": ("silu_tail",), "swiglu_backward": ("silu_tail", "silu_slope"),
     "geglu": ("gelu_tail",), "geglu_backward": ("gelu_tail", "gelu_slope"),
 }  # fmt: skip
-"""Of every formula that looks numbers up, in which tables."""
+"""Of every such formula, in which tables it looks numbers up."""
 
 
 def formulas(exact, machine):
     """These formulas by name, given the exact ones, and functions of the same arguments that tell where not to use them.
 
-    The machine has ``lookup``, too: for a table's name the function of a row and a place in it.
+    The machine has ``lookup``, too: for a table's name the function of a row and a place in it. And it has ``reciprocal`` and
+    ``reciprocal_root``, which are good to 2^-22.
     """
     T, I = np.float32, np.int32  # noqa: E741
     found, beyond = {}, {}
@@ -207,8 +210,65 @@ def formulas(exact, machine):
         low = ((main - y) + change) + fused(h, rest, -change)
         return fused(y, y, (y + y) * low)
 
+    small, small_tanhshrink = T(0.6), exact["small_tanhshrink"]
+
+    @compiled
+    def tanhshrink(x):
+        main, h, rest = tanh_of(x)
+        a = absolute(x)
+        return with_sign(small_tanhshrink(x) if a < small else fused(-h, rest, a - main), x)
+
     public("tanh", tanh)
+    public("tanhshrink", tanhshrink)
     public("tanhshrink_derivative", tanhshrink_derivative)
+
+    # --- celu and squareplus -------------------------------------------------------------------------------------
+
+    elu, elu_derivative, reciprocal, reciprocal_root = exact["elu"], exact["elu_derivative"], machine.reciprocal, machine.reciprocal_root
+    usual_b, farthest = four, T(1e12)
+
+    found["celu"] = compiled(lambda x, alpha: elu(x, one))
+    found["celu_derivative"] = compiled(lambda x, alpha: elu_derivative(x, one))
+    beyond["celu"] = beyond["celu_derivative"] = compiled(lambda x, alpha: alpha != one)
+
+    @compiled
+    def squareplus_parts(x):
+        """(|x| + root) / 2 as high + low, root = sqrt(x^2 + 4) as high and low, and 1 / root"""
+        a = absolute(x)
+        square = a * a
+        s = square + four
+        share = s - square
+        y = reciprocal_root(s)
+        s_low = ((square - (s - share)) + (four - share)) + fused(a, a, -square)
+        root, halved = s * y, half * y
+        root = fused(fused(-root, root, s), halved, root)
+        root_low = (fused(-root, root, s) + s_low) * halved
+        h = a + root
+        return half * h, half * ((a - (h - root)) + root_low), root, root_low, fused(fused(-root, y, one), y, y)
+
+    @compiled
+    def reciprocal_parts(high, low):
+        r = reciprocal(high)
+        r = fused(fused(-low, r, fused(-high, r, one)), r, r)
+        return r, r * fused(-low, r, fused(-high, r, one))
+
+    @compiled
+    def squareplus(x, b):
+        high, low, _, _, _ = squareplus_parts(x)
+        r, r_low = reciprocal_parts(high, low)
+        return r + r_low if x < zero else high + low
+
+    @compiled
+    def squareplus_derivative(x, b):
+        high, low, root, root_low, inverse = squareplus_parts(x)
+        r, r_low = reciprocal_parts(high, low)
+        high, low = (r, r_low) if x < zero else (high, low)
+        q = high * inverse
+        return fused(fused(-q, root_low, fused(-q, root, high) + low), inverse, q)
+
+    for name, formula in {"squareplus": squareplus, "squareplus_derivative": squareplus_derivative}.items():
+        found[name] = formula
+        beyond[name] = compiled(lambda x, b: (absolute(x) > farthest) | (b != usual_b))
 
     # --- Gated functions -----------------------------------------------------------------------------------------
 

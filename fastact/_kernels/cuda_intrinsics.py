@@ -102,7 +102,8 @@ def approximate(instruction):
 
 
 MACHINE = SimpleNamespace(compiled=device_function, muladd=fma, fused=fma, bits=bits, from_bits=from_bits,
-                          square_root=math.sqrt, with_sign=math.copysign, exp2=approximate("ex2"), reciprocal=approximate("rcp"), lookup=lookup)  # fmt: skip
+                          square_root=math.sqrt, with_sign=math.copysign, exp2=approximate("ex2"), reciprocal=approximate("rcp"),
+                          reciprocal_root=approximate("rsqrt"), lookup=lookup)  # fmt: skip
 
 
 @intrinsic

@@ -504,17 +504,21 @@ def formulas(T, machine):
     tanhshrink_bound = T(0.6)
 
     @compiled
-    def tanhshrink(x):
+    def small_tanhshrink(x):
+        """For |x| < 0.6"""
         z = x * x
-        high, low = tanh_parts(x)
-        a = absolute(x)
         p = tanhshrink_polynomial(z)
         cube = z * x
         product = muladd(z, p, third)
         p = muladd(z, p, third - product)
         z = fused(z, x, -cube) + fused(x, x, -z) * x
-        z = muladd(cube, product, muladd(cube, p, z * product))
-        return with_sign(z if a < tanhshrink_bound else (a - high) - low, x)
+        return muladd(cube, product, muladd(cube, p, z * product))
+
+    @compiled
+    def tanhshrink(x):
+        high, low = tanh_parts(x)
+        a = absolute(x)
+        return with_sign(small_tanhshrink(x) if a < tanhshrink_bound else (a - high) - low, x)
 
     @compiled
     def tanhshrink_derivative(x):
