@@ -12,7 +12,8 @@ from .cuda_kernels import SIZES, Kernel, made_once
 
 THREADS = 256
 BLOCKS_WITH_TABLES = 5
-"""At once on a multiprocessor. The compiler would rather look up all numbers of a thread at once, which takes more registers."""
+"""At once on a multiprocessor. The compiler would rather look up all numbers of a thread at once, which takes more registers.
+Gated functions, which look up more, need these."""
 SUFFIXES = {"forward": "", "derivative": "_derivative", "backward": "_derivative",
             "backward_from_output": "_derivative_from_output"}  # fmt: skip
 
@@ -202,7 +203,7 @@ def contiguous(target, row, kind, storage, varying, width):
                     write_one(results[j] + i * size, made, j)
                 i += 1
 
-    blocks = BLOCKS_WITH_TABLES if tables_of(row, kind, storage) else 1
+    blocks = BLOCKS_WITH_TABLES if tables_of(row, kind, storage) and not kind.startswith("gated") else 1
     return Kernel(kernel, (None, source_count, result_count, number_count), THREADS, blocks)
 
 
