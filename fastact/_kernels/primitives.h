@@ -150,6 +150,28 @@ static inline void stream_copy(char *to, const char *from, ptrdiff_t bytes)
     memcpy(to, from, (size_t)bytes);
 #endif
 }
+static inline void stream_zeros(char *to, ptrdiff_t bytes)
+{
+    static const char zeros[4096];
+    for (ptrdiff_t i = 0, count; i < bytes; i += count) {
+        /* Up to where a line begins, so that all pieces but the last are whole lines. In stores of 16 bytes instead, rows that do
+           not begin where lines do took twice as long. */
+        count = 4096 - (ptrdiff_t)((uintptr_t)(to + i) & 63);
+        count = count < bytes - i ? count : bytes - i;
+        stream_copy(to + i, zeros, count);
+    }
+}
+/* Zeros, but for an element of so many bytes at a place. */
+static inline void stream_element(char *to, ptrdiff_t bytes, ptrdiff_t at, const void *element, ptrdiff_t size)
+{
+    char line[64] = {0};
+    const ptrdiff_t start = at - (ptrdiff_t)((uintptr_t)(to + at) & 63), first = start > 0 ? start : 0;
+    const ptrdiff_t end = start + 64 < bytes ? start + 64 : bytes;
+    memcpy(line + (at - first), element, (size_t)size);
+    stream_zeros(to, first);
+    stream_copy(to + first, line, end - first);
+    stream_zeros(to + end, bytes - end);
+}
 static inline void stream_fence(void)
 {
 #ifdef FASTACT_X86

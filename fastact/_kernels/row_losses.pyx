@@ -19,7 +19,7 @@ from .threads cimport share, team
 np.import_array()
 
 cdef extern from "primitives.h" nogil:
-    void stream_copy(char*, const char*, Py_ssize_t)
+    void stream_element(char*, Py_ssize_t, Py_ssize_t, const void*, Py_ssize_t)
     void stream_fence()
     void prefetch(const void*)
 
@@ -291,20 +291,18 @@ cdef void run_labels(void* about, Py_ssize_t first, Py_ssize_t count) noexcept n
     cdef Py_ssize_t n = job.n, size = width(storage), group = min(count, max(<Py_ssize_t>32, GROUP // n)), start = first, rows, r
     cdef Py_ssize_t row = job.x.row, item = job.x.item, unit = first >> job.unit
     cdef bint gradient = job.grad.data != NULL, logarithm = job.logarithm
-    cdef Py_ssize_t[3] sizes = [group * sizeof(Py_ssize_t), group * sizeof(double), n * size if job.streaming else 0]
+    cdef Py_ssize_t[2] sizes = [group * sizeof(Py_ssize_t), group * sizeof(double)]
     cdef Py_ssize_t* label
     cdef double* slope
-    cdef char* grad
     cdef char* element
     cdef char* x
     cdef Workspace work
-    cdef double share = 0, value, factor, total = job.sums[unit]
-    if not reserve(&work, 0, sizes, 3):
+    cdef double stored, share = 0, value, factor, total = job.sums[unit]
+    if not reserve(&work, 0, sizes, 2):
         job.failed = True
         return
     label = <Py_ssize_t*>work.buffers[0]
     slope = <double*>work.buffers[1]
-    memset(work.buffers[2], 0, sizes[2])
     while start < first + count:
         rows = min(group, first + count - start, job.x.inner - start % job.x.inner)
         x = address(&job.x, start)
@@ -332,10 +330,8 @@ cdef void run_labels(void* about, Py_ssize_t first, Py_ssize_t count) noexcept n
                 set_number(address(&job.values, start + r), storage, value)
         if job.streaming:
             for r in range(rows):
-                grad = work.buffers[2] + max(label[r], <Py_ssize_t>0) * size
-                set_number(grad, storage, slope[r])
-                stream_copy(address(&job.grad, start + r), work.buffers[2], n * size)
-                memset(grad, 0, size)
+                set_number(<char*>&stored, storage, slope[r])
+                stream_element(address(&job.grad, start + r), n * size, max(label[r], <Py_ssize_t>0) * size, &stored, size)
         elif gradient:
             fill_with_zeros(address(&job.grad, start), job.grad.row, job.grad.item, rows, n, size)
             for r in range(rows):
