@@ -96,14 +96,87 @@ def some(array):
 # --- Contenders of other projects -------------------------------------------------------------------------------------
 
 
-@functools.cache
-def triton_kernels():
-    """{"softmax", "cross entropy"}: a program for a row, which is held, or read twice a block at a time. Without Triton none."""
-    try:
-        import triton
-        import triton.language as tl
-    except ImportError:
-        return {}
+def where_there_is_triton(kernels):
+    """A decorator for functions of Triton and its language that make kernels, by names: without Triton there are none."""
+
+    @functools.cache
+    def made():
+        try:
+            return kernels(importlib.import_module("triton"), importlib.import_module("triton.language"))
+        except ImportError:
+            return {}
+
+    return made
+
+
+@where_there_is_triton
+def triton_elementwise(triton, tl):
+    """{name: a function of one or two arrays and the result}: one kernel, in which each has its expression."""
+
+    @triton.jit
+    def of_elements(a, b, y, n, EXPRESSION: tl.constexpr, TWO: tl.constexpr, WIDTH: tl.constexpr):
+        places = tl.program_id(0).to(tl.int64) * WIDTH + tl.arange(0, WIDTH)
+        first = tl.load(a + places, mask=places < n).to(tl.float32)
+        if TWO:
+            value = EXPRESSION(first, tl.load(b + places, mask=places < n).to(tl.float32))
+        else:
+            value = EXPRESSION(first)
+        tl.store(y + places, value.to(y.dtype.element_ty), mask=places < n)
+
+    @triton.jit
+    def relu(x):
+        return tl.where(x < 0, 0.0, x)
+
+    @triton.jit
+    def gelu(x):
+        return 0.5 * x * (1 + tl.erf(x * 0.7071067811865476))
+
+    @triton.jit
+    def silu(x):
+        return x * tl.sigmoid(x)
+
+    @triton.jit
+    def tanh(x):
+        return 2 * tl.sigmoid(2 * x) - 1
+
+    @triton.jit
+    def softplus(x):
+        return tl.maximum(x, 0.0) + tl.log(1 + tl.exp(-tl.abs(x)))
+
+    @triton.jit
+    def mish(x):
+        e = tl.exp(tl.minimum(x, 20.0))
+        return x * (e * (e + 2) / (e * (e + 2) + 2))
+
+    @triton.jit
+    def gelu_backward(g, x):
+        return g * (0.5 * (1 + tl.erf(x * 0.7071067811865476)) + x * tl.exp(-0.5 * x * x) * 0.3989422804014327)
+
+    @triton.jit
+    def silu_backward(g, x):
+        p = tl.sigmoid(x)
+        return g * p * (1 + x * (1 - p))
+
+    @triton.jit
+    def swiglu(gate, up):
+        return gate * tl.sigmoid(gate) * up
+
+    def launching(expression, two):
+        def run(*arrays):
+            y, width = arrays[-1], 1024
+            of_elements[(-(-y.numel() // width),)](arrays[0], arrays[-2], y, y.numel(), EXPRESSION=expression, TWO=two, WIDTH=width)
+            return y
+
+        return run
+
+    one = {"relu": relu, "gelu": gelu, "silu": silu, "tanh": tanh, "softplus": softplus, "mish": mish}
+    two = {"gelu.backward": gelu_backward, "silu.backward": silu_backward, "swiglu": swiglu}
+    return {name: launching(expression, name in two) for name, expression in (one | two).items()}
+
+
+@where_there_is_triton
+def triton_rows(triton, tl):
+    """{"softmax", "cross entropy"}: a program for a row, which is held, or read twice a block at a time."""
 
     @triton.jit
     def softmax_of_row(x, y, n, WIDTH: tl.constexpr):
@@ -172,6 +245,10 @@ def elementwise_cases(torch, sizes, dtypes, modes):
     forward = {"relu": torch.relu, "gelu": functional.gelu, "silu": functional.silu, "tanh": torch.tanh,
                "softplus": functional.softplus, "mish": functional.mish}  # fmt: skip
     backward = {"gelu": lambda g, x: aten.gelu_backward(g, x), "silu": lambda g, x: aten.silu_backward(g, x)}
+
+    def by_triton(name):
+        return {"Triton": triton_elementwise()[name]} if name in triton_elementwise() else {}
+
     for dtype, size in itertools.product(dtypes, sizes):
         width = item_size(torch, dtype)
 
@@ -180,13 +257,14 @@ def elementwise_cases(torch, sizes, dtypes, modes):
 
         for name, theirs in forward.items():
             ours = getattr(fa, name)
-            contenders = {"fastact": lambda x, y, f=ours: f(x, out=y), "PyTorch": lambda x, y, f=theirs: f(x)}
+            contenders = {"fastact": lambda x, y, f=ours: f(x, out=y), "PyTorch": lambda x, y, f=theirs: f(x), **by_triton(name)}
             contenders |= {label: lambda x, y, f=compiled(theirs, mode): f(x) for label, mode in modes.items()}
             yield Case(name, (size,), dtype, functools.partial(arrays, count=2), contenders,
                        lambda x, y, f=theirs: f(some(x)), 2 * width * size)  # fmt: skip
         for name, theirs in backward.items():
             ours = getattr(fa, name).backward
             contenders = {"fastact": lambda g, x, y, f=ours: f(g, x, out=y), "PyTorch": lambda g, x, y, f=theirs: f(g, x)}
+            contenders |= by_triton(f"{name}.backward")
             yield Case(f"{name}.backward", (size,), dtype, functools.partial(arrays, count=3), contenders,
                        lambda g, x, y, f=theirs: f(some(g), some(x)), 3 * width * size)  # fmt: skip
 
@@ -195,6 +273,7 @@ def elementwise_cases(torch, sizes, dtypes, modes):
 
         contenders = {"fastact": lambda gate, up, y: fa.swiglu(gate, up, out=y), "PyTorch": lambda gate, up, y, f=gated: f(gate, up)}
         contenders |= {label: lambda gate, up, y, f=compiled(gated, mode): f(gate, up) for label, mode in modes.items()}
+        contenders |= by_triton("swiglu")
         yield Case("swiglu", (size,), dtype, functools.partial(arrays, count=3), contenders,
                    lambda gate, up, y, f=gated: f(some(gate), some(up)), 3 * width * size)  # fmt: skip
 
@@ -217,8 +296,8 @@ def softmax_cases(torch, shapes, dtypes, modes):
 
         contenders = {"fastact": lambda x, y: fa.softmax(x, out=y), "PyTorch": lambda x, y: torch.softmax(x, -1, out=y)}
         contenders |= {label: lambda x, y, f=compiled(theirs, mode): f(x) for label, mode in modes.items()}
-        if triton_kernels() and shape[1] <= 1 << 16:
-            contenders["Triton"] = triton_kernels()["softmax"]
+        if triton_rows() and shape[1] <= 1 << 16:
+            contenders["Triton"] = triton_rows()["softmax"]
         yield Case("softmax", shape, dtype, arrays, contenders, lambda x, y: theirs(some(x)), 2 * moved)
         yield Case("softmax.backward", shape, dtype, of_a_backward_pass,
                    {"fastact": lambda g, y, out: fa.softmax.backward(g, output=y, out=out),
@@ -251,8 +330,8 @@ def loss_cases(torch, shapes, dtypes, modes):
                    lambda x, t, y: cross_entropy(x.float() if shape[0] * shape[1] > CHECKED else x.double(), t), moved)  # fmt: skip
         contenders = {"fastact": lambda x, t, y: fa.softmax_cross_entropy.value_and_grad(x, t, grad_out=y)[1]}
         contenders |= {label: lambda x, t, y, f=loss: gradient(f, x, t) for label, loss in losses.items()}
-        if triton_kernels():
-            contenders["Triton"] = triton_kernels()["cross entropy"]
+        if triton_rows():
+            contenders["Triton"] = triton_rows()["cross entropy"]
         if liger_cross_entropy():  # the last, for what it leaves of the logits
             contenders["Liger"] = liger_cross_entropy()
         yield Case("softmax_cross_entropy.value_and_grad", shape, dtype, arrays, contenders, reference, 2 * moved)

@@ -4,6 +4,8 @@ What they compute is compared with what the same function gives for NumPy's arra
 """
 
 import contextlib
+import importlib.metadata
+import importlib.util
 import sys
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ import pytest
 from cases import DTYPES, FROM_OUTPUT, HALF_TYPES, NAMES, breaking_points, defaults, parameter_cases, promised_ulp
 from emulator import machine
 from fake_gpu import CALCULATING, GPUS, Fake, FakeArray, TorchOnEmulator, aligned, part, why_no_gpu
-from oracle import largest_terms
+from oracle import SELF_GATED, largest_terms
 from ulp import worst
 
 import fastact as fa
@@ -316,17 +318,17 @@ class TestPyTorchOnEmulator:
 
 
 BRIEF_FORMULAS = numba_half.brief_formulas(numba_scalar.formulas(np.float32, machine("float16")), machine("float16"))
-BRIEF = [name for name in NAMES if name in BRIEF_FORMULAS]
+BRIEF = [case for case in (*parameter_cases(), ("squareplus", (0.0,))) if case[0] in BRIEF_FORMULAS]
 
 
 class TestBriefFormulas:
     """What takes the place of exact formulas for half types."""
 
     @staticmethod
-    def evaluated(name, kind, dtype):
+    def evaluated(name, kind, dtype, parameters):
         """Half numbers, from zero to infinity and NaN, and what a formula makes of them in float32."""
         x = np.arange(5, 1 << 16, 37, dtype=np.uint16).view(dtype).astype(np.float32)
-        formula, numbers = BRIEF_FORMULAS[name + kind], [np.float32(number) for number in defaults(name)]
+        formula, numbers = BRIEF_FORMULAS[name + kind], [np.float32(number) for number in parameters]
         with np.errstate(all="ignore"):
             return x.astype(np.float64), np.array([formula(number, *numbers) for number in x])
 
@@ -341,17 +343,18 @@ class TestBriefFormulas:
         assert np.all(right), (x[~right], found[~right], wanted[~right])
 
     @pytest.mark.parametrize("dtype", HALF_TYPES)
-    @pytest.mark.parametrize("name", BRIEF)
-    def test_values(self, name, dtype):
-        x, found = self.evaluated(name, "", dtype)
-        self.check(x, found, getattr(fa, name)(x, *defaults(name)), dtype)
+    @pytest.mark.parametrize("name, parameters", BRIEF)
+    def test_values(self, name, parameters, dtype):
+        x, found = self.evaluated(name, "", dtype, parameters)
+        self.check(x, found, getattr(fa, name)(x, *parameters), dtype)
 
     @pytest.mark.parametrize("dtype", HALF_TYPES)
-    @pytest.mark.parametrize("name", BRIEF)
-    def test_derivatives(self, name, dtype):
-        """Whose terms are larger than 0.2 where there are zeros."""
-        x, found = self.evaluated(name, "_derivative", dtype)
-        self.check(x, found, getattr(fa, name).derivative(x, *defaults(name)), dtype, np.where(np.abs(x) < 2, 0.2, 0))
+    @pytest.mark.parametrize("name, parameters", BRIEF)
+    def test_derivatives(self, name, parameters, dtype):
+        """Whose terms are larger than 0.2 where x w(x) has zeros."""
+        x, found = self.evaluated(name, "_derivative", dtype, parameters)
+        terms = np.where((np.abs(x) < 2) & (name in SELF_GATED), 0.2, 0)
+        self.check(x, found, getattr(fa, name).derivative(x, *parameters), dtype, terms)
 
 NEAR, BEYOND = cuda_intervals.formulas(numba_scalar.formulas(np.float32, machine("float32")), machine("float32"))
 
@@ -472,6 +475,23 @@ class TestMistakes:
         monkeypatch.setitem(devices.LIBRARIES, "fake_gpu", Fake().library)
         with pytest.raises(ImportError, match=r"fastact\[cuda\]"):
             fa.gelu(FakeArray(np.ones(3, np.float32)))
+
+    @pytest.mark.parametrize("installed, gpu, told", [
+        (False, None, "none; pip install 'fastact[cuda]'"), (True, None, "numba-cuda 1.2, but no GPU"), (True, b"A GPU", "numba-cuda 1.2, A GPU (sm_90)"),
+    ])  # fmt: skip
+    def test_show_config_tells(self, monkeypatch, capsys, installed, gpu, told):
+        cuda, find_spec, version = pytest.importorskip("numba.cuda"), importlib.util.find_spec, importlib.metadata.version
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: (installed or None) if name == "numba_cuda" else find_spec(name))
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.2" if name == "numba-cuda" else version(name))
+        monkeypatch.setattr(cuda, "is_available", lambda: gpu is not None)
+        monkeypatch.setattr(cuda, "get_current_device", lambda: SimpleNamespace(name=gpu, compute_capability=(9, 0)))
+        fa.show_config()
+        assert [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("cuda ")] == [told]
+
+    @pytest.mark.skipif(why_no_gpu() != "needs a GPU", reason="needs numba-cuda and no GPU")
+    def test_show_config_tells_that_there_is_no_gpu(self, capsys):
+        fa.show_config()
+        assert "but no GPU" in capsys.readouterr().out
 
     @pytest.mark.skipif(why_no_gpu() != "needs a GPU", reason="needs numba-cuda and no GPU")
     def test_without_a_gpu_an_error_says_so(self):
@@ -636,13 +656,13 @@ SOFTMAXES = ["softmax", "log_softmax", "softmin", "logsumexp"]
 
 
 class TestRows:
-    @pytest.mark.parametrize("n", [1, 2, 7, 31, 32, 33, 64, 100, 257, 1000, 1025, 4100])
+    @pytest.mark.parametrize("n", [1, 2, 7, 31, 32, 33, 64, 100, 257, 1000, 1025, 4100, 4101])
     @pytest.mark.parametrize("name", SOFTMAXES)
     def test_widths(self, gpu, rng, name, n):
         x = (5 * rng.normal(size=(3, n))).astype(np.float32)
         agree(gpu.numpy(getattr(fa, name)(gpu.array(x))), getattr(fa, name)(x), ulp=4, near_zero=1)
 
-    @pytest.mark.parametrize("n", [1, 5, 40, 129, 1026])
+    @pytest.mark.parametrize("n", [1, 5, 40, 129, 1026, 2049])
     @pytest.mark.parametrize("name", SOFTMAXES)
     def test_backward(self, gpu, rng, name, n):
         x = rng.normal(size=(3, n)).astype(np.float32)
@@ -656,7 +676,7 @@ class TestRows:
         agree(gpu.numpy(found), wanted, ulp=8, near_zero=4)
 
     @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("n", [5, 8, 200, 257, 2200])
+    @pytest.mark.parametrize("n", [5, 8, 200, 257, 2201])
     @pytest.mark.parametrize("name", SOFTMAXES)
     def test_dtypes(self, gpu, rng, name, n, dtype):
         x = rng.normal(size=(2, n)).astype(dtype)
@@ -718,7 +738,7 @@ class TestRows:
         self.test_where(gpu, rng, name, 9000, np.float32)
 
     @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("n", [1, 7, 8, 70, 257])
+    @pytest.mark.parametrize("n", [1, 7, 8, 70, 257, 515])
     @pytest.mark.parametrize("name", [*SOFTMAXES, "sparsemax"])
     def test_where(self, gpu, rng, name, n, dtype):
         x, where = rng.normal(size=(4, n)).astype(dtype), rng.uniform(size=(4, n)) < 0.7
@@ -801,7 +821,7 @@ class TestRows:
 class TestRowsOfSeveralBlocks:
     """Rows that are few and long, of which each block has a part."""
 
-    N = 1300
+    N = 1301  # of which rows that follow each other begin anywhere
 
     @pytest.fixture
     def many(self, gpu, monkeypatch):
@@ -887,6 +907,26 @@ class TestRowsOfSeveralBlocks:
         assert np.isnan(many.numpy(value)) and np.isnan(many.numpy(grad)).all()
 
 
+class TestAMillionColumns:
+    """Of float16, with which the emulator needs seconds and not minutes."""
+
+    N = 10**6
+
+    @pytest.fixture
+    def x(self, rng):
+        return rng.normal(size=(1, self.N)).astype(np.float16)
+
+    def test_softmax(self, gpu, x):
+        agree(gpu.numpy(fa.softmax(gpu.array(x))), fa.softmax(x))
+
+    def test_cross_entropy(self, gpu, x):
+        target = np.array([777_777])
+        value, grad = fa.softmax_cross_entropy.value_and_grad(gpu.array(x), gpu.array(target))
+        wanted_value, wanted = fa.softmax_cross_entropy.value_and_grad(x, target)
+        agree(gpu.numpy(value), np.asarray(wanted_value))
+        agree(gpu.numpy(grad), wanted)
+
+
 class TestSparsemax:
     @staticmethod
     def check(found, wanted):
@@ -937,7 +977,7 @@ class TestSparsemax:
 
 class TestMaxout:
     @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("shape, axis", [((5, 3), -1), ((4, 2, 6), 1), ((2, 300), 1), ((2, 1100), 1), ((2, 9000), 1), ((3, 5000), 0)])
+    @pytest.mark.parametrize("shape, axis", [((5, 3), -1), ((4, 2, 6), 1), ((2, 300), 1), ((2, 1100), 1), ((2, 9002), 1), ((3, 5000), 0)])
     def test_values_and_backward(self, gpu, rng, shape, axis, dtype):
         x = rng.integers(-3, 4, shape).astype(dtype)  # so that some are equal
         x[0, 0] = np.nan
@@ -1127,11 +1167,11 @@ def check_row_loss(gpu, x, target, ulp=8, near_zero=4, loss=fa.softmax_cross_ent
 
 class TestCrossEntropy:
     @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-    @pytest.mark.parametrize("n", [1, 2, 10, 33, 100, 1000])
+    @pytest.mark.parametrize("n", [1, 2, 10, 33, 100, 1000, 1003])
     def test_widths(self, gpu, rng, n, reduction):
         check_row_loss(gpu, (3 * rng.normal(size=(5, n))).astype(np.float32), rng.integers(0, n, 5), reduction=reduction)
 
-    @pytest.mark.parametrize("n", [4200, 9000])
+    @pytest.mark.parametrize("n", [4200, 9001])
     def test_rows_that_registers_do_not_hold(self, gpu, rng, n):
         x = rng.normal(size=(2, n)).astype(np.float32)
         check_row_loss(gpu, x, np.array([n - 1, 77]))
@@ -1170,7 +1210,7 @@ class TestCrossEntropy:
         check_row_loss(gpu, x, target, reduction=reduction, ulp=16, **options)
 
     @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-    @pytest.mark.parametrize("n", [10, 300])
+    @pytest.mark.parametrize("n", [10, 300, 1001])
     def test_probabilities(self, gpu, rng, n, smoothing):
         x = rng.normal(size=(4, n)).astype(np.float32)
         target = fa.softmax(rng.normal(size=(4, n)).astype(np.float32))
@@ -1219,8 +1259,8 @@ class TestCrossEntropy:
         check_row_loss(gpu, x, rng.integers(0, x.shape[axis], shape), axis=axis)
 
     def test_in_place(self, gpu, rng):
-        for n in (10, 50, 200, 9000):
-            x, target = rng.normal(size=(3, n)).astype(np.float32), rng.integers(0, n, 3)
+        for n in (10, 50, 200, 1001, 9001):
+            x, target = rng.normal(size=(3, n)).astype(np.float32), np.array([0, n // 2, n - 1])
             logits = gpu.array(x)
             _, grad = fa.softmax_cross_entropy.value_and_grad(logits, gpu.array(target), grad_out=logits)
             assert grad is logits
@@ -1339,7 +1379,7 @@ class TestOtherRowLosses:
             target = fa.softmax(x[::-1], axis)
         check_row_loss(gpu, x, target, 32, loss=getattr(fa, name), axis=axis)
 
-    @pytest.mark.parametrize("n", [10, 50, 200, 9000])
+    @pytest.mark.parametrize("n", [10, 50, 200, 1001, 9001])
     @pytest.mark.parametrize("name", [*OF_CLASSES, "kl_div"])
     def test_in_place(self, gpu, rng, name, n):
         x, target = self.arrays(rng, name, (2, n))

@@ -22,7 +22,7 @@ EXPM1 = (1 / 120, 1 / 24, 1 / 6, 1 / 2, 1)
 def formulas(storage, machine):
     """All formulas by name, as numba_scalar.py has them, for what arrays of a storage are computed in.
 
-    The machine has ``exp2``, for which results below 2^-126 are 0, and ``reciprocal``, too.
+    The machine has ``exp2``, for which results below 2^-126 are 0, ``reciprocal`` and ``reciprocal_root``, too.
     """
     exact = numba_scalar.formulas(np.float64 if storage == "float64" else np.float32, machine)
     return exact | brief_formulas(exact, machine) if SIZES[storage] == 2 else exact
@@ -31,8 +31,8 @@ def formulas(storage, machine):
 def brief_formulas(exact, machine):
     """Those that are briefer than the exact ones."""
     T, found = np.float32, {}
-    compiled, muladd, exp2, reciprocal, with_sign = (
-        getattr(machine, name) for name in ("compiled", "muladd", "exp2", "reciprocal", "with_sign"))  # fmt: skip
+    compiled, muladd, exp2, reciprocal, reciprocal_root, with_sign = (
+        getattr(machine, name) for name in ("compiled", "muladd", "exp2", "reciprocal", "reciprocal_root", "with_sign"))  # fmt: skip
     zero, half, one, two, four = (T(c) for c in (0, 0.5, 1, 2, 4))
     log2e = T(1.4426950408889634)
     # Of bfloat16 float32 has no smaller numbers: what is multiplied by a decaying exponential is grown until the end.
@@ -56,7 +56,8 @@ def brief_formulas(exact, machine):
 
         return value
 
-    tail, log1p_of_quotient, tanh_near, expm1_near = (polynomial(c) for c in (TAIL, LOG1P, TANH, EXPM1))
+    tail, log1p_of_quotient, tanh_near, expm1_near, tanhshrink_near = (
+        polynomial(c) for c in (TAIL, LOG1P, TANH, EXPM1, (*numba_scalar.TANHSHRINK[0], 1 / 3)))  # fmt: skip
 
     @compiled
     def grown_exp(z):
@@ -80,16 +81,32 @@ def brief_formulas(exact, machine):
         r, e = logistic_parts(x)
         return r * e * shrink
 
+    @compiled
+    def tanh_far(a):
+        e = exp2(a * (-two * log2e))
+        return (one - e) * reciprocal(one + e)
+
     @public
     def tanh(x):
         a = absolute(x)
-        e = exp2(a * (-two * log2e))
-        y = (one - e) * reciprocal(one + e)
-        return with_sign(a * tanh_near(a * a) if a < near else y, x)
+        return with_sign(a * tanh_near(a * a) if a < near else tanh_far(a), x)
 
     @public
     def tanh_derivative(x):
         return four * sigmoid_derivative(two * x)
+
+    small = T(0.6)
+
+    @public
+    def tanhshrink(x):
+        a = absolute(x)
+        square = a * a
+        return with_sign(a * (square * tanhshrink_near(square)) if a < small else a - tanh_far(a), x)
+
+    @public
+    def tanhshrink_derivative(x):
+        y = tanh(x)
+        return y * y
 
     @compiled
     def gated(x, z):
@@ -227,5 +244,36 @@ def brief_formulas(exact, machine):
     @public
     def selu_derivative(x):
         return scale if x > zero else both * (grown_exp(x) * shrink)
+
+    @public
+    def celu(x, alpha):
+        return x if x >= zero else alpha * expm1(x * reciprocal(alpha))
+
+    @public
+    def celu_derivative(x, alpha):
+        return one if x >= zero else grown_exp(x * reciprocal(alpha)) * shrink
+
+    least, infinite, sixteenth, sixty_fourth = T(2.0**-126), T(np.inf), T(1 / 16), T(1 / 64)
+
+    @compiled
+    def squareplus_parts(x, b):
+        """The function, 1 / sqrt(x^2 + b), and whether there is nothing beside x in that root, or float32 has no such square."""
+        a = absolute(x)
+        square = muladd(a, a, b)
+        of_x_alone = (square < least) | (square == infinite)
+        inverse = reciprocal(least if a < least else a) if of_x_alone else reciprocal_root(square)
+        h = half * a + half * (a if of_x_alone else square * inverse)
+        below = h * sixteenth
+        return h if x >= zero else b * sixty_fourth * reciprocal(least if below < least else below), inverse, of_x_alone
+
+    @public
+    def squareplus(x, b):
+        y, _, _ = squareplus_parts(x, b)
+        return y
+
+    @public
+    def squareplus_derivative(x, b):
+        y, inverse, of_x_alone = squareplus_parts(x, b)
+        return one if of_x_alone & (x > zero) else y * inverse
 
     return found | numba_scalar.gated_formulas(T, machine, exact | found)
