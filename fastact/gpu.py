@@ -247,6 +247,9 @@ LOOPED = {2: 512, 4: 512, 8: 256}
 """The team of a row that registers do not hold. Numbers of 64 bits take two registers, and addresses of loops many."""
 MANY_ROWS = 4096
 """From so many on a thread for each is enough, if their elements are apart."""
+PEELED = 512
+"""Elements from which on rows that begin beside multiples of 16 bytes are read 16 at once all the same, but for their ends. Up to
+here a warp holds the row by single elements; not measured yet."""
 
 
 @functools.lru_cache(PLANS)
@@ -287,12 +290,12 @@ def plan_of_rows(shape, axis, operands, dtype, sources=1):
     None if rows do not fit into two levels.
     """
     full = tuple([len(operand.shape) == len(shape) and operand.dtype in SIZES for operand in operands])
-    aligned = aligned_lanes([operand.address for operand, is_full in zip(operands, full) if is_full], dtype) > 1
-    return _plan_of_rows(shape, axis, strides_of(operands), full, aligned, dtype, sources)
+    beside = tuple([operand.address % VECTOR for operand, is_full in zip(operands, full) if is_full])
+    return _plan_of_rows(shape, axis, strides_of(operands), full, beside, dtype, sources)
 
 
 @functools.lru_cache(PLANS)
-def _plan_of_rows(shape, axis, strides, full, aligned, dtype, sources):
+def _plan_of_rows(shape, axis, strides, full, beside, dtype, sources):
     found = rows_of(shape, axis, strides)
     if found is None:
         return None
@@ -300,16 +303,15 @@ def _plan_of_rows(shape, axis, strides, full, aligned, dtype, sources):
     size = SIZES[dtype]
     steps_of_full = [steps for steps, is_full in zip(strides, full) if is_full]
     apart = n > 1 and any(steps[2] != size for steps in steps_of_full)
-    aligned = aligned and not any(step % VECTOR for steps in steps_of_full for step in steps[:2])
-    width = lanes(dtype) if aligned and not apart else 1
-    team, vectors, looped = team_for(rows, n, size, width, apart, sources)
+    ways = {(first, *(step % VECTOR for step in steps[:2])) for first, steps in zip(beside, steps_of_full)}
+    aligned = ways == {(0, 0, 0)}
+    width = lanes(dtype) if not apart and (aligned or len(ways) == 1 and n >= PEELED) else 1
+    team, vectors, looped = team_for(rows, n if aligned else n + width - 1, size, width, apart, sources)
     return (rows, n, inner, flat(strides)), (width, vectors, team, looped, inner > 1), blocks(rows, cuda_rows.threads_of(team) // team)
 
 
 LONG_ROW = 1 << 15
 """Elements from which on several blocks may have a row: two launches take a few microseconds more than one."""
-BLOCKS_EACH = 2
-"""Of a multiprocessor, which has room for so many of those kernels."""
 IN_PARTS = (cuda_rows.forward, cuda_rows.backward, cuda_losses.cross_entropy)
 
 
@@ -318,7 +320,7 @@ def parts_of_rows(rows, n, layout, processors):
     """(how many blocks have a row, how many elements each has of it): several where else most multiprocessors had nothing to do."""
     width, vectors, team, _, _ = layout
     step = team * width * vectors
-    parts = min(BLOCKS_EACH * processors // rows, team)
+    parts = min(cuda_rows.BLOCKS_OF_PARTS * processors // rows, team)
     if n < LONG_ROW or parts < 2:
         return 1, n
     size = blocks(blocks(n, parts), step) * step

@@ -287,7 +287,7 @@ class Emulator:
             return numba_loss_formulas.formulas(computed(storage), numba_scalar.plain(computed(storage)))
 
         return Target(
-            cuda=cuda, word=int, device=lambda function: function, load=load, store=store, quotient=lambda a, b: a // b,
+            cuda=cuda, word=int, device=lambda function: function, load=load, store=store, quotient=lambda a, b: a // b, within=lambda i, n: 0 <= i < n,
             access=self._access, formulas=formulas, intervals=intervals, copy_tables=copy_tables, loss_formulas=loss_formulas,
             integer_formulas=lambda name: numba_scalar.integer_formulas(getattr(np, name), lambda function: function),
             number=computed, integer=lambda name: getattr(np, name),

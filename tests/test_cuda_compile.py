@@ -225,6 +225,15 @@ def test_rows(arch, name, factory, storage, specification):
         assert re.search(r"st\.global\S*\.v[24]", result.ptx)
 
 
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("shape, n", [("block", 1999), ("long", 7999), ("looped", 50257)])
+def test_rows_of_odd_width_take_the_same_kernels(shape, n, storage):
+    """Of which it has just been seen that they read and write 16 bytes at once."""
+    size = SIZES[storage]
+    _, found, _ = gpu._plan_of_rows((1000, n), 1, ((n * size, size),) * 2, (True, True), (0, 0), storage, 1)
+    assert found == layout(shape, storage)
+
+
 class TestLauncher:
     """With a driver that has two GPUs and launches nothing."""
 

@@ -4,6 +4,7 @@ What they compute is compared with what the same function gives for NumPy's arra
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import sys
@@ -21,6 +22,7 @@ import fastact as fa
 from fastact import devices
 from fastact import gpu as gpu_functions
 from fastact._kernels import cuda_intervals, numba_half, numba_scalar, reference
+from fastact._kernels.cuda_kernels import VECTOR, lanes
 from fastact.table import ELEMENTWISE_LOSSES
 
 
@@ -818,6 +820,98 @@ class TestRows:
             fa.softmax.backward(gpu.array(np.ones(3, np.float32)), output=x)
 
 
+@contextlib.contextmanager
+def small_blocks(gpu, monkeypatch, processors):
+    """A GPU with so many multiprocessors, on whose blocks rows of a thousand elements are long."""
+    plans = gpu_functions._plan_of_rows, gpu_functions.parts_of_rows
+    for name, value in {"LONG_ROW": 1000, "TEAMS": (8, 32), "LOOPED": {2: 64, 4: 64, 8: 64}}.items():
+        monkeypatch.setattr(gpu_functions, name, value)
+    for plan in plans:
+        plan.cache_clear()
+    if not gpu.real:
+        monkeypatch.setattr(gpu.emulator, "processors", lambda device: processors)
+    yield
+    for plan in plans:
+        plan.cache_clear()
+
+
+class TestRowsBesideMultiplesOf16Bytes:
+    """Of all but their ends 16 bytes are read and written at once, wherever they begin, and what they hold is right."""
+
+    N = 1023  # which some blocks hold, but not together with what lies before the row
+
+    @staticmethod
+    def placed(values, offset):
+        memory = aligned(values.shape, values.dtype, offset)
+        memory[...] = values
+        return FakeArray(memory)
+
+    @staticmethod
+    def calls(rng, n, dtype):
+        """(function, its arrays, by which name it takes the array for a result as large as the first of them)"""
+        x, g = (rng.normal(size=(2, n)).astype(dtype) for _ in range(2))
+        p, q = (fa.softmax(rng.normal(size=(2, n))).astype(dtype) for _ in range(2))
+        log_p, classes = fa.log_softmax(rng.normal(size=(2, n))).astype(dtype), np.array([n - 1, 0])
+        for function in (fa.softmax, fa.log_softmax, fa.sparsemax):
+            yield function, [x], "out"
+            yield lambda g, y, back=function.backward, **out: back(g, output=y, **out), [g, function(x)], "out"
+        yield lambda x, where, **out: fa.softmax(x, where=where, **out), [x, rng.uniform(size=x.shape) < 0.7], "out"
+        for function in (fa.logsumexp, fa.maxout):
+            yield function, [x], None
+            yield lambda x, g, back=function.backward, **out: back(g, x, **out), [x, g[:, 0].copy()], "out"
+        for loss, *arrays in ((fa.softmax_cross_entropy, x, classes), (fa.softmax_cross_entropy, x, p),
+                              (fa.nll_loss, log_p, classes), (fa.kl_div, log_p, q)):  # fmt: skip
+            yield loss.value_and_grad, arrays, "grad_out"
+        smoothed = functools.partial(fa.softmax_cross_entropy.value_and_grad, label_smoothing=0.1)
+        weight = np.linspace(0.5, 2, n).astype(dtype)
+        yield lambda x, classes, weight, **out: smoothed(x, classes, weight=weight, **out), [x, classes, weight], "grad_out"
+
+    @staticmethod
+    def check(found, wanted, dtype):
+        eps = float(np.finfo(dtype).eps) if dtype.kind == "f" else 2.0**-7
+        for one, there in zip(found, wanted) if type(found) is tuple else [(found, wanted)]:
+            assert one.values.dtype == dtype
+            np.testing.assert_allclose(one.values.astype(np.float64), there, rtol=8 * eps, atol=eps * np.abs(there).max())
+
+    def test_rows_that_registers_hold(self, emulator, rng, monkeypatch):
+        self.check_all(emulator, rng, monkeypatch, 1, np.float32)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("processors, offset", [(1, 0), (6, 3)])
+    def test_rows_that_they_do_not_hold(self, emulator, rng, monkeypatch, processors, offset, dtype):
+        with small_blocks(emulator, monkeypatch, processors):
+            self.check_all(emulator, rng, monkeypatch, offset, dtype)
+
+    def check_all(self, emulator, rng, monkeypatch, offset, dtype):
+        """In place, or into new arrays, which begin at multiples."""
+        dtype = np.dtype(dtype)
+        sizes, memory = [], emulator.emulator.memory
+        bytes_at = memory.bytes_at
+        monkeypatch.setattr(memory, "bytes_at", lambda address, size, *writing: sizes.append(size) or bytes_at(address, size, *writing))
+        for function, arrays, out in self.calls(rng, self.N, dtype):
+            wide = [array.astype(np.float64) if array.dtype == dtype else array for array in arrays]
+            on_gpu = [self.placed(array, offset if array.ndim == 2 else 0) for array in arrays]
+            del sizes[:]
+            self.check(function(*on_gpu, **({out: on_gpu[0]} if out and offset else {})), function(*wide), dtype)
+            assert sizes.count(VECTOR) * lanes(dtype.name) > 2 * self.N - 60
+
+    def test_a_class_that_does_not_exist_is_not_beside_the_row(self, emulator):
+        x = self.placed(np.ones((1, self.N), np.float32), 1)
+        for loss in (fa.softmax_cross_entropy, fa.nll_loss):
+            value, grad = loss.value_and_grad(x, emulator.array(np.array([-1])), grad_out=x)
+            assert np.isnan(value.values) and np.isnan(grad.values).all()
+
+    def test_sums(self, emulator, rng):
+        arrays = [rng.normal(size=shape).astype(np.float32) for shape in ((2, self.N), (2, self.N), (2, 1))]
+        wide = [array.astype(np.float64) for array in arrays]
+        self.check(fa.prelu.backward(*(self.placed(array, 1) for array in arrays)), fa.prelu.backward(*wide), np.dtype(np.float32))
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float16])
+    def test_results_that_begin_elsewhere(self, emulator, rng, dtype):
+        x = rng.normal(size=(2, 515)).astype(dtype)
+        self.check(fa.softmax(self.placed(x, 1), out=self.placed(x, 2)), fa.softmax(x.astype(np.float64)), x.dtype)
+
+
 class TestRowsOfSeveralBlocks:
     """Rows that are few and long, of which each block has a part."""
 
@@ -825,17 +919,9 @@ class TestRowsOfSeveralBlocks:
 
     @pytest.fixture
     def many(self, gpu, monkeypatch):
-        """A GPU with more multiprocessors than there are rows, and rows that are long to its small blocks."""
-        plans = gpu_functions._plan_of_rows, gpu_functions.parts_of_rows
-        for name, value in {"LONG_ROW": self.N, "TEAMS": (8, 32), "LOOPED": {2: 64, 4: 64, 8: 64}}.items():
-            monkeypatch.setattr(gpu_functions, name, value)
-        for plan in plans:
-            plan.cache_clear()
-        if not gpu.real:
-            monkeypatch.setattr(gpu.emulator, "processors", lambda device: 6)
-        yield gpu
-        for plan in plans:
-            plan.cache_clear()
+        """A GPU with more multiprocessors than there are rows."""
+        with small_blocks(gpu, monkeypatch, 6):
+            yield gpu
         if not gpu.real:
             assert any(grid > 2 and name in ("forward", "backward", "cross_entropy") for name, grid in gpu.emulator.launches)
 

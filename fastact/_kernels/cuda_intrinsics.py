@@ -112,6 +112,12 @@ def quotient(typing, a, b):
     return types.int64(types.int64, types.int64), lambda context, builder, signature, args: builder.udiv(*args)
 
 
+@intrinsic
+def within(typing, i, n):
+    """0 <= i < n, of an n that is not negative."""
+    return types.boolean(types.int64, types.int64), lambda context, builder, signature, args: builder.icmp_unsigned("<", *args)
+
+
 # --- Memory -----------------------------------------------------------------------------------------------------------
 
 
@@ -252,7 +258,7 @@ def _target(has_bfloat16):
         return from_bits(types.int32(word))
 
     return Target(
-        cuda=cuda, word=types.int64, device=device_function, load=load, store=store, quotient=quotient, access=access,
+        cuda=cuda, word=types.int64, device=device_function, load=load, store=store, quotient=quotient, within=within, access=access,
         formulas=formulas, intervals=intervals, copy_tables=copy_tables, integer_formulas=integer_formulas, loss_formulas=loss_formulas, fma=fma, exp2=MACHINE.exp2, log1p=math.log1p,
         number=lambda storage: types.float64 if storage == "float64" else types.float32, integer=lambda name: getattr(types, name),
         from_word=lambda storage: from_bits if storage == "float64" else single, bits=bits, from_bits=from_bits,

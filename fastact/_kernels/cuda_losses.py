@@ -11,11 +11,13 @@ import numpy as np
 from .cuda_elementwise import getter
 from .cuda_kernels import SIZES, Kernel, computed_as, made_once
 from .cuda_rows import (
+    BLOCKS_OF_PARTS,
     PHASES,
     exponentials,
     gathering,
     knowing_parts,
     moving,
+    owning,
     rows_of_teams,
     summing,
     threads_of,
@@ -33,7 +35,7 @@ PART = 32 * THREADS
 def class_weights(target, storage, width, vectors, team):
     """fetch(values, at, weights, first, count): the weights of the elements from ``first`` on that a thread has, as ``moving``."""
     read, size, reach = target.access(computed_as(storage), 1).read, SIZES[computed_as(storage)], team * width
-    zero = target.number(storage)(0)
+    zero, within = target.number(storage)(0), target.within
 
     @target.device
     def fetch(values, at, weights, first, count):
@@ -41,7 +43,7 @@ def class_weights(target, storage, width, vectors, team):
             for k in range(width):
                 i = first + u * reach + k
                 values[at + u * width + k] = zero
-                if i < count:
+                if within(i, count):
                     read(values, at + u * width + k, weights + i * size)
 
     return fetch
@@ -82,7 +84,7 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
     read_number, write_loss = target.access(computed_as(storage), 1).read, target.access(losses, 1).write
     integer = target.integer(labels or "int64")
     enter, (of_parts, of_whole) = rows_of_teams(target, 4, width, team, inner, looped), (looped == phase for phase in PHASES)
-    stride, reach = team * held, team * width
+    owns, within, stride, reach = owning(target, width, team), target.within, team * held, team * width
     weights_at = held if of_classes else 2 * held
     registers, length = weights_at + by_weight * held, 1 + 2 * sums
     known = length + 1
@@ -109,7 +111,7 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
         for u in range(vectors):
             for k in range(width):
                 i = u * width + k
-                if first + u * reach + k < count:
+                if within(first + u * reach + k, count):
                     t, x = share_of(values, i, keep, floor), values[i]
                     product = t * x
                     rest = fma(t, x, -product)
@@ -204,7 +206,7 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
             share = zero if share == zero else share * slope
         loss += z_loss * of_all * of_all
         given[0] = loss if counts else zero
-        if (start == 0) & is_row:
+        if (start <= 0) & is_row:
             write_loss(addresses[3], given, 0)
         if with_grad:
             rise = two * z_loss * of_all
@@ -230,12 +232,12 @@ def cross_entropy(target, storage, labels, losses, width, vectors, team, looped,
                     values[k] = g * factor if counts else zero
                 put(values, 0, addresses[1], strides[5], first, stop)
                 first += stride
-            if of_classes & counts & (label >= start) & (label < stop):
-                if (label - start) % reach < width:
-                    given[0] = at_class * factor
-                    write_one(addresses[1] + label * strides[5], given, 0)
+            if of_classes & counts & within(label, stop) & owns(start, label):
+                given[0] = at_class * factor
+                write_one(addresses[1] + label * strides[5], given, 0)
 
-    return Kernel(kernel, arguments_of_losses(looped), threads_of(team))
+    blocks = BLOCKS_OF_PARTS if looped in PHASES and not by_weight else 1  # weights beside logits and targets would be spilled
+    return Kernel(kernel, arguments_of_losses(looped), threads_of(team), blocks)
 
 
 def comparison(target, storage, loss, labels, losses, width, vectors, team, looped, inner, with_grad, weighted):
@@ -250,10 +252,9 @@ def comparison(target, storage, loss, labels, losses, width, vectors, team, loop
     fetch, put = moving(target, storage, width, vectors, team)
     fetch_weights = class_weights(target, storage, width, vectors, team)
     gather, add = gathering(target, storage, team, with_largest=False), exponentials(target, storage).add
-    read_one, write_loss = target.access(storage, 1).read, target.access(losses, 1).write
+    read_one, write_one, write_loss = target.access(storage, 1).read, target.access(storage, 1).write, target.access(losses, 1).write
     read_number, integer = target.access(computed_as(storage), 1).read, target.integer(labels or "int64")
-    enter = rows_of_teams(target, 4, width, team, inner)
-    stride, reach = team * held, team * width
+    enter, owns, stride = rows_of_teams(target, 4, width, team, inner), owning(target, width, team), team * held
     weights_at = 2 * held
     registers = held if of_classes else weights_at + by_weight * held
     zero, one, undefined = T(0), T(1), T(np.nan)
@@ -270,7 +271,8 @@ def comparison(target, storage, loss, labels, losses, width, vectors, team, loop
                     share = given[0]
             else:
                 everywhere = undefined
-        if is_row & (place // width * width % reach == start):
+        owned = is_row & owns(start, place)
+        if owned:
             loss, slope = everywhere, everywhere
             if share != zero:
                 read_one(given, 0, addresses[0] + place * strides[2])
@@ -280,13 +282,15 @@ def comparison(target, storage, loss, labels, losses, width, vectors, team, loop
             given[0] = loss
             write_loss(addresses[3], given, 0)
         if with_grad:
+            for k in range(held):
+                values[k] = everywhere
             first = start
             while (first < n) & is_row:
-                for u in range(vectors):
-                    for k in range(width):
-                        values[u * width + k] = slope if first + u * reach + k == place else everywhere
                 put(values, 0, addresses[1], strides[5], first, n)
                 first += stride
+            if owned:
+                given[0] = slope
+                write_one(addresses[1] + place * strides[5], given, 0)
 
     @target.device
     def by_element(values, addresses, strides, start, n, is_row, weights, factor):
@@ -307,7 +311,7 @@ def comparison(target, storage, loss, labels, losses, width, vectors, team, loop
                 put(values, 0, addresses[1], strides[5], first, count)
             first += stride
         gather(state, one, zero)
-        if (start == 0) & is_row:
+        if (start <= 0) & is_row:
             values[0] = state[0] + (state[1] if state[1] == state[1] else zero)
             write_loss(addresses[3], values, 0)
 

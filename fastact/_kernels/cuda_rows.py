@@ -5,6 +5,9 @@ A team of threads has a row: 1, 8 or 32 threads of a block, or all of it. Each r
 for the results. Of rows that are few and long several blocks have one, and then those are two launches: in the "parts" each block
 leaves in memory what it knows of its part, in the "whole" it takes what all know. No block waits for another.
 
+Rows may begin beside multiples of 16 bytes, all arrays' rows in the same way. The first thread then begins as many elements
+before the row, so that each reads and writes 16 bytes at once but at the ends, where the elements that there are come one by one.
+
 With m the largest element so far, a thread adds up the terms exp(x - m) as the unevaluated sum of two numbers, so that neither
 long rows nor dominant elements cost digits: all but the largest term are the sum less 1, which log1p takes. Terms come from a
 difference that is exact, as the sum of two numbers; half types do without, and with an exponential to 2 units of float32.
@@ -17,11 +20,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .cuda_kernels import SIZES, WARP, Kernel, computed_as, made_once
+from .cuda_kernels import SIZES, VECTOR, WARP, Kernel, computed_as, made_once
 
 THREADS = 256
 """Of a block that several teams share."""
 EVERYONE = 0xFFFFFFFF
+BLOCKS_OF_PARTS = 2
+"""Of a multiprocessor, which has room for so many where several have a row."""
 PHASES = ("parts", "whole")
 """What ``looped`` is where several blocks have a row."""
 KNOWN = 8
@@ -149,11 +154,11 @@ def gathering(target, storage, team, sums=1, with_largest=True):
 def moving(target, storage, width, vectors, team):
     """fetch(values, at, address, step, first, count, fill) and put(values, at, address, step, first, count).
 
-    They move the elements from ``first`` on of a thread to and from ``values``; beyond ``count`` there is ``fill``, and nothing
-    is put. With a width beyond 1 the step must be the size of an element, and the address a multiple of 16.
+    They move the elements from ``first`` on of a thread to and from ``values``; before 0 and beyond ``count`` there is ``fill``,
+    and nothing is put. With a width beyond 1 the step must be the size of an element, and where ``first`` is a multiple of 16.
     """
     wide, narrow = target.access(storage, width), target.access(storage, 1)
-    read, write, read_one, write_one = wide.read, wide.write, narrow.read, narrow.write
+    read, write, read_one, write_one, within = wide.read, wide.write, narrow.read, narrow.write, target.within
     stride, size = team * width, wide.size
 
     @target.device
@@ -166,12 +171,12 @@ def moving(target, storage, width, vectors, team):
         step = apart(step)
         for u in range(vectors):
             i = first + u * stride
-            if i + width <= count:
+            if width > 1 and 0 <= i and i + width <= count:
                 read(values, at + u * width, address + i * step)
             else:
                 for k in range(width):
                     values[at + u * width + k] = fill
-                    if i + k < count:
+                    if within(i + k, count):
                         read_one(values, at + u * width + k, address + (i + k) * step)
 
     @target.device
@@ -179,14 +184,26 @@ def moving(target, storage, width, vectors, team):
         step = apart(step)
         for u in range(vectors):
             i = first + u * stride
-            if i + width <= count:
+            if width > 1 and 0 <= i and i + width <= count:
                 write(address + i * step, values, at + u * width)
             else:
                 for k in range(width):
-                    if i + k < count:
+                    if within(i + k, count):
                         write_one(address + (i + k) * step, values, at + u * width + k)
 
     return fetch, put
+
+
+@made_once
+def owning(target, width, team):
+    """owns(start, i): whether an element of the row, as ``moving`` has them, is one of those of the thread that begins there."""
+    reach = team * width
+
+    @target.device
+    def owns(start, i):
+        return (i >= start) & ((i - start) % reach < width)
+
+    return owns
 
 
 @made_once
@@ -194,14 +211,14 @@ def hiding(target, width, vectors, team):
     """hide(values, fill, mask, step, first, count): a fill for those of a thread's elements, as ``moving`` has them, of which
     the mask, of bytes, says that they do not count.
     """
-    load, byte, reach = target.load, target.integer("uint8"), team * width
+    load, byte, reach, within = target.load, target.integer("uint8"), team * width, target.within
 
     @target.device
     def hide(values, fill, mask, step, first, count):
         for u in range(vectors):
             at = mask + (first + u * reach) * step
             for k in range(width):
-                if first + u * reach + k < count:
+                if within(first + u * reach + k, count):
                     if load(byte, at) == 0:
                         values[u * width + k] = fill
                 at += step
@@ -259,12 +276,18 @@ def threads_of(team):
 @made_once
 def rows_of_teams(target, arrays, width, team, inner, looped=False):
     """enter(addresses, rows, n, inner_count, starts, strides): (row, whether there is that row, where the thread's elements end,
-    which of them is its first). Addresses become those of the row; a team without one comes along with nothing to do.
+    which of them is its first: 0 or less for one thread alone). Addresses become those of the row; a team without one comes along
+    with nothing to do.
 
     Where several blocks have a row, ``starts`` goes on: how many parts it has, of how many elements, where KNOWN numbers of each are.
     """
     cuda, word, quotient, locate = target.cuda, target.word, target.quotient, where_rows_are(target, arrays, inner)
-    teams = threads_of(team) // team
+    teams, size = threads_of(team) // team, VECTOR // width
+
+    @target.device
+    def before(address):
+        """How many elements before it those begin that are read at once."""
+        return quotient(address & (VECTOR - 1), word(size)) if width > 1 else word(0)
 
     @target.device
     def enter(addresses, rows, n, inner_count, starts, strides):
@@ -272,15 +295,16 @@ def rows_of_teams(target, arrays, width, team, inner, looped=False):
         row = word(cuda.blockIdx.x) * teams + thread // team
         is_row = row < rows
         locate(addresses, row if is_row else word(0), inner_count, starts, strides)
-        return row, is_row, n if is_row else word(0), thread % team * width
+        return row, is_row, n if is_row else word(0), thread % team * width - before(addresses[0])
 
     @target.device
     def enter_part(addresses, rows, n, inner_count, starts, strides):
-        parts, size = starts[arrays], starts[arrays + 1]
+        parts, length = starts[arrays], starts[arrays + 1]
         row = quotient(word(cuda.blockIdx.x), parts)
-        first = (word(cuda.blockIdx.x) - row * parts) * size
+        part = word(cuda.blockIdx.x) - row * parts
         locate(addresses, row, inner_count, starts, strides)
-        return row, row < rows, min(n, first + size), first + word(cuda.threadIdx.x) * width
+        first = part * length - before(addresses[0])
+        return row, row < rows, first + length if part < parts - 1 else n, first + word(cuda.threadIdx.x) * width
 
     return enter_part if looped in PHASES else enter
 
@@ -385,7 +409,7 @@ def forward(target, function, storage, width, vectors, team, looped, inner, mask
         logarithm = log1p((total - one) + low)
         if of_row:
             given[0] = m * c + logarithm
-            if (start == 0) & is_row:
+            if (start <= 0) & is_row:
                 write_one(addresses[last], given, 0)
         else:
             logarithm += undefined
@@ -518,7 +542,7 @@ def sums(target, function, storage, width, vectors, team, looped, inner):
                 state[0], state[1] = add(state[0], state[1], term)
             first += stride
         gather(state, one, zero)
-        if (start == 0) & is_row:
+        if (start <= 0) & is_row:
             values[0] = state[0] + state[1]
             write_one(addresses[last], values, 0)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .cuda_kernels import SIZES, WARP, Kernel, computed_as, made_once
-from .cuda_rows import EVERYONE, exponentials, hiding, moving, rows_of_teams, threads_of
+from .cuda_rows import EVERYONE, exponentials, hiding, moving, owning, rows_of_teams, threads_of
 
 
 @made_once
@@ -236,7 +236,7 @@ def largest(target, function, storage, width, vectors, team, looped, inner):
     of_row, backward = function == "maxout", function == "maxout_backward"
     arrays = 3 if backward else 2
     last, reach = arrays - 1, team * width
-    enter, stride = rows_of_teams(target, arrays, width, team, inner), team * held
+    enter, owns, stride = rows_of_teams(target, arrays, width, team, inner), owning(target, width, team), team * held
     zero, one, nothing = T(0), T(1), T(-np.inf)
 
     @target.device
@@ -250,15 +250,15 @@ def largest(target, function, storage, width, vectors, team, looped, inner):
         state, other, parts = cuda.local.array(1, T), cuda.local.array(1, T), cuda.shared.array(WARP, T)
         place, other_place, places = cuda.local.array(1, word), cuda.local.array(1, word), cuda.shared.array(WARP, word)
         _, is_row, count, start = enter(addresses, rows, n, inner_count, starts, strides)
-        mine, at = nothing, n
+        mine, at = nothing, word(0)
         first = start
         while first < count:
             fetch(values, 0, addresses[0], strides[2], first, count, nothing)
             for u in range(vectors):
                 for k in range(width):
-                    x, i = values[u * width + k], first + u * reach + k
-                    if (i < count) & ((at == n) | (x > mine) | ((x != x) & (mine == mine))):
-                        mine, at = x, i
+                    x = values[u * width + k]
+                    if (x > mine) | ((x != x) & (mine == mine)):
+                        mine, at = x, first + u * reach + k
             first += stride
         state[0] = mine
         meet_value(parts, state, other)
@@ -266,7 +266,7 @@ def largest(target, function, storage, width, vectors, team, looped, inner):
         place[0] = at if (mine == m) | ((mine != mine) & (m != m)) else n
         meet_place(places, place, other_place)
         if of_row:
-            if (start == 0) & is_row:
+            if (start <= 0) & is_row:
                 write_one(addresses[last], state, 0)
         else:
             there, elsewhere = one, zero
@@ -276,13 +276,15 @@ def largest(target, function, storage, width, vectors, team, looped, inner):
                 there = m if m != m else state[0]
             elif m - m != zero:
                 there, elsewhere = m - m, m - m
+            for k in range(held):
+                values[k] = elsewhere
             first = start
             while first < count:
-                for u in range(vectors):
-                    for k in range(width):
-                        values[u * width + k] = there if first + u * reach + k == place[0] else elsewhere
                 put(values, 0, addresses[last], strides[3 * last + 2], first, count)
                 first += stride
+            if is_row & owns(start, place[0]):
+                state[0] = there
+                write_one(addresses[last] + place[0] * strides[3 * last + 2], state, 0)
 
     return Kernel(kernel, (None, None, None, arrays, 3 * arrays, 0), threads_of(team))
 
