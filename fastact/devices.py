@@ -298,7 +298,8 @@ def launcher():
     except ImportError as error:
         raise ImportError(f"functions of arrays on a GPU need numba-cuda and what it needs ({error}): {EXTRA}") from error
     if not cuda.is_available():
-        raise RuntimeError(f"arrays on a GPU need a GPU: {cuda.cuda_error() or 'CUDA finds none'}")
+        reason = " ".join(str(cuda.cuda_error() or "CUDA finds none").split())
+        raise RuntimeError(f"arrays on a GPU need a GPU that fastact[cuda] can use: {reason}")
     return Launcher()
 
 
