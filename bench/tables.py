@@ -222,7 +222,7 @@ def literal(value):
 
 
 def as_c(name, rows):
-    lines = [f"static const float {name}_table[{len(rows)}][{len(rows[0])}] __attribute__((aligned(64))) = {{"]
+    lines = [f"static const float {name}[{len(rows)}][{len(rows[0])}] __attribute__((aligned(64))) = {{"]
     lines += ["    {" + ", ".join(map(literal, row)) + "}," for row in rows]
     return "\n".join([*lines, "};"])
 
@@ -232,6 +232,8 @@ if __name__ == "__main__":
     for name, about in TABLES.items():
         columns, error = table(*about)
         print(f"{name}: 2^{error:.1f}")
-        text.append(as_c(name, columns.T))
-    text.append(as_c("powers_of_two", powers_of_two()))
+        text.append(as_c(f"{name}_table", columns.T))
+        if len(columns) == 32:  # AVX2 has no permutation of that many
+            text.append(as_c(f"{name}_by_interval", columns[:, :8]))
+    text.append(as_c("powers_of_two_table", powers_of_two()))
     TARGET.write_text("\n".join(text) + "\n")

@@ -23,7 +23,7 @@ class Row:
     (float32, float64) over the whole real line, subnormal results included, measured as ``tests/ulp.py`` says;
     for a derivative next to one of its zeros the error is counted in units of its largest term.
     ``integers``: "keep" or "clamp" (at 0) integer arrays, which else follow the rule of ``np.exp``.
-    ``by_hand``: ``avx512_loops.h`` has loops for float32 and the default parameters.
+    ``by_hand``: ``by_hand_loops.h`` has loops for float32 and the default parameters.
     ``cheap``: bound by memory rather than by arithmetic, which decides from what size threads pay.
     """
 

@@ -210,7 +210,7 @@ class TestNumba:
 
 
     @COMPILED
-    @pytest.mark.skipif(backends.instruction_set != "avx512", reason="both have formulas by hand for AVX-512 alone")
+    @pytest.mark.skipif(backends.instruction_set != "avx512", reason="Numba has formulas by hand for AVX-512 alone")
     @pytest.mark.parametrize("kind", ["forward", "derivative"])
     @pytest.mark.parametrize("name", [row.name for row in ACTIVATIONS if row.by_hand])
     def test_formulas_by_hand_have_the_bits_of_the_compiled_ones(self, name, kind):

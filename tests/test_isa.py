@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import FROM_OUTPUT, NAMES, breaking_points, defaults, promised_ulp
+from cases import FROM_OUTPUT, NAMES, breaking_points, defaults, promised_ulp, same_bits
 from test_accuracy import decided, from_mpmath, output_from_mpmath
 from ulp import worst
 
@@ -55,6 +55,47 @@ def test_same_bits_for_every_length_and_layout(isa):
     result = child(isa, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", "test_ufunc.py", "-k",
                    "TestSameBits and (length or layout) and not float16 and not backward")  # fmt: skip
     assert result.returncode == 0, result.stdout[-4000:]
+
+
+BITS = """
+import sys
+import numpy as np
+import fastact as fa
+from cases import Method, breaking_points
+from fastact.table import ACTIVATIONS, GATED
+
+results = {}
+for dtype in ("float32", "float16"):
+    # The last ones end within a vector, and all are far from 0 somewhere.
+    x = np.concatenate([breaking_points(dtype, 3000), np.random.default_rng(0).normal(0, 4, 20_001).astype(dtype)])
+    for row in ACTIVATIONS:
+        if row.by_hand:
+            for kind in ("forward", "derivative"):
+                results[f"{row.name} {kind} {dtype}"] = Method(row.name, kind)(x)
+    for row in GATED:
+        if row.by_hand:
+            function = getattr(fa, row.name)
+            halves = (np.concatenate([x, x[::-1]]),) if row.name == "glu" else (x, x[::-1].copy())
+            gradients = function.backward(np.ones_like(x), *halves)
+            results[f"{row.name} forward {dtype}"] = function(*halves)
+            results[f"{row.name} backward {dtype}"] = np.concatenate(np.atleast_2d(gradients))
+    value = fa.sigmoid_cross_entropy.value_and_grad(x, np.full_like(x, 0.3), reduction="none")
+    results[f"sigmoid_cross_entropy {dtype}"] = np.stack(value)
+np.savez(sys.argv[1], **results)
+"""
+
+
+@pytest.mark.skipif("avx512" not in SUPPORTED, reason="needs AVX-512")
+def test_kernels_by_hand_have_the_same_bits_for_avx2_and_avx512(tmp_path):
+    results = []
+    for isa in ("avx2", "avx512"):
+        result = child(isa, "-c", BITS, str(tmp_path / f"{isa}.npz"))
+        assert result.returncode == 0, result.stderr
+        results.append(np.load(tmp_path / f"{isa}.npz"))
+    # softsign and squareplus begin with AVX-512's approximations, or else divide.
+    names = [name for name in results[0] if not name.startswith(("softsign", "squareplus"))]
+    assert {name.split()[0] for name in names} >= {"gelu", "geglu", "sigmoid_cross_entropy"}
+    assert [name for name in names if not same_bits(results[0][name], results[1][name])] == []
 
 
 PROGRAM = """

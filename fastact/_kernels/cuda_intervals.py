@@ -1,6 +1,6 @@
 """Brief formulas for float32 on a GPU, where those of numba_scalar.py would take longer than reading and writing.
 
-They are those of avx512.h, on the same intervals with the same tables: main + h rest, with a polynomial rest of the distance h
+They are those of by_hand.h, on the same intervals with the same tables: main + h rest, with a polynomial rest of the distance h
 from the interval's centre. What is past the intervals, or has other parameters than the usual, is left to the exact formula.
 Of celu and squareplus, which have no table, the usual parameters spare the divisions.
 

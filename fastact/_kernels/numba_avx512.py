@@ -1,4 +1,4 @@
-"""The functions of avx512.h once more, for Numba: generated sixteen floats at a time, from the same tables.
+"""The functions of by_hand.h once more, for Numba: generated sixteen floats at a time, from the same tables.
 
 How they work, and how exact they are, is said there; here are the same formulas under the same names, and the results have
 the same bits. A vector's element is what NAME_near gives, and NAME_far where it is past ENDS[NAME], or NaN.
@@ -560,7 +560,7 @@ def values(name, vectors, near_times, far_times):
 
 
 AHEAD = 4096
-"""Bytes by which the next elements are called to the cache where results go past it; see avx512_loops.h."""
+"""Bytes by which the next elements are called to the cache where results go past it; see by_hand_loops.h."""
 
 
 @functools.cache

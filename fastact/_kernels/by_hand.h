@@ -1,35 +1,16 @@
-/* The functions that are used most, sixteen floats at a time.
+/* The functions that are used most, sixteen or eight floats at a time.
 
    Elsewhere, and for double, the compiler vectorises the loops over scalar.pxd's formulas. It knows no tables in registers:
    here a function of |x| is a polynomial on one of 16 or 32 intervals (bench/tables.py), some eight multiplications where exp
    and a division take twenty: NAME_near. A vector with an element NAME_past the intervals, or with NaN, is computed by a second,
    slower formula too, NAME_far, and each element takes the one for its own place: results do not depend on neighbours. */
-#ifndef FASTACT_AVX512_H
-#define FASTACT_AVX512_H
+#ifndef FASTACT_BY_HAND_H
+#define FASTACT_BY_HAND_H
 
-#include "primitives.h"
+#include "floats.h"
 
-#ifdef __AVX512F__
+#ifdef FASTACT_LANES
 #include "tables.h"
-
-typedef __m512 floats;
-
-ALWAYS floats all(float x) { return _mm512_set1_ps(x); }
-ALWAYS floats plus(floats a, floats b) { return _mm512_add_ps(a, b); }
-ALWAYS floats minus(floats a, floats b) { return _mm512_sub_ps(a, b); }
-ALWAYS floats times(floats a, floats b) { return _mm512_mul_ps(a, b); }
-ALWAYS floats times_plus(floats a, floats b, floats c) { return _mm512_fmadd_ps(a, b, c); }
-ALWAYS floats times_minus(floats a, floats b, floats c) { return _mm512_fmsub_ps(a, b, c); }
-ALWAYS floats minus_times(floats a, floats b, floats c) { return _mm512_fnmadd_ps(a, b, c); } /* c - a b */
-ALWAYS floats scale(floats x, floats n) { return _mm512_scalef_ps(x, n); }                    /* x 2^floor(n), also subnormal */
-ALWAYS floats absolute(floats x) { return _mm512_abs_ps(x); }
-ALWAYS floats with_sign_of(floats x, floats sign) { return _mm512_xor_ps(x, _mm512_and_ps(sign, all(-0.0f))); }
-ALWAYS __mmask16 positive(floats x) { return _mm512_knot(_mm512_movepi32_mask(_mm512_castps_si512(x))); }
-ALWAYS __mmask16 above(floats x, float limit) { return _mm512_cmp_ps_mask(x, all(limit), _CMP_NLE_UQ); } /* or NaN */
-ALWAYS __mmask16 below(floats x, float limit) { return _mm512_cmp_ps_mask(x, all(limit), _CMP_NGE_UQ); } /* or NaN */
-/* The constant comes first, so that NaN, if the second is one, is what comes out. */
-ALWAYS floats at_most(floats x, float limit) { return _mm512_min_ps(all(limit), x); }
-ALWAYS floats at_least(floats x, float limit) { return _mm512_max_ps(all(limit), x); }
 
 /* A function of a >= 0 is main + h rest. */
 typedef struct {
@@ -37,29 +18,26 @@ typedef struct {
 } piece;
 
 /* The last bits of a, rounded to a multiple of 1 / per_unit. */
-ALWAYS __m512i multiple(floats a, float per_unit)
+ALWAYS ints multiple(floats a, float per_unit)
 {
-    return _mm512_castps_si512(times_plus(a, all(per_unit), all(0x1.8p23f)));
+    return bits_of(times_plus(a, all(per_unit), all(0x1.8p23f)));
 }
 
 /* The same of (factor a + offset)^2. */
-ALWAYS __m512i rounded_square(floats a, float factor, float offset)
+ALWAYS ints rounded_square(floats a, float factor, float offset)
 {
     const floats s = times_plus(a, all(factor), all(offset));
-    return _mm512_castps_si512(times_plus(s, s, all(0x1.8p23f)));
+    return bits_of(times_plus(s, s, all(0x1.8p23f)));
 }
 
-ALWAYS piece piece_at(__m512i place, const float *table, int columns, int rows, floats a)
+ALWAYS piece piece_at(ints place, const float *table, int columns, int rows, floats a)
 {
-#define ROW(k, half) _mm512_load_ps(table + columns * (k) + 16 * half)
-#define FROM_TABLE(k) \
-    (columns == 16 ? _mm512_permutexvar_ps(place, ROW(k, 0)) : _mm512_permutex2var_ps(ROW(k, 0), place, ROW(k, 1)))
+#define FROM_TABLE(k) looked_up(table + columns * (k), columns, place)
     piece p = {minus(a, FROM_TABLE(0)), FROM_TABLE(1), FROM_TABLE(rows - 1)};
     for (int k = rows - 2; k > 1; k--)
         p.rest = times_plus(p.h, p.rest, FROM_TABLE(k));
     return p;
 #undef FROM_TABLE
-#undef ROW
 }
 #define LENGTH(array) (int)(sizeof(array) / sizeof((array)[0]))
 #define PIECE(PLACE, NAME, A) piece_at(PLACE, NAME##_table[0], LENGTH(NAME##_table[0]), LENGTH(NAME##_table), A)
@@ -78,12 +56,12 @@ ALWAYS floats sum_of(piece p) { return times_plus(p.h, p.rest, p.main); }
 /* In the first interval, where main is 0, a / 2 instead: one rounding less where the function is nearly that. */
 ALWAYS floats tail_of(piece p, floats a)
 {
-    p.main = _mm512_mask_mul_ps(p.main, _mm512_cmp_ps_mask(p.main, all(0), _CMP_EQ_OQ), a, all(0.5f));
+    p.main = chosen(zero(p.main), times(a, all(0.5f)), p.main);
     return sum_of(p);
 }
 
 /* From what a function is for -|x|. */
-ALWAYS floats rising_to_one(floats x, floats y) { return _mm512_mask_sub_ps(y, _mm512_cmp_ps_mask(x, all(0), _CMP_NLT_UQ), all(1), y); }
+ALWAYS floats rising_to_one(floats x, floats y) { return chosen(compared(x, all(0), _CMP_NLT_UQ), minus(all(1), y), y); }
 ALWAYS floats rising_to(floats x, floats y) { return minus(at_least(x, -0.0f), y); }
 
 /* exp(z + low) = 2^n (1 + p + p_low), |p| < 0.42 */
@@ -134,11 +112,11 @@ ALWAYS floats sigmoid_derivative_far(floats x) { return decayed(absolute(x), all
 ALWAYS piece tanh_piece(floats a)
 {
     a = at_most(a, 9.1f);
-    return PIECE(_mm512_srli_epi32(_mm512_castps_si512(plus(a, all(0.625f))), 21), tanh, a);
+    return PIECE(shifted_right(bits_of(plus(a, all(0.625f))), 21), tanh, a);
 }
 ALWAYS floats tanh_near(floats x) { return with_sign_of(sum_of(tanh_piece(absolute(x))), x); }
 #define tanh_far tanh_near
-#define tanh_past(x) 0
+#define tanh_past(x) nowhere()
 ALWAYS floats tanh_derivative_near(floats x) { return times(all(4), sigmoid_derivative_near(plus(x, x))); }
 ALWAYS floats tanh_derivative_far(floats x) { return decayed(absolute(plus(x, x)), all(4), all(8)); }
 #define tanh_derivative_past(x) above(absolute(x), LOGISTIC_END / 2)
@@ -156,7 +134,7 @@ ALWAYS floats tanhshrink_near(floats x)
     p = times_plus(z, p, minus(all(0.333333343f), product));
     z = times_plus(times_minus(a, a, z), a, times_minus(z, a, cube));
     product = times_plus(cube, product, times_plus(cube, p, times(z, product))); /* p and z: what rounding took from both */
-    return with_sign_of(_mm512_mask_mov_ps(minus_times(t.h, t.rest, minus(a, t.main)), _mm512_cmp_ps_mask(a, all(0.6f), _CMP_LT_OQ), product), x);
+    return with_sign_of(chosen(compared(a, all(0.6f), _CMP_LT_OQ), product, minus_times(t.h, t.rest, minus(a, t.main))), x);
 }
 ALWAYS floats tanhshrink_derivative_near(floats x)
 {
@@ -166,8 +144,8 @@ ALWAYS floats tanhshrink_derivative_near(floats x)
 }
 #define tanhshrink_far tanhshrink_near
 #define tanhshrink_derivative_far tanhshrink_derivative_near
-#define tanhshrink_past(x) 0
-#define tanhshrink_derivative_past(x) 0
+#define tanhshrink_past(x) nowhere()
+#define tanhshrink_derivative_past(x) nowhere()
 
 /* max(x, 0) + log(1 + exp(-|x|)), nearly to the last bit */
 ALWAYS floats softplus_near(floats x)
@@ -206,10 +184,31 @@ ALWAYS floats silu_derivative_far(floats x)
 #define swish_past(x) above(absolute(x), LOGISTIC_END)
 #define swish_derivative_past(x) above(absolute(x), LOGISTIC_END)
 
+#if FASTACT_LANES == 16
+#define ON_32_INTERVALS ON_INTERVALS
+#else
+/* ns for 8 floats on a Zen 5: eight loads and their transposition 4.5, four permutations and three choices for each number 7.5, gathers
+   15; Intel's cores do one permutation a cycle. On 16 intervals permutations take 3.1, of which there are half as many. */
+ALWAYS piece piece_from_rows(ints place, const float (*by_interval)[8], const float *table, int rows, floats a)
+{
+    floats numbers[9];
+    piece p;
+    looked_up_side_by_side(by_interval, place, numbers);
+    if (rows == 9)
+        numbers[8] = looked_up(table + 8 * 32, 32, place);
+    p.h = minus(a, numbers[0]), p.main = numbers[1], p.rest = numbers[rows - 1];
+    for (int k = rows - 2; k > 1; k--)
+        p.rest = times_plus(p.h, p.rest, numbers[k]);
+    return p;
+}
+#define ON_32_INTERVALS(NAME, PLACE)                                                                                   \
+    ALWAYS piece NAME(floats a) { return piece_from_rows(PLACE, NAME##_by_interval, NAME##_table[0], LENGTH(NAME##_table), a); }
+#endif
+
 /* Functions of which, and of whose derivatives, nothing is left beside x or 1 where the intervals end: past are only x < -END. */
 #define FADING(NAME, END, PLACE)                                                                                       \
-    ON_INTERVALS(NAME##_tail, PLACE)                                                                                   \
-    ON_INTERVALS(NAME##_slope, PLACE)                                                                                  \
+    ON_32_INTERVALS(NAME##_tail, PLACE)                                                                                \
+    ON_32_INTERVALS(NAME##_slope, PLACE)                                                                               \
     ALWAYS floats NAME##_near(floats x)                                                                                \
     {                                                                                                                  \
         floats a = at_most(absolute(x), END);                                                                          \
@@ -219,8 +218,8 @@ ALWAYS floats silu_derivative_far(floats x)
     {                                                                                                                  \
         return rising_to_one(x, sum_of(NAME##_slope(at_most(absolute(x), END))));                                      \
     }                                                                                                                  \
-    ALWAYS __mmask16 NAME##_past(floats x) { return below(x, -END); }                                                  \
-    ALWAYS __mmask16 NAME##_derivative_past(floats x) { return below(x, -END); }
+    ALWAYS mask NAME##_past(floats x) { return below(x, -END); }                                                       \
+    ALWAYS mask NAME##_derivative_past(floats x) { return below(x, -END); }
 FADING(gelu, 7.9f, rounded_square(a, 0.5f, 2))
 FADING(gelu_tanh, 6.48f, rounded_square(a, 0.63f, 1.875f))
 FADING(gelu_quick, 11.0f, multiple(a, 1 / 0.35f))
@@ -286,13 +285,13 @@ ALWAYS floats scaled_normal_tail_at(floats a, floats *low, floats *n, floats *e,
 {
     const floats magic = all(0x1.8p19f);
     floats square = times(a, a), t = times_plus(square, all(-0.72134752f), magic), r, p;
-    const __m512i place = _mm512_castps_si512(t);
+    const ints place = bits_of(t);
     piece g;
     *n = minus(t, magic);
     r = plus(times_plus(*n, all(0x1.62e43p0f), square), times_plus(*n, all(-0x1.05c61p-28f), times_minus(a, a, square)));
     p = times(r, times_plus(r, times_plus(r, all(-1.0f / 48), all(0.125f)), all(-0.5f)));
-    *e = _mm512_permutexvar_ps(place, _mm512_load_ps(powers_of_two_table[0]));
-    *e_low = times_plus(*e, p, _mm512_permutexvar_ps(place, _mm512_load_ps(powers_of_two_table[1])));
+    *e = looked_up(powers_of_two_table[0], 16, place);
+    *e_low = times_plus(*e, p, looked_up(powers_of_two_table[1], 16, place));
     g = scaled_normal_tail(a);
     *low = times(g.h, g.rest);
     return g.main;
@@ -319,7 +318,7 @@ ALWAYS floats gelu_derivative_far(floats x)
 /* 1 / (high + low) as r (1 + error), r good to 2^-26 */
 ALWAYS floats reciprocal(floats high, floats low, floats *error)
 {
-    floats r = _mm512_rcp14_ps(high);
+    floats r = about_inverse(high);
     r = times_plus(r, minus_times(low, r, minus_times(high, r, all(1))), r);
     *error = minus_times(low, r, minus_times(high, r, all(1)));
     return r;
@@ -336,7 +335,7 @@ ALWAYS floats square_of(floats r, floats error)
 ALWAYS floats one_plus(floats a, floats *low)
 {
     floats d = plus(all(1), a);
-    *low = minus(_mm512_min_ps(all(1), a), minus(d, _mm512_max_ps(all(1), a)));
+    *low = minus(smaller(all(1), a), minus(d, larger(all(1), a)));
     return d;
 }
 
@@ -352,13 +351,13 @@ ALWAYS floats softsign_derivative_near(floats x)
 }
 #define softsign_far softsign_near
 #define softsign_derivative_far softsign_derivative_near
-#define softsign_past(x) 0
-#define softsign_derivative_past(x) 0
+#define softsign_past(x) nowhere()
+#define softsign_derivative_past(x) nowhere()
 
 /* (|x| + root) / 2 as high + low, root = sqrt(x^2 + 4) too, and 1 / root to 2^-26 */
 ALWAYS floats squareplus_parts(floats x, floats *low, floats *root, floats *root_low, floats *inverse)
 {
-    floats a = absolute(x), square = times(a, a), s = plus(square, all(4)), share = minus(s, square), y = _mm512_rsqrt14_ps(s), half, h;
+    floats a = absolute(x), square = times(a, a), s = plus(square, all(4)), share = minus(s, square), y = about_inverse_root(s), half, h;
     floats s_low = plus(plus(minus(square, minus(s, share)), minus(all(4), share)), times_minus(a, a, square));
     *root = times(s, y);
     half = times(all(0.5f), y);
@@ -374,23 +373,23 @@ ALWAYS floats squareplus_parts(floats x, floats *low, floats *root, floats *root
 ALWAYS floats squareplus_near(floats x)
 {
     floats low, root, root_low, inverse, high = squareplus_parts(x, &low, &root, &root_low, &inverse), error, r = reciprocal(high, low, &error);
-    return _mm512_mask_add_ps(times_plus(r, error, r), positive(x), high, low);
+    return chosen(positive(x), plus(high, low), times_plus(r, error, r));
 }
-ALWAYS floats squareplus_far(floats x) { return rising_to(x, _mm512_div_ps(all(-1), absolute(x))); }
+ALWAYS floats squareplus_far(floats x) { return rising_to(x, over(all(-1), absolute(x))); }
 /* y / root */
 ALWAYS floats squareplus_derivative_near(floats x)
 {
-    const __mmask16 up = positive(x);
+    const mask up = positive(x);
     floats low, root, root_low, inverse, high = squareplus_parts(x, &low, &root, &root_low, &inverse), error, r = reciprocal(high, low, &error), q;
-    high = _mm512_mask_mov_ps(r, up, high);
-    low = _mm512_mask_mov_ps(times(r, error), up, low);
+    high = chosen(up, high, r);
+    low = chosen(up, low, times(r, error));
     q = times(high, inverse);
     return times_plus(minus_times(q, root_low, plus(minus_times(q, root, high), low)), inverse, q);
 }
 ALWAYS floats squareplus_derivative_far(floats x)
 {
     floats error, r = reciprocal(at_most(absolute(x), 1e30f), all(0), &error);
-    return _mm512_mask_mov_ps(square_of(r, error), positive(x), _mm512_mask_mov_ps(all(1), _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x));
+    return chosen(positive(x), chosen(compared(x, x, _CMP_UNORD_Q), x, all(1)), square_of(r, error));
 }
 #define squareplus_past(x) above(absolute(x), 1e12f)
 #define squareplus_derivative_past squareplus_past
@@ -398,15 +397,15 @@ ALWAYS floats squareplus_derivative_far(floats x)
 /* b log(1 + exp(-x)) + c log(1 + exp(x)), and its derivative; b = t w counts for class 1, c = 1 - t for class 0 */
 ALWAYS floats cross_entropy_of(floats x, floats t, floats w, floats *slope)
 {
-    const __mmask16 up = positive(x);
+    const mask up = positive(x);
     floats a = absolute(x), b = times(t, w), c = minus(all(1), t);
-    floats wrong = _mm512_mask_mov_ps(b, up, c), right = _mm512_mask_mov_ps(c, up, b);
+    floats wrong = chosen(up, c, b), right = chosen(up, b, c);
     floats main = times(wrong, a), l = sum_of(log_logistic(a)), s = sum_of(logistic(a));
-    const __mmask16 far = above(a, LOGISTIC_END);
-    if (__builtin_expect(far, 0)) {
-        l = _mm512_mask_mov_ps(l, far, decayed(a, all(1), all(0.5f)));
-        s = _mm512_mask_mov_ps(s, far, decayed(a, all(1), all(1)));
-        main = _mm512_mask_mov_ps(main, _mm512_cmp_ps_mask(wrong, all(0), _CMP_EQ_OQ), times(tamed(a), wrong)); /* 0 inf is 0 */
+    const mask far = above(a, LOGISTIC_END);
+    if (__builtin_expect(any(far), 0)) {
+        l = chosen(far, decayed(a, all(1), all(0.5f)), l);
+        s = chosen(far, decayed(a, all(1), all(1)), s);
+        main = chosen(zero(wrong), times(tamed(a), wrong), main); /* 0 inf is 0 */
     }
     *slope = with_sign_of(times_minus(wrong, minus(all(1), s), times(right, s)), x);
     return times_plus(plus(wrong, right), l, main);

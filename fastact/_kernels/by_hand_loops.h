@@ -1,8 +1,8 @@
-/* Loops over the formulas of avx512.h. Where there is no AVX-512 they do nothing and say so: the caller has its own. */
-#ifndef FASTACT_AVX512_LOOPS_H
-#define FASTACT_AVX512_LOOPS_H
+/* Loops over the formulas of by_hand.h. Where there is neither AVX-512 nor AVX2 they do nothing and say so: the caller has its own. */
+#ifndef FASTACT_BY_HAND_LOOPS_H
+#define FASTACT_BY_HAND_LOOPS_H
 
-#include "avx512.h"
+#include "by_hand.h"
 
 /* F(NAME) for those functions; parameters have their default values. The gated ones: of which function, which input goes into
    it, and which one is its factor. */
@@ -10,7 +10,7 @@
     F(sigmoid) F(tanh) F(silu) F(swish) F(gelu) F(gelu_quick) F(gelu_tanh) F(softplus) F(logsigmoid) F(softsign) F(squareplus) F(tanhshrink)
 #define FASTACT_GATED_BY_HAND(F) F(glu, sigmoid, v, u) F(swiglu, silu, u, v) F(geglu, gelu, u, v)
 
-#ifdef __AVX512F__
+#ifdef FASTACT_LANES
 
 ALWAYS floats once(floats x)
 {
@@ -19,66 +19,64 @@ ALWAYS floats once(floats x)
 }
 
 /* Both loops over pairs of vectors; STEP(LOAD, STORE) is what is done for one. They say that they did it. */
-#define FASTACT_LOAD(k, p) once(_mm512_loadu_ps(p))
-#define FASTACT_LOAD_REST(k, p) _mm512_maskz_loadu_ps(rest##k, p)
-#define FASTACT_STORE(k, p, x) _mm512_storeu_ps(p, x)
-#define FASTACT_STORE_REST(k, p, x) _mm512_mask_storeu_ps(p, rest##k, x)
+#define FASTACT_LOAD(k, p) once(load(p))
+#define FASTACT_LOAD_REST(k, p) load_some(p, rest##k)
+#define FASTACT_STORE(k, p, x) store(p, x)
+#define FASTACT_STORE_REST(k, p, x) store_some(p, rest##k, x)
 /* Arrays that no cache holds, of 2^24 floats, on two cores: by way of a buffer, from which results were copied past the cache,
    gelu and sigmoid ran at 3.3 and 5.3 Gelem/s, since memory waits while it is filled and arithmetic while it is emptied;
    stored directly at 4.0 and 5.6, with what comes next called to the first-level cache at 4.2 and 6.0, relu being at 6.0.
    Called to the second-level cache, or half as far ahead, sigmoid came to between 5.1 and 5.9. */
-#define FASTACT_LOAD_AHEAD(k, p) (_mm_prefetch((const char *)((p) + 1024), _MM_HINT_T0), once(_mm512_loadu_ps(p)))
-#define FASTACT_STORE_PAST_CACHE(k, p, x) _mm512_stream_ps(p, x)
+#define FASTACT_LOAD_AHEAD(k, p) (_mm_prefetch((const char *)((p) + 1024), _MM_HINT_T0), once(load(p)))
+#define FASTACT_STORE_PAST_CACHE(k, p, x) store_past_cache(p, x)
 /* Half types, converted on the way. */
-#define FASTACT_LOAD_half(k, p) once(load_16_half(p, 0xffff))
-#define FASTACT_STORE_half(k, p, x) store_16_half(p, 0xffff, x)
-#define FASTACT_LOAD_bfloat(k, p) once(load_16_bfloat(p, 0xffff))
-#define FASTACT_STORE_bfloat(k, p, x) store_16_bfloat(p, 0xffff, x)
+#define FASTACT_LOAD_half(k, p) once(load_half(p))
+#define FASTACT_STORE_half(k, p, x) store_half(p, x)
+#define FASTACT_LOAD_bfloat(k, p) once(load_bfloat(p))
+#define FASTACT_STORE_bfloat(k, p, x) store_bfloat(p, x)
 /* n is a multiple of 32. */
-#define FASTACT_TILES(LOAD, STORE, STEP, ...)        \
-    {                                                \
-        for (ptrdiff_t i = 0; i < n; i += 32) {      \
-            STEP(LOAD, STORE, __VA_ARGS__)           \
-        }                                            \
-        return 1;                                    \
+#define FASTACT_TILES(LOAD, STORE, STEP, ...)                        \
+    {                                                                \
+        for (ptrdiff_t i = 0; i < n; i += 2 * FASTACT_LANES) {       \
+            STEP(LOAD, STORE, __VA_ARGS__)                           \
+        }                                                            \
+        return 1;                                                    \
     }
-#define FASTACT_LOOP(LOAD, STORE, STEP, ...)                                          \
-    {                                                                                 \
-        ptrdiff_t i = 0;                                                              \
-        for (; i + 32 <= n; i += 32) {                                                \
-            STEP(LOAD, STORE, __VA_ARGS__)                                            \
-        }                                                                             \
-        if (i < n) {                                                                  \
-            const unsigned rest = (1u << (n - i)) - 1;                                \
-            const __mmask16 rest0 = (__mmask16)rest, rest1 = (__mmask16)(rest >> 16); \
-            STEP(FASTACT_LOAD_REST, FASTACT_STORE_REST, __VA_ARGS__)                  \
-        }                                                                             \
-        return 1;                                                                     \
+#define FASTACT_LOOP(LOAD, STORE, STEP, ...)                                                          \
+    {                                                                                                 \
+        ptrdiff_t i = 0;                                                                              \
+        for (; i + 2 * FASTACT_LANES <= n; i += 2 * FASTACT_LANES) {                                  \
+            STEP(LOAD, STORE, __VA_ARGS__)                                                            \
+        }                                                                                             \
+        if (i < n) {                                                                                  \
+            const mask rest0 = left_after(0, n - i), rest1 = left_after(FASTACT_LANES, n - i);        \
+            STEP(FASTACT_LOAD_REST, FASTACT_STORE_REST, __VA_ARGS__)                                  \
+        }                                                                                             \
+        return 1;                                                                                     \
     }
 
 /* y0 and y1: TIMES(m, NAME(x)) of both, then for elements where NAME_near is not right. */
 #define FASTACT_NEAR(y, NAME, x, TIMES, m) \
     floats y##0 = TIMES(m##0, NAME##_near(x##0)), y##1 = TIMES(m##1, NAME##_near(x##1));
-#define FASTACT_FAR(y, NAME, x, TIMES, m)                                                      \
-    {                                                                                          \
-        const __mmask16 far0 = NAME##_past(x##0), far1 = NAME##_past(x##1);                         \
-        if (__builtin_expect(far0 | far1, 0)) {                                                \
-            if (far0)                                                                          \
-                y##0 = _mm512_mask_mov_ps(y##0, far0, TIMES(m##0, NAME##_far(x##0)));          \
-            if (far1)                                                                          \
-                y##1 = _mm512_mask_mov_ps(y##1, far1, TIMES(m##1, NAME##_far(x##1)));          \
-        }                                                                                      \
+#define FASTACT_FAR(y, NAME, x, TIMES, m)                                               \
+    {                                                                                   \
+        const mask far0 = NAME##_past(x##0), far1 = NAME##_past(x##1);                  \
+        if (__builtin_expect(any(either(far0, far1)), 0)) {                             \
+            if (any(far0))                                                              \
+                y##0 = chosen(far0, TIMES(m##0, NAME##_far(x##0)), y##0);               \
+            if (any(far1))                                                              \
+                y##1 = chosen(far1, TIMES(m##1, NAME##_far(x##1)), y##1);               \
+        }                                                                               \
     }
 ALWAYS floats second(floats m, floats y) { return y; }
 /* A gate that is shut lets nothing through, were it infinite. */
 ALWAYS floats times_gate(floats m, floats y)
 {
-    const __mmask16 shut = _mm512_cmp_ps_mask(y, all(0), _CMP_EQ_OQ);
-    return times(_mm512_mask_mov_ps(m, shut, tamed(m)), y);
+    return times(chosen(zero(y), tamed(m), m), y);
 }
 
-#define FASTACT_LOADED(LOAD, x, p) floats x##0 = LOAD(0, p + i), x##1 = LOAD(1, p + i + 16);
-#define FASTACT_STORED(STORE, p, x) STORE(0, p + i, x##0); STORE(1, p + i + 16, x##1);
+#define FASTACT_LOADED(LOAD, x, p) floats x##0 = LOAD(0, p + i), x##1 = LOAD(1, p + i + FASTACT_LANES);
+#define FASTACT_STORED(STORE, p, x) STORE(0, p + i, x##0); STORE(1, p + i + FASTACT_LANES, x##1);
 #define FASTACT_FUNCTION_STEP(LOAD, STORE, NAME)       \
     FASTACT_LOADED(LOAD, u, a)                         \
     FASTACT_NEAR(f, NAME, u, second, u)                \
@@ -109,18 +107,24 @@ ALWAYS floats times_gate(floats m, floats y)
 #define FASTACT_BODY_PAST_CACHE(...) FASTACT_LOOP(FASTACT_LOAD_AHEAD, FASTACT_STORE_PAST_CACHE, __VA_ARGS__)
 #define FASTACT_BODY_OF(H, ...) FASTACT_TILES(FASTACT_LOAD_##H, FASTACT_STORE_##H, __VA_ARGS__)
 
-#define FASTACT_LOSS_BODY                                                                                       \
-    {                                                                                                           \
-        const floats f = all((float)factor);                                                                    \
-        for (ptrdiff_t i = 0; i < n; i += 16) {                                                                 \
-            const __mmask16 in = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);                       \
-            floats slope, y = cross_entropy_of(_mm512_maskz_loadu_ps(in, x + i), _mm512_maskz_loadu_ps(in, t + i), \
-                                               _mm512_maskz_loadu_ps(in, w + i), &slope);                       \
-            _mm512_mask_storeu_ps(value + i, in, y);                                                            \
-            if (grad)                                                                                           \
-                _mm512_mask_storeu_ps(grad + i, in, times(slope, f));                                           \
-        }                                                                                                       \
-        return 1;                                                                                               \
+#define FASTACT_LOSS_STEP(LOAD, STORE)                                                                    \
+    {                                                                                                     \
+        floats slope, y = cross_entropy_of(LOAD(0, x + i), LOAD(0, t + i), LOAD(0, w + i), &slope);       \
+        STORE(0, value + i, y);                                                                           \
+        if (grad)                                                                                         \
+            STORE(0, grad + i, times(slope, f));                                                          \
+    }
+#define FASTACT_LOSS_BODY                                                                                 \
+    {                                                                                                     \
+        const floats f = all((float)factor);                                                              \
+        ptrdiff_t i = 0;                                                                                  \
+        for (; i + FASTACT_LANES <= n; i += FASTACT_LANES)                                                \
+            FASTACT_LOSS_STEP(FASTACT_LOAD, FASTACT_STORE)                                                \
+        if (i < n) {                                                                                      \
+            const mask rest0 = left_after(0, n - i);                                                      \
+            FASTACT_LOSS_STEP(FASTACT_LOAD_REST, FASTACT_STORE_REST)                                      \
+        }                                                                                                 \
+        return 1;                                                                                         \
     }
 
 #else
