@@ -76,23 +76,23 @@ def centre(function, low, high, balanced):
     return best[1:]
 
 
-def table(function, intervals, degree, scale=relative, start=None, added=False):
-    """Columns centre, c0, c1 ... c_degree; ``start`` are the first of these around 0, less half of a if the kernel adds that."""
+def table(function, intervals, degree, scale=relative, start=None, added=0):
+    """Columns centre, c0, c1 ... c_degree; ``start`` are the first two of these, or fewer, around 0, where the kernel adds so
+    many a by itself."""
     columns, errors = [], []
     for span in intervals:
         if span is None:
             columns.append([0.0] * (degree + 2))
             continue
-        half = mp.mpf(0)
+        slope = mp.mpf(0)
         if start and span[0] <= 0 <= span[1]:
-            c, given = mp.mpf(0), start
-            if added:
-                half, given = mp.mpf("0.5"), [first - added for first, added in zip(start, HALF)]
+            c, slope = mp.mpf(0), mp.mpf(added)
+            given = [first - k * slope for k, first in enumerate(start)]
         else:
             c, *given = centre(function, *span, scale is relative)
         limits = span[0] - c, span[1] - c
-        coefficients, error = fit(lambda h: function(c + h) - half * h, *limits, degree, np.float32,
-                                  lambda h, y: scale(c + h, y + half * h), given)
+        coefficients, error = fit(lambda h: function(c + h) - slope * h, *limits, degree, np.float32,
+                                  lambda h, y: scale(c + h, y + slope * h), given)
         columns.append([float(c), *coefficients])
         errors.append(error)
     return np.float32(columns), max(errors)
@@ -109,6 +109,16 @@ def log_logistic(a):
 
 def bell(a):
     return logistic(a) * logistic(-a)
+
+
+def elu(a):
+    """elu(-a)"""
+    return mp.expm1(-a)
+
+
+def selu(a):
+    """selu(-a)"""
+    return mp.mpf("1.0507009873554805") * mp.mpf("1.6732632423543772") * mp.expm1(-a)
 
 
 def normal_tail(a):
@@ -199,18 +209,20 @@ GELU, GELU_TANH = roundings_of_square("0.5", 2), roundings_of_square("0.63", "1.
 MISH = multiples("0.35", 64, -32)
 TABLES = {
     "tanh": (mp.tanh, quarters_of_binades(0.625, 9.2), 6, relative, (0, 1, 0)),
+    "elu": (elu, quarters_of_binades(1.25, 17.4), 6, relative, (0, -1), -1),
+    "selu": (selu, quarters_of_binades(1.25, 17.4), 6, relative, (0,), float(np.float32(-1.75809932))),
     "logistic": (logistic, multiples("0.7"), 6),
     "log_logistic": (log_logistic, multiples("0.7"), 6),
     "bell": (bell, multiples("0.7"), 7),
-    "silu_tail": (tail(identity), multiples("0.7"), 7, relative, HALF, True),
+    "silu_tail": (tail(identity), multiples("0.7"), 7, relative, HALF, 0.5),
     "silu_slope": (slope(identity), multiples("0.7"), 7, unit_of_slope(identity)),
-    "gelu_tail": (gelu_tail, GELU, 7, relative, HALF, True),
+    "gelu_tail": (gelu_tail, GELU, 7, relative, HALF, 0.5),
     "gelu_slope": (gelu_slope, GELU, 7, unit_of_gelu_slope),
-    "gelu_tanh_tail": (tail(tanh_argument), GELU_TANH, 7, relative, HALF, True),
+    "gelu_tanh_tail": (tail(tanh_argument), GELU_TANH, 7, relative, HALF, 0.5),
     "gelu_tanh_slope": (slope(tanh_argument), GELU_TANH, 7, unit_of_slope(tanh_argument)),
-    "gelu_quick_tail": (tail(quick_argument), multiples("0.35", 32), 6, relative, HALF, True),
+    "gelu_quick_tail": (tail(quick_argument), multiples("0.35", 32), 6, relative, HALF, 0.5),
     "gelu_quick_slope": (slope(quick_argument), multiples("0.35", 32), 6, unit_of_slope(quick_argument)),
-    "mish": (mish, MISH, 6, relative, (0,), True),
+    "mish": (mish, MISH, 6, relative, (0,), 0.5),
     "mish_slope": (mish_slope, MISH, 6, unit_of_mish_slope),
     "scaled_normal_tail": (scaled_normal_tail, multiples("0.5", 16, 15), 4),
 }

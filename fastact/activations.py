@@ -326,7 +326,7 @@ class _PreluBackward:
 
     def _in_one_pass(self, grad_output, x, weight, out):
         """Both gradients, or None for what is not plain enough."""
-        if type(x) is not np.ndarray or type(weight) not in (int, float, np.ndarray):
+        if not type(x) is type(grad_output) is np.ndarray or type(weight) not in (int, float, np.ndarray) or type(out) not in (type(None), np.ndarray):
             return None
         shape = np.shape(weight)
         if isinstance(weight, np.ndarray) and weight.dtype != x.dtype or len(shape) > x.ndim:
@@ -347,7 +347,7 @@ class _PreluBackward:
             weight = np.tile(weight, copies)
         learn_bfloat16()
         if backends.active == "cython":
-            done = backends.dispatch.prelu_backward(self._grad_input, grad_output, x, weight, inner, out)
+            done = backends.compiled_kernels("passes").prelu_backward(grad_output, x, weight, inner, out)
         else:
             done = backends.numba_kernels("passes").prelu_backward(self._grad_input._numba, grad_output, x, weight, inner, out)
         if done is None:

@@ -267,7 +267,8 @@ def _maxout_backward(grad_output, x, axis=-1, *, out=None, stream=None):
 
 def _maxout(*arguments):
     """The pass of the backend that runs."""
-    return (dispatch if backends.active == "cython" else backends.numba_kernels("passes")).maxout(*arguments)
+    passes = backends.compiled_kernels("passes") if backends.active == "cython" else backends.numba_kernels("passes")
+    return passes.maxout(*arguments)
 
 
 _maxout_backward.__name__ = "backward"

@@ -261,8 +261,7 @@ class TestPrelu:
         x, g, weight = (rng.normal(size=size).astype(dtype) for size in (x_shape, x_shape, shape))
         weight = np.abs(weight).astype(dtype)
         dx, dweight = fa.prelu.backward(g, x, weight)
-        # Broadcast in other memory, so that nothing is plain.
-        others = fa.prelu.backward(np.repeat(g, 2, axis=-1)[..., ::2], x, weight)
+        others = fa.prelu.backward(g, x, weight, where=np.ones(x_shape, bool))
         assert same_bits(dx, others[0]) and dweight.dtype == dtype and np.shape(dweight) == shape
         terms = np.abs(g.astype(float) * np.minimum(x.astype(float), 0))
         atol = 1e-12 * terms.sum()
@@ -271,6 +270,34 @@ class TestPrelu:
         out = g.copy()
         assert fa.prelu.backward(out, x, weight, out=out)[0] is out
         assert same_bits(out, dx)
+
+    @pytest.mark.parametrize("shape", [(), (300,), (500, 1)])
+    @pytest.mark.parametrize("view", [
+        lambda a: np.repeat(a, 2, axis=-1)[..., ::2], lambda a: a[::-1, ::-1].copy()[::-1, ::-1], np.asfortranarray,
+        lambda a: np.repeat(a, 3, axis=0)[::3],
+    ], ids=["gaps", "backwards", "fortran", "gaps between rows"])  # fmt: skip
+    def test_same_bits_whatever_the_strides(self, shape, view, rng):
+        x, g, weight = rng.normal(size=(500, 300)).astype("f"), rng.normal(size=(500, 300)).astype("f"), np.full(shape, 0.25, "f")
+        wanted = fa.prelu.backward(g, x, weight)
+        out = view(np.zeros_like(x))
+        for found in (fa.prelu.backward(view(g), x, weight), fa.prelu.backward(g, view(x), weight), fa.prelu.backward(g, x, weight, out=out)):
+            assert same_bits(found[0], wanted[0])
+            np.testing.assert_allclose(found[1], wanted[1], rtol=1e-6, atol=1e-9)
+        assert found[0] is out
+
+    def test_one_number_as_gradient_for_all(self):
+        x = np.linspace(-1, 1, 1000)
+        one, all_ = (fa.prelu.backward(g, x, 0.25) for g in (np.broadcast_to(2.0, 1000), np.full(1000, 2.0)))
+        assert same_bits(one[0], all_[0]) and one[1] == all_[1]
+
+    @pytest.mark.parametrize("end", [slice(0, 1000), slice(1, 1001), slice(1000, 0, -1), slice(0, 2000, 2)])
+    def test_an_output_that_overlaps_an_input(self, end, rng):
+        memory = rng.normal(size=2000)
+        x, g = memory[:1000], rng.normal(size=1000)
+        wanted = fa.prelu.backward(g, x.copy(), 0.25)
+        found = fa.prelu.backward(g, x, 0.25, out=memory[end])
+        assert same_bits(found[0], wanted[0])
+        np.testing.assert_allclose(found[1], wanted[1], rtol=1e-12)
 
     @pytest.mark.parametrize("shape", [(), (300,), (500, 1)])
     def test_same_bits_for_any_number_of_threads(self, shape, set_num_threads, rng):

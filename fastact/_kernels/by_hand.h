@@ -82,6 +82,19 @@ ALWAYS floats exp_of(floats z, floats low, floats *n, floats *p_low)
     return p;
 }
 
+/* factor exp(z) for z from -200 to 0: of a table's power of two times 1 + p, p < 0.03, so that rounding errors stay with what is small. */
+ALWAYS floats exponential(float factor, floats z)
+{
+    const floats magic = all(0x1.8p19f);
+    floats t = times_plus(z, all(1.44269504f), magic), n = minus(t, magic), r, p, power, low;
+    r = times_plus(n, all(-1.428606820309417e-06f), times_plus(n, all(-0.693145751953125f), z));
+    p = times(r, times_plus(r, times_plus(r, all(0.16666667f), all(0.5000162f)), all(1)));
+    power = looked_up(powers_of_two_table[0], 16, bits_of(t));
+    low = looked_up(powers_of_two_table[1], 16, bits_of(t));
+    power = plus(power, times_plus(power, p, low));
+    return scale(factor == 1 ? power : times(all(factor), power), n);
+}
+
 /* e (factor + factor_low - second e), e = exp(-(a + low)): what functions of e are where e^3 no longer counts. */
 ALWAYS floats decayed_product(floats a, floats low, floats factor, floats factor_low, floats second)
 {
@@ -120,6 +133,45 @@ ALWAYS floats tanh_near(floats x) { return with_sign_of(sum_of(tanh_piece(absolu
 ALWAYS floats tanh_derivative_near(floats x) { return times(all(4), sigmoid_derivative_near(plus(x, x))); }
 ALWAYS floats tanh_derivative_far(floats x) { return decayed(absolute(plus(x, x)), all(4), all(8)); }
 #define tanh_derivative_past(x) above(absolute(x), LOGISTIC_END / 2)
+
+/* In the first interval, where main is 0, slope a apart from what else there is: one rounding less where the function is nearly that. */
+ALWAYS floats sum_from(piece p, float slope)
+{
+    const mask first = zero(p.main);
+    p.main = chosen(first, times(p.h, p.rest), p.main);
+    p.rest = chosen(first, all(slope), p.rest);
+    return sum_of(p);
+}
+
+/* RISING, x or a multiple of it, for x > 0; below a multiple of exp(x) - 1, which is even to -1 past 17.33. */
+#define EXPONENTIAL_LINEAR(NAME, RISING, SCALE, SLOPE)                                                                 \
+    ALWAYS floats NAME##_near(floats x)                                                                                \
+    {                                                                                                                  \
+        floats a = at_most(absolute(x), 17.34f);                                                                       \
+        piece p = PIECE(shifted_right(bits_of(plus(a, all(1.25f))), 21), NAME, a);                                     \
+        return chosen(compared(x, all(0), _CMP_NLT_UQ), RISING, sum_from(p, -SLOPE));                                  \
+    }                                                                                                                  \
+    ALWAYS floats NAME##_derivative_near(floats x)                                                                     \
+    {                                                                                                                  \
+        floats y = exponential(SLOPE, at_most(at_least(x, -200), 0));                                                  \
+        return chosen(compared(x, all(0), _CMP_GT_OQ), all(SCALE), y);                                                 \
+    }
+EXPONENTIAL_LINEAR(elu, x, 1.0f, 1.0f)
+EXPONENTIAL_LINEAR(selu, times_plus(all(1.05070102f), x, times(all(-3.47926523e-08f), at_most(x, 1e38f))), 1.05070102f, 1.75809932f)
+#define elu_far elu_near
+#define elu_derivative_far elu_derivative_near
+#define elu_past(x) nowhere()
+#define elu_derivative_past(x) nowhere()
+#define selu_far selu_near
+#define selu_derivative_far selu_derivative_near
+#define selu_past(x) nowhere()
+#define selu_derivative_past(x) nowhere()
+#define celu_near elu_near
+#define celu_far elu_near
+#define celu_derivative_near elu_derivative_near
+#define celu_derivative_far elu_derivative_near
+#define celu_past(x) nowhere()
+#define celu_derivative_past(x) nowhere()
 
 /* Up to 0.6 as a^3 times a polynomial of a^2, which is scalar.pxd's too. */
 ALWAYS floats tanhshrink_near(floats x)
@@ -280,7 +332,7 @@ ALWAYS floats gelu_tanh_derivative_far(floats x)
 
 /* For 7 < a < 14.99: Phi(-a) exp(a^2 / 2) as high + low, and exp(-a^2 / 2) = 2^n (e + e_low).
 
-   The exponential is a table's power of two times 1 + p, p < 0.03, so that rounding errors stay with what is small. */
+   The exponential is made as exponential() does. */
 ALWAYS floats scaled_normal_tail_at(floats a, floats *low, floats *n, floats *e, floats *e_low)
 {
     const floats magic = all(0x1.8p19f);

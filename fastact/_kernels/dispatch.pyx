@@ -96,9 +96,6 @@ cdef struct Loop:
 cdef void (*widen[2])(const void*, float*, Py_ssize_t) noexcept nogil
 cdef void (*narrow[2])(const float*, void*, Py_ssize_t) noexcept nogil
 cdef void (*stream)(char*, const char*, Py_ssize_t) noexcept nogil
-cdef void (*maxout_fold[2])(char*, char*, char*, Py_ssize_t, Py_ssize_t) noexcept nogil
-cdef void (*prelu_terms[2])(char*, char*, double*, Py_ssize_t) noexcept nogil
-cdef void (*maxout_route[2])(char*, char*, char*, Py_ssize_t, char*, Py_ssize_t) noexcept nogil
 cdef int bfloat16_number = -1
 
 
@@ -110,10 +107,6 @@ def bind(kernels):
     narrow[0] = <void (*)(const float*, void*, Py_ssize_t) noexcept nogil><size_t>kernels["narrow_half"]
     narrow[1] = <void (*)(const float*, void*, Py_ssize_t) noexcept nogil><size_t>kernels["narrow_bfloat"]
     stream = <void (*)(char*, const char*, Py_ssize_t) noexcept nogil><size_t>kernels["stream_copy"]
-    for k, kind in enumerate(("float", "double")):
-        prelu_terms[k] = <void (*)(char*, char*, double*, Py_ssize_t) noexcept nogil><size_t>kernels[f"prelu_terms_{kind}"]
-        maxout_fold[k] = <void (*)(char*, char*, char*, Py_ssize_t, Py_ssize_t) noexcept nogil><size_t>kernels[f"maxout_fold_{kind}"]
-        maxout_route[k] = <void (*)(char*, char*, char*, Py_ssize_t, char*, Py_ssize_t) noexcept nogil><size_t>kernels[f"maxout_route_{kind}"]
 
 
 # --- Loops --------------------------------------------------------------------------------------------------------
@@ -692,177 +685,6 @@ cdef bint has_shape(PyObject* x, PyObject* other, np.npy_intp* shape) noexcept:
     for k in range(np.PyArray_NDIM(<np.ndarray>x)):
         if np.PyArray_DIM(<np.ndarray>other, k) != shape[k]:
             return False
-    return True
-
-
-# --- prelu with the gradient of its weight --------------------------------------------------------------------------
-
-cdef enum:
-    RUN = 65536          # elements whose terms are summed by one thread, so that the sum does not depend on the threads
-    FEWEST_ROWS = 64     # of a weight for each column: its sums are to be small beside what they are taken over
-
-cdef struct Prelu:
-    Loop* loop
-    char* grad
-    char* x
-    char* grad_x
-    char* weight         # float or double, one or more
-    Py_ssize_t weights
-    Py_ssize_t length    # elements of a row, which has one weight, or one for each of them
-    Py_ssize_t total     # elements
-    Py_ssize_t runs      # of a row; or, negated, rows of a run
-    double* sums
-
-cdef void prelu_part(Prelu* job, Py_ssize_t first, Py_ssize_t count, Py_ssize_t weight, bint single, double* sums) noexcept nogil:
-    """Elements that follow each other: their gradients, and their terms added to BLOCK sums, or to as many."""
-    cdef char buffers[3 * BLOCK * 8]
-    cdef Storage storage = job.loop.storage, compute = DOUBLE if storage == DOUBLE else FLOAT
-    cdef Py_ssize_t size = width(storage), done = 0, block
-    cdef char* grad
-    cdef char* x
-    cdef char* y
-    while done < count:
-        block = min(count - done, <Py_ssize_t>BLOCK)
-        grad = gather(storage, job.grad + (first + done) * size, size, block, buffers)
-        x = gather(storage, job.x + (first + done) * size, size, block, buffers + BLOCK * 8)
-        prelu_terms[<int>compute](grad, x, sums if single else sums + done, block)
-        y = job.grad_x + (first + done) * size if storage == compute else buffers + 2 * BLOCK * 8
-        job.loop.chunk(grad, x, NULL, job.weight + (weight if single else weight + done) * width(compute), NULL, y, NULL, block, single)
-        if storage != compute:
-            scatter(storage, y, job.grad_x + (first + done) * size, size, block, False)
-        done += block
-
-cdef void prelu_piece(void* task, Py_ssize_t start, Py_ssize_t count) noexcept nogil:
-    cdef Prelu* job = <Prelu*>task
-    cdef double lanes[BLOCK]
-    cdef Py_ssize_t unit, row, first, k, used, most = 1
-    while most < BLOCK and most < job.length:
-        most *= 2
-    for unit in range(start, start + count):
-        if job.runs > 0:
-            memset(lanes, 0, most * sizeof(double))
-            row = unit // job.runs
-            first = (unit - row * job.runs) * RUN
-            prelu_part(job, row * job.length + first, min(<Py_ssize_t>RUN, job.length - first), row % job.weights, True, lanes)
-            used = most
-            while used > 1:
-                used //= 2
-                for k in range(used):
-                    lanes[k] += lanes[k + used]
-            job.sums[unit] = lanes[0]
-        else:
-            memset(job.sums + unit * job.length, 0, job.length * sizeof(double))
-            for row in range(unit * -job.runs, (unit + 1) * -job.runs):
-                if row * job.length < job.total:
-                    prelu_part(job, row * job.length, min(job.length, job.total - row * job.length), 0, False, job.sums + unit * job.length)
-
-
-def prelu_backward(Elementwise function, grad, x, np.ndarray weight, Py_ssize_t inner, out):
-    """The gradient of x, and sums of terms of the weight's: (rows, runs) for rows of inner elements of one weight each, else
-    (runs, weights) for a weight for each column. None if the arrays are not plain and alike."""
-    cdef Prelu job
-    cdef int storage = storage_of(<PyObject*>x)
-    cdef np.npy_intp shape[2]
-    cdef np.ndarray sums
-    if storage < 0 or not is_like(<PyObject*>x, <PyObject*>grad) or np.PyArray_SIZE(x) == 0:
-        return None
-    if out is None:
-        out = empty_like(x)
-    elif not (is_like(<PyObject*>x, <PyObject*>out) and IS_WRITEABLE_CONTIGUOUS(<PyObject*>out)) \
-            or overlaps(<PyObject*>out, <PyObject*>x) or overlaps(<PyObject*>out, <PyObject*>grad):
-        return None
-    job.loop = &function.loops[storage]
-    job.grad = <char*>np.PyArray_DATA(grad)
-    job.x = <char*>np.PyArray_DATA(x)
-    job.grad_x = <char*>np.PyArray_DATA(out)
-    job.weight = <char*>np.PyArray_DATA(weight)
-    job.weights = np.PyArray_SIZE(weight)
-    job.total = np.PyArray_SIZE(x)
-    if job.weights == 1 or inner > 1:
-        job.length = job.total if job.weights == 1 else inner
-        job.runs = (job.length + RUN - 1) // RUN
-        shape[0] = job.total // job.length
-        shape[1] = job.runs
-    else:
-        job.length = job.weights
-        job.runs = -max(<Py_ssize_t>RUN // job.length, <Py_ssize_t>FEWEST_ROWS)
-        shape[0] = (job.total + job.length * -job.runs - 1) // (job.length * -job.runs)
-        shape[1] = job.length
-    sums = np.PyArray_EMPTY(2, shape, np.NPY_DOUBLE, 0)
-    job.sums = <double*>np.PyArray_DATA(sums)
-    with nogil:
-        share(prelu_piece, &job, shape[0] * job.runs if job.runs > 0 else shape[0], 1, team(job.total * 2 * job.loop.cost))
-    return out, sums
-
-
-# --- Maxout -------------------------------------------------------------------------------------------------------
-
-cdef struct Maxout:
-    Storage storage
-    Py_ssize_t pieces
-    Py_ssize_t inner     # elements from piece to piece; as many outputs follow each other
-    char* x
-    char* y              # the output, or grad_output
-    char* grad           # of x, or NULL
-
-cdef void maxout_piece(void* task, Py_ssize_t start, Py_ssize_t count) noexcept nogil:
-    """Outputs start ... start + count, in blocks that are a run of x or have a stride of their own."""
-    cdef Maxout* job = <Maxout*>task
-    cdef char buffers[5 * BLOCK * 8]
-    cdef char* best = buffers
-    cdef char* winner = buffers + BLOCK * 8
-    cdef char* read = buffers + 2 * BLOCK * 8
-    cdef char* routed = buffers + 3 * BLOCK * 8
-    cdef char* grad
-    cdef char* element
-    cdef Storage compute = DOUBLE if job.storage == DOUBLE else FLOAT
-    cdef Py_ssize_t size = width(job.storage), wide = width(compute), step, first, row, block, k
-    while count > 0:
-        row = start // job.inner
-        if job.inner == 1:
-            step = job.pieces * size
-            block = min(count, <Py_ssize_t>BLOCK)
-        else:
-            step = size
-            block = min(min(count, <Py_ssize_t>BLOCK), (row + 1) * job.inner - start)
-        first = (row * (job.pieces - 1) * job.inner + start) * size
-        for k in range(job.pieces):
-            element = gather(job.storage, job.x + first + k * job.inner * size, step, block, read)
-            if k == 0:
-                memcpy(best, element, block * wide)
-                memset(winner, 0, block * wide)
-            else:
-                maxout_fold[<int>compute](element, best, winner, k, block)
-        if job.grad == NULL:
-            scatter(job.storage, best, job.y + start * size, size, block, False)
-        else:
-            grad = gather(job.storage, job.y + start * size, size, block, buffers + 4 * BLOCK * 8)
-            for k in range(job.pieces):
-                maxout_route[<int>compute](grad, best, winner, k, routed, block)
-                scatter(job.storage, routed, job.grad + first + k * job.inner * size, step, block, False)
-        start += block
-        count -= block
-
-
-def maxout(x, int axis, y, grad=None):
-    """The largest along an axis, which y lacks, into y; or the gradient y into grad, which is like x and may be it.
-
-    For C-contiguous arrays of one type that the caller has checked; False if it is not one of the four.
-    """
-    cdef Maxout job
-    cdef Py_ssize_t outputs = np.PyArray_SIZE(y)
-    cdef int storage = storage_of(<PyObject*>x), k
-    if storage < 0:
-        return False
-    job = Maxout(<Storage>storage, np.PyArray_DIM(x, axis), 1, <char*>np.PyArray_DATA(x), <char*>np.PyArray_DATA(y), NULL)
-    if grad is not None:
-        job.grad = <char*>np.PyArray_DATA(grad)
-    for k in range(axis + 1, np.PyArray_NDIM(x)):
-        job.inner *= np.PyArray_DIM(x, k)
-    if outputs > 0:
-        with nogil:
-            share(maxout_piece, &job, outputs, min(max(outputs // 8, 1024), 16384) & ~<Py_ssize_t>63,
-                  team(outputs * job.pieces * (0.3 if grad is None else 0.6)))
     return True
 
 

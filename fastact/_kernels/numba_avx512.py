@@ -189,6 +189,11 @@ def tail_of(p, a):
     return sum_of(p)
 
 
+def sum_from(p, slope):
+    first = p.main.builder.fcmp_ordered("==", p.main.value, p.main.of(0))
+    return times_plus(p.h, chosen(first, slope, p.rest), chosen(first, p.h * p.rest, p.main))
+
+
 def rising_to_one(x, y):
     return chosen(x.compared(">=", 0), 1 - y, y)
 
@@ -212,6 +217,16 @@ def exp_of(z, low):
     q = r * r * times_plus(r, q, 0.5)
     p = r + q
     return p, (q - (p - r)) + (low - (r - z)), n
+
+
+def exponential(factor, z):
+    """factor exp(z) for z from -200 to 0"""
+    t = times_plus(z, 1.44269504, 1.5 * 2.0**19)
+    n = t - 1.5 * 2.0**19
+    r = times_plus(n, -1.428606820309417e-06, times_plus(n, -0.693145751953125, z))
+    p = r * times_plus(r, times_plus(r, 0.16666667, 0.5000162), 1)
+    power, low = (looked_up(z, row, t.bits()) for row in table("powers_of_two"))
+    return scale(factor * (power + times_plus(power, p, low)), n)
 
 
 def decayed_product(a, low, factor, factor_low, second):
@@ -242,6 +257,7 @@ def tamed(x):
 ENDS = {
     "sigmoid": LOGISTIC_END, "sigmoid_derivative": LOGISTIC_END, "tanh": math.inf, "tanh_derivative": LOGISTIC_END / 2,
     "tanhshrink": math.inf, "tanhshrink_derivative": math.inf,
+    "elu": math.inf, "elu_derivative": math.inf, "selu": math.inf, "selu_derivative": math.inf,
     "softplus": LOGISTIC_END, "logsigmoid": LOGISTIC_END, "logsigmoid_derivative": LOGISTIC_END,
     "silu": LOGISTIC_END, "silu_derivative": LOGISTIC_END, "gelu": -GELU_END, "gelu_derivative": -GELU_END,
     "gelu_quick": -GELU_QUICK_END, "gelu_quick_derivative": -GELU_QUICK_END,
@@ -249,7 +265,10 @@ ENDS = {
     "softsign": math.inf, "softsign_derivative": math.inf, "squareplus": 1e12, "squareplus_derivative": 1e12,
 }  # fmt: skip
 """Up to which |x|, or if that is negative down to which x, each NAME_near below is right; from there on NAME_far is."""
-ALIASES = {"softplus_derivative": "sigmoid", "swish": "silu", "swish_derivative": "silu_derivative"}
+ALIASES = {
+    "softplus_derivative": "sigmoid", "swish": "silu", "swish_derivative": "silu_derivative",
+    "celu": "elu", "celu_derivative": "elu_derivative",
+}  # fmt: skip
 GATED = {"glu": ("sigmoid", 1), "swiglu": ("silu", 0), "geglu": ("gelu", 0)}
 """Of which function, and which of the inputs goes into it."""
 
@@ -270,13 +289,38 @@ def sigmoid_derivative_far(x):
     return decayed(absolute(x), 1.0, 2.0)
 
 
-def tanh_piece(a):
-    a = at_most(a, 9.1)
-    return piece("tanh", a.builder.lshr((a + 0.625).bits(), ir.Constant(INTS, [21] * LANES)), a)
+def by_exponent(name, offset, end):
+    """Of |x|: the piece on the interval that the first bits of its sum with the offset tell; the function is even past the end."""
+
+    def found(x):
+        a = at_most(absolute(x), end)
+        return piece(name, a.builder.lshr((a + offset).bits(), ir.Constant(INTS, [21] * LANES)), a)
+
+    return found
+
+
+tanh_piece = by_exponent("tanh", 0.625, 9.1)
+
+
+def exponential_linear(name, rising, factor, slope):
+    """NAME_near and NAME_derivative_near of what is rising(x), about a multiple of x, for x > 0, and one of exp(x) - 1 below."""
+    fall = by_exponent(name, 1.25, 17.34)
+
+    def derivative(x):
+        y = exponential(slope, at_most(at_least(x, -200), 0))
+        return chosen(x.builder.fcmp_ordered(">", x.value, x.of(0)), factor, y)
+
+    return lambda x: chosen(x.compared(">=", 0), rising(x), sum_from(fall(x), -slope)), derivative
+
+
+elu_near, elu_derivative_near = exponential_linear("elu", lambda x: x, 1, 1)
+selu_near, selu_derivative_near = exponential_linear(
+    "selu", lambda x: times_plus(1.05070102, x, at_most(x, 1e38) * -3.47926523e-08), 1.05070102, 1.75809932
+)
 
 
 def tanh_near(x):
-    return with_sign_of(sum_of(tanh_piece(absolute(x))), x)
+    return with_sign_of(sum_of(tanh_piece(x)), x)
 
 
 def tanh_derivative_near(x):
@@ -290,7 +334,7 @@ def tanh_derivative_far(x):
 def tanhshrink_near(x):
     a = absolute(x)
     z = a * a
-    cube, t = z * a, tanh_piece(a)
+    cube, t = z * a, tanh_piece(x)
     p = times_plus(z, -0.00309422659, 0.00907383673)
     for c in (-0.0220028125, 0.0539901331, -0.133334488):
         p = times_plus(z, p, c)
@@ -303,7 +347,7 @@ def tanhshrink_near(x):
 
 
 def tanhshrink_derivative_near(x):
-    t = tanh_piece(absolute(x))
+    t = tanh_piece(x)
     c = t.h * t.rest
     y = t.main + c
     low = ((t.main - y) + c) + times_minus(t.h, t.rest, c)

@@ -1,6 +1,6 @@
 """What no ufunc does in one pass over an array, compiled by Numba: prelu with the gradient of its weight, and maxout.
 
-As dispatch.pyx has them for compiled kernels.
+As passes.pyx has them for compiled kernels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .numba_intrinsics import (
 )
 from .numba_jobs import run_pieces, words
 
-RUN, FEWEST_ROWS = 65536, 64  # as in dispatch.pyx
+RUN, FEWEST_ROWS = 65536, 64  # as in passes.pyx
 LANES = 8 * BLOCK
 
 
@@ -120,7 +120,7 @@ def prelu_piece(job, start, count):
 
 
 def prelu_backward(ufunc, grad, x, weight, inner, out):
-    """As dispatch.pyx has it, for prelu's backward ufunc."""
+    """As passes.pyx has it, for prelu's backward ufunc."""
     storage = storage_of(x.dtype)
     arrays = [grad, x] if out is None else [grad, x, out]
     if storage is None or x.size == 0 or not all(
@@ -225,7 +225,7 @@ def maxout_piece(job, start, count):
 
 
 def maxout(x, axis, y, grad=None):
-    """As dispatch.pyx has it: the largest along an axis, which y lacks, into y; or the gradient y into grad, which is like x."""
+    """As passes.pyx has it: the largest along an axis, which y lacks, into y; or the gradient y into grad, which is like x."""
     storage = storage_of(x.dtype)
     if storage is None:
         return False

@@ -2,6 +2,8 @@
 #ifndef FASTACT_REDUCTIONS_H
 #define FASTACT_REDUCTIONS_H
 
+#include <string.h>
+
 #include "primitives.h"
 
 #define FASTACT_DOUBLES (FASTACT_VECTOR / 8)
@@ -67,6 +69,29 @@ static inline void add_double(doubles x, doubles *sum, doubles *low)
                 mask_##T kept = ((const mask_##T *)last)[k] & ((const mask_##T *)(last_lanes_##T + LANES - missing))[k]; \
                 add_##T(widen_##T((piece_##T)kept), sum + k, rest + k);          \
             }                                                                                           \
+        for (int k = 0; k < PIECES; k++)                                                                \
+            ((doubles *)total)[k] = sum[k], ((doubles *)low)[k] = rest[k];                              \
+    }                                                                                                   \
+    /* The products of n elements with grad, in double, where they are not positive, to those lanes in that order. */ \
+    static inline void add_falling_##T(const T *grad, const T *x, ptrdiff_t n, double *total, double *low) \
+    {                                                                                                   \
+        enum { LANES = 64 / sizeof(T), PIECES = LANES / FASTACT_DOUBLES };                              \
+        T few_grad[LANES] = {0}, few_x[LANES] = {0};                                                    \
+        doubles sum[PIECES], rest[PIECES];                                                              \
+        for (int k = 0; k < PIECES; k++)                                                                \
+            sum[k] = ((doubles *)total)[k], rest[k] = ((doubles *)low)[k];                              \
+        for (ptrdiff_t i = 0; i < n; i += LANES) {                                                      \
+            const piece_##T *g = (const piece_##T *)(grad + i), *a = (const piece_##T *)(x + i);        \
+            if (n - i < LANES) {                                                                        \
+                memcpy(few_grad, g, (n - i) * sizeof(T));                                               \
+                memcpy(few_x, a, (n - i) * sizeof(T));                                                  \
+                g = (const piece_##T *)few_grad, a = (const piece_##T *)few_x;                          \
+            }                                                                                           \
+            for (int k = 0; k < PIECES; k++) {                                                          \
+                const doubles wide = widen_##T(a[k]), product = widen_##T(g[k]) * wide;                 \
+                add_##T((doubles)((mask_double)product & ~(wide > 0)), sum + k, rest + k);              \
+            }                                                                                           \
+        }                                                                                               \
         for (int k = 0; k < PIECES; k++)                                                                \
             ((doubles *)total)[k] = sum[k], ((doubles *)low)[k] = rest[k];                              \
     }                                                                                                   \
