@@ -90,9 +90,8 @@ ALWAYS floats exponential(float factor, floats z)
     r = times_plus(n, all(-1.428606820309417e-06f), times_plus(n, all(-0.693145751953125f), z));
     p = times(r, times_plus(r, times_plus(r, all(0.16666667f), all(0.5000162f)), all(1)));
     power = looked_up(powers_of_two_table[0], 16, bits_of(t));
-    low = looked_up(powers_of_two_table[1], 16, bits_of(t));
-    power = plus(power, times_plus(power, p, low));
-    return scale(factor == 1 ? power : times(all(factor), power), n);
+    low = times_plus(power, p, looked_up(powers_of_two_table[1], 16, bits_of(t)));
+    return scale(factor == 1 ? plus(power, low) : times_plus(all(factor), power, times(all(factor), low)), n);
 }
 
 /* e (factor + factor_low - second e), e = exp(-(a + low)): what functions of e are where e^3 no longer counts. */

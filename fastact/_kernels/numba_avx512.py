@@ -226,7 +226,7 @@ def exponential(factor, z):
     r = times_plus(n, -1.428606820309417e-06, times_plus(n, -0.693145751953125, z))
     p = r * times_plus(r, times_plus(r, 0.16666667, 0.5000162), 1)
     power, low = (looked_up(z, row, t.bits()) for row in table("powers_of_two"))
-    return scale(factor * (power + times_plus(power, p, low)), n)
+    return scale(times_plus(factor, power, factor * times_plus(power, p, low)), n)
 
 
 def decayed_product(a, low, factor, factor_low, second):
