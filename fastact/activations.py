@@ -96,7 +96,7 @@ Notes
 
 def _loops(name):
     """Where the compiled loops of a function lie; not all can store past the cache, skip elements or take half types as they are."""
-    kinds = "past_cache", "float_strided", "double_strided", "half", "bfloat"
+    kinds = "float_past_cache", "double_past_cache", "float_strided", "double_strided", "half", "bfloat"
     optional = {kind: kernels.get(f"{name}_{kind}", 0) for kind in kinds}
     return optional | {kind: kernels[f"{name}_{kind}"] for kind in ("float", "double")}
 

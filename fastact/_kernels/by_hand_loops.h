@@ -104,7 +104,7 @@ ALWAYS floats times_gate(floats m, floats y)
 #define FASTACT_GRADIENT_OF_v z
 
 #define FASTACT_BODY(...) FASTACT_LOOP(FASTACT_LOAD, FASTACT_STORE, __VA_ARGS__)
-#define FASTACT_BODY_PAST_CACHE(...) FASTACT_LOOP(FASTACT_LOAD_AHEAD, FASTACT_STORE_PAST_CACHE, __VA_ARGS__)
+#define FASTACT_BODY_PAST_CACHE(...) FASTACT_TILES(FASTACT_LOAD_AHEAD, FASTACT_STORE_PAST_CACHE, __VA_ARGS__)
 #define FASTACT_BODY_OF(H, ...) FASTACT_TILES(FASTACT_LOAD_##H, FASTACT_STORE_##H, __VA_ARGS__)
 
 #define FASTACT_LOSS_STEP(LOAD, STORE)                                                                    \
@@ -136,10 +136,10 @@ ALWAYS floats times_gate(floats m, floats y)
 
 #endif
 
-/* Each four times: the second for outputs at multiples of 64 bytes that are to go past the cache, the others for whole tiles. */
+/* Each four times: all but the first for whole tiles, the second for outputs at multiples of 64 bytes that are to go past the cache. */
 #define FASTACT_LOOPS_OF(NAME, ARGUMENTS, ...)                                          \
     static inline int NAME##_by_hand ARGUMENTS(float) FASTACT_BODY(__VA_ARGS__)         \
-    static inline int NAME##_by_hand_past_cache ARGUMENTS(float) FASTACT_BODY_PAST_CACHE(__VA_ARGS__) \
+    static inline int NAME##_by_hand_float_past_cache ARGUMENTS(float) FASTACT_BODY_PAST_CACHE(__VA_ARGS__) \
     static inline int NAME##_by_hand_half ARGUMENTS(uint16_t) FASTACT_BODY_OF(half, __VA_ARGS__) \
     static inline int NAME##_by_hand_bfloat ARGUMENTS(uint16_t) FASTACT_BODY_OF(bfloat, __VA_ARGS__)
 #define FASTACT_TO_ONE(T) (const T *a, const T *b, T *y, ptrdiff_t n)

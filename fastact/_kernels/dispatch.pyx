@@ -19,6 +19,7 @@ np.import_umath()
 cdef extern from "primitives.h" nogil:
     enum: TILE "FASTACT_TILE"
     void clear_fp_status()
+    void prefetch_ahead(const void*, Py_ssize_t)
     void stream_fence()
 
 cdef extern from "<stdlib.h>" nogil:
@@ -83,7 +84,7 @@ cdef enum:
 
 cdef struct Loop:
     chunk_loop chunk
-    direct_loop past_cache # the same with stores past the cache, or NULL; it says whether it could
+    direct_loop past_cache # the same with stores past the cache, in whole tiles, or NULL; it says whether it could
     strided_loop strided   # the same with gaps between elements and single parameters, or NULL
     direct_loop tiles      # the same on half types as they are, in whole tiles, or NULL; it says whether it could
     int inputs
@@ -197,10 +198,11 @@ cdef void run_chunk(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t start
         if store == PLAIN:
             loop.chunk(where[0], where[1], where[2], where[3], where[4], where[5], where[6], count, single)
             return
+        tiled = count & ~<Py_ssize_t>(TILE - 1)
         if loop.past_cache != NULL and not (args[total - 1] - args[last]) & 63 \
-                and loop.past_cache(where[0], where[1], where[2], where[3], where[4], where[5], where[6], count, single):
-            stream_fence()
-            return
+                and loop.past_cache(where[0], where[1], where[2], where[3], where[4], where[5], where[6], tiled, single):
+            start += tiled
+            count -= tiled
     elif single and store == PLAIN and loop.strided != NULL:
         loop.strided(args, steps, start, count)
         return
@@ -225,6 +227,8 @@ cdef Py_ssize_t run_tiles(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t
             block = min(count - done, <Py_ssize_t>BLOCK)
             for k in range(loop.outputs):
                 where[FIRST_OUTPUT + k] = buffers + k * BLOCK * 2
+            if loop.inputs == 1:
+                prefetch_ahead(where[0], block * 2)
         if not loop.tiles(where[0], where[1], where[2], where[3], where[4], where[5], where[6], block, True):
             return 0
         for k in range(loop.outputs if store == STREAMING else 0):
@@ -356,7 +360,7 @@ cdef class Elementwise:
 
     ``kernels`` maps "float" and "double" to the addresses of chunk loops of ``inputs`` arrays, as many parameters as
     there are (name, default) pairs in ``parameters`` (None: no default), and ``outputs`` arrays; and to those of other loops,
-    or to 0: "past_cache" of floats that stores past the cache, "float_strided" and "double_strided" over elements with gaps
+    or to 0: "float_past_cache" and "double_past_cache" that store past the cache, "float_strided" and "double_strided" over elements with gaps
     between them, "half" and "bfloat" of these as they are. ``integers`` "keep" or "clamp" gives loops for them. Without
     kernels there is the second lane only, and no ufunc.
     """
@@ -384,7 +388,7 @@ cdef class Elementwise:
         for storage in (FLOAT, DOUBLE, HALF, BFLOAT):
             T = "double" if storage == DOUBLE else "float"
             self.loops[<int>storage] = Loop(<chunk_loop><size_t>kernels[T],
-                                            <direct_loop><size_t>(kernels["past_cache"] if storage == FLOAT else 0),
+                                            <direct_loop><size_t>(kernels[T + "_past_cache"] if storage <= DOUBLE else 0),
                                             <strided_loop><size_t>(kernels[T + "_strided"] if storage <= DOUBLE else 0),
                                             <direct_loop><size_t>(kernels[("half", "bfloat")[storage - HALF]] if storage >= HALF else 0),
                                             inputs, nin - inputs, outputs, storage, 2 * cost if storage == DOUBLE else cost)

@@ -122,6 +122,29 @@ static inline void clear_fp_status(void)
 /* Brings a line to the second-level cache. */
 static inline void prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
 
+/* Brings what comes 4 KiB later to the first-level cache, for as many bytes. */
+static inline void prefetch_ahead(const void *address, ptrdiff_t bytes)
+{
+    for (ptrdiff_t k = 0; k < bytes; k += 64)
+        __builtin_prefetch((const char *)address + 4096 + k, 0, 3);
+}
+
+/* 64 bytes, past the cache, to a multiple of 64. */
+ALWAYS void stream_line(char *to, const char *from)
+{
+#if defined(__AVX512F__)
+    _mm512_stream_si512((__m512i *)to, _mm512_loadu_si512(from));
+#elif defined(__AVX__)
+    for (int k = 0; k < 64; k += 32)
+        _mm256_stream_si256((__m256i *)(to + k), _mm256_loadu_si256((const __m256i *)(from + k)));
+#elif defined(FASTACT_X86)
+    for (int k = 0; k < 64; k += 16)
+        _mm_stream_si128((__m128i *)(to + k), _mm_loadu_si128((const __m128i *)(from + k)));
+#else
+    memcpy(to, from, 64);
+#endif
+}
+
 /* Copies to memory past the cache, but for lines that are not whole: those that others write to as well would be written to memory
    part by part, which takes 0.4 us. to is aligned as its type. Call stream_fence before anyone else reads. */
 static inline void stream_copy(char *to, const char *from, ptrdiff_t bytes)
@@ -132,19 +155,8 @@ static inline void stream_copy(char *to, const char *from, ptrdiff_t bytes)
         head = bytes;
     memcpy(to, from, (size_t)head);
     to += head, from += head, bytes -= head;
-#ifdef __AVX512F__
     for (i = 0; i + 64 <= bytes; i += 64)
-        _mm512_stream_si512((__m512i *)(to + i), _mm512_loadu_si512(from + i));
-#elif defined(__AVX__)
-    for (i = 0; i + 64 <= bytes; i += 64) {
-        _mm256_stream_si256((__m256i *)(to + i), _mm256_loadu_si256((const __m256i *)(from + i)));
-        _mm256_stream_si256((__m256i *)(to + i + 32), _mm256_loadu_si256((const __m256i *)(from + i + 32)));
-    }
-#else
-    for (i = 0; i + 64 <= bytes; i += 64)
-        for (ptrdiff_t k = i; k < i + 64; k += 16)
-            _mm_stream_si128((__m128i *)(to + k), _mm_loadu_si128((const __m128i *)(from + k)));
-#endif
+        stream_line(to + i, from + i);
     memcpy(to + i, from + i, (size_t)(bytes - i));
 #else
     memcpy(to, from, (size_t)bytes);
@@ -286,6 +298,17 @@ static inline void narrow_half(const float *from, uint16_t *to, ptrdiff_t n)
    elements do not, and up to 16 are taken apart before the vectoriser sees them. The elements of a tile of bfloat16 are in
    another order, those at even places first, which takes a shift or a mask instead of an unpacking. */
 #define FASTACT_TILE 32
+/* Past the cache, to a multiple of 64. */
+static inline void stream_tile_float(const float *from, float *to)
+{
+    for (int k = 0; k < FASTACT_TILE; k += 16)
+        stream_line((char *)(to + k), (const char *)(from + k));
+}
+static inline void stream_tile_double(const double *from, double *to)
+{
+    for (int k = 0; k < FASTACT_TILE; k += 8)
+        stream_line((char *)(to + k), (const char *)(from + k));
+}
 #ifdef __F16C__
 #define FASTACT_HALF_TILES 1
 #else
