@@ -19,7 +19,6 @@ np.import_umath()
 cdef extern from "primitives.h" nogil:
     enum: TILE "FASTACT_TILE"
     void clear_fp_status()
-    void prefetch_ahead(const void*, Py_ssize_t)
     void stream_fence()
 
 cdef extern from "<stdlib.h>" nogil:
@@ -227,8 +226,6 @@ cdef Py_ssize_t run_tiles(Loop* loop, char** args, Py_ssize_t* steps, Py_ssize_t
             block = min(count - done, <Py_ssize_t>BLOCK)
             for k in range(loop.outputs):
                 where[FIRST_OUTPUT + k] = buffers + k * BLOCK * 2
-            if loop.inputs == 1:
-                prefetch_ahead(where[0], block * 2)
         if not loop.tiles(where[0], where[1], where[2], where[3], where[4], where[5], where[6], block, True):
             return 0
         for k in range(loop.outputs if store == STREAMING else 0):
