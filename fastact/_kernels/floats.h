@@ -91,12 +91,11 @@ ALWAYS floats about_inverse_root(floats x) { return over(all(1), _mm256_sqrt_ps(
 
 /* Permutations know eight columns; bits 3 and 4 of the place choose among these. */
 ALWAYS mask bit(int k, ints place) { return _mm256_castsi256_ps(_mm256_slli_epi32(place, 31 - k)); }
+ALWAYS floats of_8(const float *row, ints place) { return _mm256_permutevar8x32_ps(_mm256_load_ps(row), place); }
+ALWAYS floats of_16(const float *row, ints place) { return chosen(bit(3, place), of_8(row + 8, place), of_8(row, place)); }
 ALWAYS floats looked_up(const float *row, int columns, ints place)
 {
-    if (columns == 8)
-        return _mm256_permutevar8x32_ps(_mm256_load_ps(row), place);
-    columns /= 2;
-    return chosen(bit(columns / 16 + 3, place), looked_up(row + columns, columns, place), looked_up(row, columns, place));
+    return columns == 16 ? of_16(row, place) : chosen(bit(4, place), of_16(row + 16, place), of_16(row, place));
 }
 
 /* The eight numbers each of one of 32 rows for each element. */
