@@ -32,13 +32,20 @@ def run(program, *options, **environment):
 
 class TestImport:
     def test_costs_little(self, tmp_path):
-        """At most 30 ms over NumPy's own import, in the time of its own thread, which others do not lengthen.
+        """At most 0.6 of NumPy's own import (30 ms where that takes 50; measured: 19), both in the time of one thread.
 
-        The sources are compiled before, as installers do.
+        A slower machine slows both. The sources are compiled before, as installers do.
         """
-        program = "import time, numpy; start = time.thread_time(); import fastact; print(time.thread_time() - start)"
+        program = """if True:
+            from time import thread_time
+            start = thread_time()
+            import numpy
+            middle = thread_time()
+            import fastact
+            print((thread_time() - middle) / (middle - start))
+            """
         compiled = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
-        assert min(float(run(program, **compiled)) for _ in range(5)) < 0.030
+        assert min(float(run(program, **compiled)) for _ in range(5)) < 0.6
 
     def test_brings_nothing_heavy(self):
         program = """if True:
