@@ -240,15 +240,19 @@ def some_points(dtype, size):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", [name for name in NAMES if ROWS[name].parameters])
-def test_a_parameter_for_each_element(name, dtype, kind):
-    """The same bits, whether it is one number for all, an array of equal ones, or others are beside it."""
+def test_a_parameter_for_each_element(name, dtype, kind, request):
+    """The same bits, whether it is one number for all, an array of equal ones, or others are beside it, past the cache too."""
     method, parameters = Method(name, kind), defaults(name)
     x = some_points(dtype, 220)
     one, other = method(x, *parameters), method(x, *(2 * p for p in parameters))
     of = np.float32 if np.dtype(dtype).itemsize == 2 else dtype
-    assert same_bits(method(x, *(np.full(x.shape, p, of) for p in parameters)), one)
-    mixed = np.random.default_rng(4).integers(0, 2, x.size).astype(bool)
-    assert same_bits(method(x, *(np.where(mixed, 2 * p, p).astype(of) for p in parameters)), np.where(mixed, other, one))
+    single, mixed = np.arange(x.size) == 99, np.random.default_rng(4).integers(0, 2, x.size).astype(bool)
+    for fixture in (None, "no_cache"):
+        if fixture:
+            request.getfixturevalue(fixture)
+        for where in (np.zeros(x.shape, bool), single, mixed):
+            varied = (np.where(where, 2 * p, p).astype(of) for p in parameters)
+            assert same_bits(method(x, *varied), np.where(where, other, one))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,6 +11,7 @@ import functools
 import numpy as np
 
 from . import numba_avx512, numba_scalar
+from .numba_avx512 import AHEAD
 from .numba_intrinsics import (
     C_CLEAR_STATUS,
     TILE,
@@ -28,6 +29,7 @@ from .numba_intrinsics import (
     load,
     machine,
     pointers,
+    prefetch_line,
     routine,
     stack,
     store,
@@ -40,6 +42,10 @@ from .numba_threads import offered, share, team
 from .ufuncs import make_ufunc, register_loop
 
 BLOCK = 512  # elements of a stack buffer
+STREAMED = 128
+"""Elements that are computed before they go past the cache: relu of 2^24 takes 1.0 of the compiled kernel's time, with 512
+1.2, and with 32 1.7, since LLVM unrolls so short a loop before it vectorises it (``python -m bench.backends relu --threads 1
+--sizes 16777216``)."""
 MAX_INPUTS, MAX_PARAMETERS, MAX_OUTPUTS = 3, 2, 2
 OPERANDS = MAX_INPUTS + MAX_PARAMETERS + MAX_OUTPUTS
 BUFFER = 8 * BLOCK  # bytes on the stack
@@ -52,11 +58,12 @@ COMPUTED = {FLOAT: np.float32, DOUBLE: np.float64, HALF: np.float32, BFLOAT: np.
 STORAGE_OF_INTEGERS = {1: INT8, 2: INT16, 4: INT32, 8: INT64}
 
 # A loop as the compiled code sees it: words of memory.
-(KERNEL, INPUTS, PARAMETERS, OUTPUTS, STORAGE, COST, NUMBER, STREAMING_FROM, PAST_CACHE, PAST_CACHE_NUMBER) = range(0, 80, 8)
+(KERNEL, INPUTS, PARAMETERS, OUTPUTS, STORAGE, COST, NUMBER, PAST_CACHE, PAST_CACHE_NUMBER) = range(0, 72, 8)
 # How results get to memory: straight, past the cache, or (where they overlap an input) a block at a time after it is read.
 PLAIN, STREAMING, BUFFERED = range(3)
 
-streaming_from = 1 << 62
+streaming_from = np.full(1, 1 << 62)  # bytes of a result, from which on it goes past the cache
+STREAMING_FROM = streaming_from.ctypes.data
 
 
 @functools.cache
@@ -69,8 +76,7 @@ def formulas(T):
 
 def bind(last_level_cache):
     """Stream outputs that, with their input, exceed that cache."""
-    global streaming_from
-    streaming_from = last_level_cache // 2
+    streaming_from[0] = last_level_cache // 2
 
 
 # --- Half types -------------------------------------------------------------------------------------------------------
@@ -349,7 +355,7 @@ def ufunc_loop(args, dimensions, steps, about):
     count, storage, inputs = word(dimensions, 0), word(about, STORAGE), word(about, INPUTS)
     last = inputs + word(about, PARAMETERS)
     stop, size = last + word(about, OUTPUTS), width(storage)
-    mode = STREAMING if count * size > word(about, STREAMING_FROM) else PLAIN
+    mode = STREAMING if count * size > word(STREAMING_FROM, 0) else PLAIN
     overlapping, single, direct = False, True, storage != HALF and storage != BFLOAT
     for k in range(inputs, last):
         single = single and word(steps, 8 * k) == 0
@@ -366,7 +372,7 @@ def ufunc_loop(args, dimensions, steps, about):
     if overlapping:
         mode = BUFFERED
     work = RUN_DIRECT
-    if direct and mode == STREAMING and word(about, PAST_CACHE_NUMBER) >= 0:
+    if direct and single and mode == STREAMING and word(about, PAST_CACHE_NUMBER) >= 0:
         work = kernel_at(LINES, LINES_NUMBER) if kernel_at(about + PAST_CACHE, word(about, PAST_CACHE_NUMBER)) else 0
     elif not direct or mode != PLAIN:
         work = kernel_at(BLOCKS, BLOCKS_NUMBER)
@@ -410,10 +416,11 @@ def _element(formula, inputs, parameters, backward):
     }[inputs, parameters])  # fmt: skip
 
 
-def chunk_kernel(element, T, parameters, outputs, by_hand=None, defaults=()):
+def chunk_kernel(element, T, parameters, outputs, by_hand=None, defaults=(), past_cache=False, alone=False):
     """The loop of an element over contiguous arrays, parameters being single numbers or arrays; a C function.
 
-    With ``by_hand`` that loop runs instead where the parameters are those.
+    With ``by_hand`` that loop runs instead where the parameters are the ``defaults``. With ``past_cache``, for single parameters, the
+    one result goes there, to a multiple of 64, and the one input, if it is ``alone``, is called to the cache ahead.
     """
     varying = parameters > 0
     pair = outputs > 1
@@ -450,7 +457,20 @@ def chunk_kernel(element, T, parameters, outputs, by_hand=None, defaults=()):
             assign(array(y + offset), array(first), count)
             assign(array(z + offset), array(second), count)
 
-    usual = run_pair if pair else run
+    @compiled
+    def run_past_cache(a, b, c, p, q, y, z, n, single):
+        tile = stack(BUFFER)
+        whole = n // STREAMED * STREAMED
+        for i in range(0, whole * size, STREAMED * size):
+            run(a + i, b + i, c + i, p, q, tile, z, STREAMED, single)
+            for k in range(0, STREAMED * size, 64):
+                if alone:
+                    prefetch_line(a + i + k + AHEAD)
+                stream_line(y + i + k, tile + k)
+        rest = whole * size
+        run(a + rest, b + rest, c + rest, p, q, y + rest, z, n - whole, single)
+
+    usual = run_pair if pair else run_past_cache if past_cache else run
     if by_hand is None:
         chunk = usual
     elif not defaults:
@@ -486,7 +506,8 @@ def chunk_kernel(element, T, parameters, outputs, by_hand=None, defaults=()):
 @functools.cache
 def _kernel(formula, T, inputs, parameters, outputs, backward, name, defaults, past_cache=False):
     by_hand = numba_avx512.loop(*name, past_cache) if name and T is np.float32 and numba_avx512.known(*name) else None
-    return chunk_kernel(_element(formula(T), inputs, parameters, backward), T, parameters, outputs, by_hand, defaults)
+    element = _element(formula(T), inputs, parameters, backward)
+    return chunk_kernel(element, T, parameters, outputs, by_hand, defaults, past_cache, alone=inputs == 1)
 
 
 class Ufunc:
@@ -506,15 +527,14 @@ class Ufunc:
         def loop(storage, formula=formula):
             """The address of a loop's words, which are kept for good."""
             if (storage, formula) not in self.loops:
-                words, T = np.zeros(10, np.int64), COMPUTED[storage]
+                words, T = np.zeros(9, np.int64), COMPUTED[storage]
                 described = formula, T, inputs, parameters, outputs, backward, known, defaults
                 lazy, past_cache = Lazy(words, KERNEL, lambda: _kernel(*described)), -1
-                if storage == FLOAT and outputs == 1 and known and numba_avx512.known(*known):
+                if storage in (FLOAT, DOUBLE) and outputs == 1:
                     past_cache = Lazy(words, PAST_CACHE, lambda: _kernel(*described, past_cache=True)).number
                 picoseconds = cost * (2000 if storage == DOUBLE else 1000)
                 for offset, value in ((INPUTS, inputs), (PARAMETERS, parameters), (OUTPUTS, outputs), (STORAGE, storage),
-                                      (COST, picoseconds), (NUMBER, lazy.number), (STREAMING_FROM, streaming_from),
-                                      (PAST_CACHE_NUMBER, past_cache)):  # fmt: skip
+                                      (COST, picoseconds), (NUMBER, lazy.number), (PAST_CACHE_NUMBER, past_cache)):  # fmt: skip
                     words[offset // 8] = value
                 self.loops[storage, formula] = lazy
             return self.loops[storage, formula].words.ctypes.data

@@ -15,6 +15,7 @@ from .numba_cpu import (
     DOUBLE,
     FLOAT,
     HALF,
+    STREAMING_FROM,
     copy_strided,
     gather,
     scatter,
@@ -50,8 +51,8 @@ LINE = 64
 
 # A function as the compiled code sees it: words of memory. ROLES are those of the gufunc's operands.
 KERNELS, NUMBERS = 0, 32  # of the variants of a kernel
-VARIANTS, STORAGE, SINGLE_G, SINGLE_Y, NEGATED, MASKED, COST, STREAMING_FROM, COUNT = range(64, 136, 8)
-ROLES = 136
+VARIANTS, STORAGE, SINGLE_G, SINGLE_Y, NEGATED, MASKED, COST, COUNT = range(64, 128, 8)
+ROLES = 128
 ROLE_X, ROLE_G, ROLE_Y, ROLE_MASK, ROLE_TEMPERATURE = range(5)
 
 # A job for the team: data, step from row to row and from item to item of each operand with items, in the roles' order.
@@ -257,7 +258,7 @@ def gufunc_loop(args, dimensions, steps, function):
     keep(job, JOB_FUNCTION, function)
     keep(job, JOB_KERNEL, kernel)
     keep(job, JOB_N, n)
-    big = rows * n * size > word(function, STREAMING_FROM)
+    big = rows * n * size > word(STREAMING_FROM, 0)
     apart = word(job, OPERAND_X) != y and word(job, OPERAND_G) != y
     streaming = big and apart and size >= 4 and word(job, OPERAND_Y + ITEM) == size and not single_y and y % size == 0
     keep(job, JOB_STREAMING, streaming)
@@ -329,7 +330,7 @@ class RowFunction:
         masked = np.float64(self.masked).view(np.int64)
         for offset, value in ((VARIANTS, count), (STORAGE, storage), (SINGLE_G, self.single_g), (SINGLE_Y, not self.result_is_row),
                               (NEGATED, self.negated), (MASKED, masked), (COST, picoseconds),
-                              (STREAMING_FROM, numba_cpu.streaming_from), (COUNT, len(roles))):  # fmt: skip
+                              (COUNT, len(roles))):  # fmt: skip
             words[offset // 8] = value
         words[ROLES // 8 :][: len(roles)] = [ROLE_CODES[role] for role in roles]
         return words.ctypes.data

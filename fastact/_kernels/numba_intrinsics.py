@@ -276,6 +276,17 @@ def prefetch(builder, address):
     builder.call(function, [builder.inttoptr(address, byte), i32(0), i32(3), i32(1)])
 
 
+@intrinsic
+def prefetch_line(typing, address):
+    """The same of the 64 bytes around an address."""
+
+    def generate(context, builder, signature, args):
+        prefetch(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
+
+
 TILE = 8
 
 

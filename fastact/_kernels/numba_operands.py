@@ -50,7 +50,7 @@ def placed(array, T, writing=False, streaming=False):
 
 def exceeds_cache(result, sources):
     """Whether a result goes past the cache: it does not fit there, and its lines are not there already as a source's."""
-    return (result is not None and result.nbytes > numba_cpu.streaming_from and result.flags.c_contiguous
+    return (result is not None and result.nbytes > numba_cpu.streaming_from[0] and result.flags.c_contiguous
             and all(source is None or address(source) != address(result) for source in sources))  # fmt: skip
 
 
