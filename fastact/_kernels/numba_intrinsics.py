@@ -443,12 +443,8 @@ C_MALLOC, C_FREE, C_CLEAR_STATUS = (c_function(name) for name in ("malloc", "fre
 # --- Sums -------------------------------------------------------------------------------------------------------------
 
 
-@intrinsic
-def add_lanes(typing, kind, source, count, totals):
-    """Add count numbers, a multiple of LANES = 64 / size, to sums in LANES lanes; lane j takes j, j + LANES, ...
-
-    As reductions.h does: float32 in float64, float64 with its rounding errors in as many numbers again.
-    """
+def _adding(kind, term):
+    """Code for (kind, address of each array, count, totals) that adds up terms, which ``term`` makes of vectors of float64."""
     number = kind.dtype
     size = number.bitwidth // 8
     lanes = 64 // size
@@ -456,19 +452,23 @@ def add_lanes(typing, kind, source, count, totals):
 
     def generate(context, builder, signature, args):
         numbers = ir.VectorType(context.get_value_type(number), lanes)
-        addresses = [args[3], builder.add(args[3], WORD(8 * lanes))]
+        *sources, count, totals = args[1:]
+        addresses = [totals, builder.add(totals, WORD(8 * lanes))]
         kept = [cgutils.alloca_once(builder, doubles) for _ in addresses]
         for address, memory in zip(addresses, kept):
             value = builder.load(pointer(builder, address, doubles))
             value.align = 8
             builder.store(value, memory)
-        with cgutils.for_range_slice(builder, WORD(0), args[2], WORD(lanes), WORD) as (index, _):
-            x = builder.load(pointer(builder, builder.add(args[1], builder.mul(index, WORD(size))), numbers))
-            x.align = size
+        with cgutils.for_range_slice(builder, WORD(0), count, WORD(lanes), WORD) as (index, _):
+            vectors = [builder.load(pointer(builder, builder.add(source, builder.mul(index, WORD(size))), numbers)) for source in sources]
+            for vector in vectors:
+                vector.align = size
             before = builder.load(kept[0])
             if number == types.float32:
-                builder.store(builder.fadd(before, builder.fpext(x, doubles)), kept[0])
+                x = term(builder, *(builder.fpext(vector, doubles) for vector in vectors))
+                builder.store(builder.fadd(before, x), kept[0])
             else:
+                x = term(builder, *vectors)
                 after = builder.fadd(before, x)
                 share = builder.fsub(after, before)
                 lost = builder.fadd(builder.fsub(before, builder.fsub(after, share)), builder.fsub(x, share))
@@ -478,7 +478,27 @@ def add_lanes(typing, kind, source, count, totals):
             builder.store(builder.load(memory), pointer(builder, address, doubles), align=8)
         return context.get_dummy_value()
 
-    return types.void(kind, types.intp, types.intp, types.intp), generate
+    return generate
+
+
+@intrinsic
+def add_lanes(typing, kind, source, count, totals):
+    """Add count numbers, a multiple of LANES = 64 / size, to sums in LANES lanes; lane j takes j, j + LANES, ...
+
+    As reductions.h does: float32 in float64, float64 with its rounding errors in as many numbers again.
+    """
+    return types.void(kind, types.intp, types.intp, types.intp), _adding(kind, lambda builder, x: x)
+
+
+@intrinsic
+def add_falling_lanes(typing, kind, grad, source, count, totals):
+    """The same for the products of numbers with their gradients, where the numbers are not positive."""
+
+    def term(builder, g, x):
+        zero = ir.Constant(x.type, [0.0] * x.type.count)
+        return builder.select(builder.fcmp_ordered(">", x, zero), zero, builder.fmul(g, x))
+
+    return types.void(kind, types.intp, types.intp, types.intp, types.intp), _adding(kind, term)
 
 
 def halves(builder, vector):

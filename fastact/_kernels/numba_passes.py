@@ -11,6 +11,8 @@ import numpy as np
 
 from .numba_cpu import BLOCK, BUFFER, COMPUTED, DOUBLE, FLOAT, KERNEL, gather, scatter, storage_of, width
 from .numba_intrinsics import (
+    add_falling_lanes,
+    add_up_lanes,
     array_loop,
     as_kernel,
     assign,
@@ -27,7 +29,7 @@ from .numba_intrinsics import (
 from .numba_jobs import run_pieces, words
 
 RUN, FEWEST_ROWS = 65536, 64  # as in passes.pyx
-LANES = 8 * BLOCK
+TOTALS = 256  # bytes of the lanes of a sum, and of what rounding took from them
 
 
 @functools.cache
@@ -51,7 +53,24 @@ def arrays_of(T):
 # --- prelu with the gradient of its weight ----------------------------------------------------------------------------
 
 
-def prelu_terms(T):
+def prelu_shared(T):
+    lanes, size, numbers = 64 // np.dtype(T).itemsize, np.dtype(T).itemsize, pointers(T)
+
+    @entry
+    def add(grad, x, totals, n):
+        add_falling_lanes(T, grad, x, n & -lanes, totals)
+        rest = n & (lanes - 1)
+        if rest:
+            few_grad, few_x = stack(64), stack(64)
+            for to, source in ((few_grad, grad), (few_x, x)):
+                fill(numbers(to), T(0), lanes)
+                assign(numbers(to), numbers(source + (n - rest) * size), rest)
+            add_falling_lanes(T, few_grad, few_x, lanes, totals)
+
+    return add
+
+
+def prelu_each(T):
     numbers = pointers(T)
 
     @array_loop
@@ -60,11 +79,7 @@ def prelu_terms(T):
         for i in range(n):
             sums[i] += 0.0 if x[i] > 0 else np.float64(grad[i]) * x[i]
 
-    @entry
-    def terms(grad, x, sums, n):
-        add(numbers(grad), numbers(x), doubles(sums), n)
-
-    return terms
+    return entry(lambda grad, x, sums, n: add(numbers(grad), numbers(x), doubles(sums), n))
 
 
 CHUNK, TERMS, STORAGE, GRAD, INPUT, GRAD_X, WEIGHT, WEIGHTS, LENGTH, TOTAL, RUNS, SUMS = range(0, 96, 8)
@@ -72,13 +87,14 @@ CHUNK, TERMS, STORAGE, GRAD, INPUT, GRAD_X, WEIGHT, WEIGHTS, LENGTH, TOTAL, RUNS
 
 @routine
 def prelu_part(job, first, count, weight, single, sums):
-    """Elements that follow each other: their gradients, and their terms added to BLOCK sums, or to as many."""
+    """Elements that follow each other: their gradients, and their terms added to the lanes of one sum, or to as many sums."""
     storage = word(job, STORAGE)
     computed = DOUBLE if storage == DOUBLE else FLOAT
     size, wide = width(storage), width(computed)
     grads, inputs, results = stack(BUFFER), stack(BUFFER), stack(BUFFER)
-    for done in range(0, count, BLOCK):
-        block, offset = min(count - done, BLOCK), (first + done) * size
+    most = 4 * BLOCK if storage == computed else BLOCK  # the less often is begun anew
+    for done in range(0, count, most):
+        block, offset = min(count - done, most), (first + done) * size
         grad = gather(storage, word(job, GRAD) + offset, size, block, grads)
         x = gather(storage, word(job, INPUT) + offset, size, block, inputs)
         call(word(job, TERMS), (grad, x, sums if single else sums + 8 * done, block))
@@ -92,25 +108,16 @@ def prelu_part(job, first, count, weight, single, sums):
 
 @entry
 def prelu_piece(job, start, count):
-    lanes = stack(LANES)
-    length, runs, total, sums = (word(job, LENGTH), word(job, RUNS), word(job, TOTAL),
-                                 word(job, SUMS))  # fmt: skip
-    most = 1
-    while most < BLOCK and most < length:
-        most *= 2
+    totals = stack(TOTALS)
+    length, runs, total, sums = word(job, LENGTH), word(job, RUNS), word(job, TOTAL), word(job, SUMS)
     for unit in range(start, start + count):
         if runs > 0:
-            lane = doubles(lanes)
-            fill(lane, 0.0, most)
+            fill(doubles(totals), 0.0, TOTALS // 8)
             row = unit // runs
             first = (unit - row * runs) * RUN
-            prelu_part(job, row * length + first, min(RUN, length - first), row % word(job, WEIGHTS), 1, lanes)
-            used = most
-            while used > 1:
-                used //= 2
-                for k in range(used):
-                    lane[k] += lane[k + used]
-            keep(sums, 8 * unit, lane[0])
+            prelu_part(job, row * length + first, min(RUN, length - first), row % word(job, WEIGHTS), 1, totals)
+            wide = word(job, STORAGE) == DOUBLE
+            keep(sums, 8 * unit, (add_up_lanes(np.float64, totals) if wide else add_up_lanes(np.float32, totals))[0])
         else:
             columns = sums + 8 * unit * length
             fill(doubles(columns), 0.0, length)
@@ -143,7 +150,7 @@ def prelu_backward(ufunc, grad, x, weight, inner, out):
     sums = np.empty(shape)
     (lazy,) = (lazy for (stored, _), lazy in ufunc.loops.items() if stored == storage)
     lazy.compile()
-    job = words(int(lazy.words[KERNEL // 8]), loop(prelu_terms, COMPUTED[storage]), storage, grad, x, out, weight, len(weight), length,
+    job = words(int(lazy.words[KERNEL // 8]), loop(prelu_shared if runs > 0 else prelu_each, COMPUTED[storage]), storage, grad, x, out, weight, len(weight), length,
                 x.size, runs, sums)  # fmt: skip
     run_pieces(prelu_piece, job, shape[0] * runs if runs > 0 else shape[0], 1, 500 * x.size)
     return out, sums
