@@ -109,8 +109,9 @@ def estimated(name, x):
     return x.call(f"llvm.x86.avx512.{name}.ps.512", FLOATS, x.value, x.value, everywhere)
 
 
-def positive(x):
-    return x.builder.icmp_signed(">=", x.bits(), ir.Constant(INTS, [0] * LANES))
+def negative(x):
+    """Whether the sign is set. For the opposite LLVM compares with -1, which it makes from a register that may wait for the vector before."""
+    return x.builder.icmp_signed("<", x.bits(), ir.Constant(INTS, [0] * LANES))
 
 
 def absolute(x):
@@ -552,7 +553,7 @@ def squareplus_parts(x):
 def squareplus_near(x):
     p = squareplus_parts(x)
     r, error = p.reciprocal
-    return chosen(positive(x), p.high + p.low, times_plus(r, error, r))
+    return chosen(negative(x), times_plus(r, error, r), p.high + p.low)
 
 
 def squareplus_far(x):
@@ -562,14 +563,14 @@ def squareplus_far(x):
 def squareplus_derivative_near(x):
     p = squareplus_parts(x)
     r, error = p.reciprocal
-    high, low = chosen(positive(x), p.high, r), chosen(positive(x), p.low, r * error)
+    high, low = chosen(negative(x), r, p.high), chosen(negative(x), r * error, p.low)
     q = high * p.inverse
     return times_plus(minus_times(q, p.root_low, minus_times(q, p.root, high) + low), p.inverse, q)
 
 
 def squareplus_derivative_far(x):
     undefined = x.builder.fcmp_unordered("uno", x.value, x.value)
-    return chosen(positive(x), chosen(undefined, x, 1), square_of(*reciprocal(at_most(absolute(x), 1e30), 0.0)))
+    return chosen(negative(x), square_of(*reciprocal(at_most(absolute(x), 1e30), 0.0)), chosen(undefined, x, 1))
 
 
 # --- Loops ------------------------------------------------------------------------------------------------------------
@@ -705,8 +706,8 @@ def loop(name, kind, past_cache=False):
 def cross_entropy_of(x, t, w):
     """The loss and its derivative, t w being the weight of class 1."""
     builder = x.builder
-    up, a, b, c = positive(x), absolute(x), t * w, 1 - t
-    wrong, right = chosen(up, c, b), chosen(up, b, c)
+    down, a, b, c = negative(x), absolute(x), t * w, 1 - t
+    wrong, right = chosen(down, b, c), chosen(down, c, b)
     near = wrong * a, sum_of(log_logistic(a)), sum_of(logistic(a))
     slots = [cgutils.alloca_once_value(builder, vector.value) for vector in near]
     far = a.compared(">", LOGISTIC_END)

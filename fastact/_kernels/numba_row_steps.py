@@ -31,7 +31,7 @@ from .numba_scalar import LOG1P, formulas
 X, G, Y, X_ROW, G_ROW, Y_ROW, ROWS, N, TEMPERATURE = range(0, 72, 8)
 
 TERMS = 256  # elements whose terms are summed while they are in the first-level cache
-BATCH, BATCH_ELEMENTS = 8, 1024  # rows that go through each step together: of one row alone the steps wait for each other
+BATCH, BATCH_ELEMENTS = 8, 4096  # rows that go through each step together: of one row alone the steps wait for each other
 NEXT_IN_CACHE = 65536  # shorter rows are called to the cache while those before them are worked on
 PANEL = 64
 SHORT = 48  # shorter rows go through panels
