@@ -290,7 +290,7 @@ class _PreluBackward:
     """As prelu's slope is learned, its gradient comes along: ``(grad_input, grad_weight)``, the latter of weight's shape.
 
     Both come from one pass over memory where the weight is one number, or one for every place along axes that follow each
-    other. Terms are summed in float64, in an order that depends on the shape alone.
+    other. Terms, 0 where x > 0, are summed in float64, then in an order that depends on the shape alone.
     """
 
     def __init__(self, row: Row):
@@ -305,24 +305,53 @@ class _PreluBackward:
     def compile(self, dtypes):
         self._grad_input.compile(dtypes)
 
-    def __call__(self, grad_output, x=None, weight=None, out=None, **kwargs):
-        if x is None or weight is None:
-            return self._grad_input(grad_output, x, weight, out=out, **kwargs)  # which says what is missing
+    def __call__(self, grad_output=None, x=None, weight=None, out=None, **kwargs):
+        given = {"grad_output": grad_output, "x": x, "weight": weight}
+        if any(value is None for value in given.values()):
+            raise TypeError(f"{self.__name__}() needs {' and '.join(name for name, value in given.items() if value is None)}")
         if any_on_gpu((grad_output, x)):
             return gpu_functions().prelu_backward(self._grad_input, grad_output, x, weight, out, **kwargs)
         if not kwargs:
-            gradients = self._in_one_pass(grad_output, x, weight, out)
+            gradients = self._in_one_pass(grad_output, x, weight, out) or self._of_copies(grad_output, x, weight, out)
             if gradients is not None:
                 return gradients
+        for name, array in given.items():
+            if isinstance(array, np.ndarray):
+                backends.check_real(array, name)
         with np.errstate(all="ignore"):
-            terms = np.multiply(grad_output, np.minimum(x, 0), dtype=np.float64)  # before out= may overwrite grad_output
+            # Before out= may overwrite what they are made of.
+            terms = np.where(np.greater(x, 0), 0.0, np.multiply(grad_output, x, dtype=np.float64))
             if kwargs.get("where", True) is not True:
                 terms = np.where(kwargs["where"], terms, 0)
-            grad_input = self._grad_input(grad_output, x, weight, out=out, **kwargs)
             shape = np.shape(weight)
+            _check_weight(shape, terms.shape)
+            grad_input = self._grad_input(grad_output, x, weight, out=out, **kwargs)
             extra = terms.ndim - len(shape)
             axes = tuple(range(extra)) + tuple(extra + k for k, n in enumerate(shape) if n == 1)
-            return grad_input, terms.sum(axis=axes).reshape(shape).astype(grad_input.dtype)
+            dtype = getattr(grad_input, "dtype", None)
+            dtype = dtype if isinstance(dtype, np.dtype) else np.asarray(grad_input).dtype  # of pandas and PyTorch
+            return grad_input, terms.sum(axis=axes).reshape(shape).astype(dtype)
+
+    def _of_copies(self, grad_output, x, weight, out):
+        """Both gradients of arrays that lie otherwise, by way of contiguous ones: so that sums have the same bits. None for other types."""
+        arrays = [a for a in (grad_output, x, out, weight) if a is not None and type(a) not in (int, float)]
+        dtype = x.dtype.newbyteorder("=") if type(x) is np.ndarray else None
+        if any(type(a) is not np.ndarray or a.dtype.newbyteorder("=") != dtype for a in arrays):
+            return None
+        shape = np.broadcast_shapes(grad_output.shape, x.shape)
+        _check_weight(np.shape(weight), shape)
+        if out is not None and (out.shape != shape or not out.flags.writeable):
+            return None
+        weight = weight.astype(dtype) if isinstance(weight, np.ndarray) else weight
+        copies = (np.ascontiguousarray(np.broadcast_to(a, shape), dtype) for a in (grad_output, x))
+        gradients = self._in_one_pass(*copies, weight, None)
+        if gradients is None:
+            return None
+        if out is None and x.shape != shape:
+            return gradients
+        out = np.empty_like(x, dtype) if out is None else out
+        out[...] = gradients[0]
+        return out, gradients[1]
 
     def _in_one_pass(self, grad_output, x, weight, out):
         """Both gradients, or None for what is not plain enough."""
@@ -340,7 +369,10 @@ class _PreluBackward:
             return None
         channels, inner = math.prod(x.shape[first:last]), math.prod(x.shape[last:])
         wide = np.float64 if x.dtype == np.float64 else np.float32
-        weight = np.ascontiguousarray(weight, wide).reshape(-1)
+        if out is not None and type(weight) is np.ndarray and np.may_share_memory(out, weight):
+            weight = weight.copy()
+        with np.errstate(all="ignore"):
+            weight = np.ascontiguousarray(weight, wide).reshape(-1)
         copies = 1
         if inner == 1 and channels > 1:
             copies = max(1, SHORT // channels)  # so that the innermost loop is a long one
@@ -356,7 +388,12 @@ class _PreluBackward:
         runs = sums.shape[-1] if inner > 1 or channels == 1 else 1
         total = sums.reshape(-1, channels, runs).sum(axis=(0, 2))
         with np.errstate(all="ignore"):
-            return grad_input, total.astype(x.dtype).reshape(shape)[()]
+            return grad_input[()] if out is None else out, total.astype(x.dtype).reshape(shape)[()]
+
+
+def _check_weight(shape, of_x):
+    if np.broadcast_shapes(shape, of_x) != of_x:
+        raise ValueError(f"prelu.backward() takes a weight that broadcasts to the shape {of_x} of its arrays, not one of shape {shape}")
 
 
 SHORT = 256

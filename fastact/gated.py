@@ -108,10 +108,7 @@ class _GatedFunction(_Function):
         """The same for one array: (x) or (grad_output, x)."""
         *grad, x = args
         axis = operator.index(axis)
-        if isinstance(out, tuple):
-            if len(out) != 1:
-                raise ValueError(f"{self.__name__}() of one array has one out, not {len(out)}")
-            (out,) = out
+        out = _single(out)
         if not kwargs and type(x) is np.ndarray and backends.active == "cython":
             y = dispatch.packed(self, x, axis + x.ndim if axis < 0 else axis, *grad or (None,), out)
             if y is not None:
@@ -205,17 +202,14 @@ def maxout(x, axis=-1, *, out=None, stream=None):
         return gpu_functions().rows("maxout", x, axis=_axis_of_pieces(x.shape, axis), out=out, stream=stream)
     no_stream(stream)
     x, axis = _pieces(x, axis)
-    if not isinstance(x, np.ndarray) or type(x) is not np.ndarray or x.dtype.kind in "?biu":
+    out = _single(out)
+    if type(x) is not np.ndarray or not _has_kernels(x.dtype):
         return np.maximum.reduce(x, axis=axis, out=out)
     shape = x.shape[:axis] + x.shape[axis + 1 :]
     plain = _fits(out, shape, x.dtype) and out.flags.c_contiguous and not np.may_share_memory(out, x)
     y = out if plain else np.empty(shape, x.dtype)
     _maxout(np.ascontiguousarray(x), axis, y)
-    if out is None:
-        return y[()]
-    if not plain:
-        np.copyto(out, y, casting="same_kind")
-    return out
+    return _given(y[()], out, plain)
 
 
 def _maxout_backward(grad_output, x, axis=-1, *, out=None, stream=None):
@@ -249,26 +243,40 @@ def _maxout_backward(grad_output, x, axis=-1, *, out=None, stream=None):
     shape = x.shape[:axis] + x.shape[axis + 1 :]
     dtype = np.result_type(grad_output if isinstance(grad_output, (int, float)) else np.asarray(grad_output),
                            x.dtype if x.dtype.kind not in "?biu" else np.exp(np.empty(0, x.dtype)).dtype)  # fmt: skip
-    grad_output = np.asarray(grad_output)
+    if not _has_kernels(dtype):
+        raise TypeError(f"maxout.backward() has no kernels for {dtype}")
+    grad_output, out = np.asarray(grad_output), _single(out)
     backends.check_real(grad_output, "grad_output")
     if np.ndim(grad_output) and np.shape(grad_output) != shape:
         raise ValueError(f"grad_output has shape {np.shape(grad_output)}, not {shape} as the output")
-    grad = np.ascontiguousarray(np.broadcast_to(grad_output, shape), dtype)
+    with np.errstate(all="ignore"):
+        grad = np.ascontiguousarray(np.broadcast_to(grad_output, shape), dtype)
     x = np.ascontiguousarray(x, dtype)
     plain = _fits(out, x.shape, dtype) and out.flags.c_contiguous and not np.may_share_memory(out, grad) and (
         out is x or not np.may_share_memory(out, x))  # fmt: skip
     y = out if plain else np.empty_like(x)
     _maxout(x, axis, grad, y)
-    if out is None or plain:
-        return y
-    np.copyto(out, y, casting="same_kind")
-    return out
+    return _given(y, out, plain)
 
 
 def _maxout(*arguments):
     """The pass of the backend that runs."""
     passes = backends.compiled_kernels("passes") if backends.active == "cython" else backends.numba_kernels("passes")
-    return passes.maxout(*arguments)
+    passes.maxout(*arguments)
+
+
+def _has_kernels(dtype):
+    return dtype.char in "efd" or dtype.name == "bfloat16"
+
+
+def _given(y, out, plain):
+    """The result where the caller wants it, in which it is already if that is plain."""
+    if out is None:
+        return y
+    if not plain:
+        with np.errstate(all="ignore"):  # a cast to a narrower type may overflow, as it should
+            np.copyto(out, y, casting="same_kind")
+    return out
 
 
 _maxout_backward.__name__ = "backward"
@@ -280,6 +288,7 @@ def _pieces(x, axis):
     """x as an array with such an axis, which comes back counted from the front, and pieces along it."""
     x = x if hasattr(type(x), "__array_ufunc__") else np.asarray(x)
     backends.check_real(x, "the pieces")
+    x = x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
     axis = _axis_of_pieces(x.shape, axis)
     learn_bfloat16()
     return x, axis
@@ -293,6 +302,15 @@ def _axis_of_pieces(shape, axis):
     if shape[axis] == 0:
         raise ValueError(f"maxout has no pieces along axis {axis} of shape {tuple(shape)}")
     return axis % len(shape)
+
+
+def _single(out):
+    """The array where out is a tuple of one, as NumPy's functions take it too."""
+    if not isinstance(out, tuple):
+        return out
+    if len(out) != 1:
+        raise ValueError(f"there is one result, and out has {len(out)} arrays")
+    return out[0]
 
 
 def _fits(out, shape, dtype):

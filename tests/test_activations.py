@@ -274,15 +274,14 @@ class TestPrelu:
     @pytest.mark.parametrize("shape", [(), (300,), (500, 1)])
     @pytest.mark.parametrize("view", [
         lambda a: np.repeat(a, 2, axis=-1)[..., ::2], lambda a: a[::-1, ::-1].copy()[::-1, ::-1], np.asfortranarray,
-        lambda a: np.repeat(a, 3, axis=0)[::3],
-    ], ids=["gaps", "backwards", "fortran", "gaps between rows"])  # fmt: skip
+        lambda a: np.repeat(a, 3, axis=0)[::3], lambda a: a.astype(a.dtype.newbyteorder()),
+    ], ids=["gaps", "backwards", "fortran", "gaps between rows", "other byte order"])  # fmt: skip
     def test_same_bits_whatever_the_strides(self, shape, view, rng):
         x, g, weight = rng.normal(size=(500, 300)).astype("f"), rng.normal(size=(500, 300)).astype("f"), np.full(shape, 0.25, "f")
         wanted = fa.prelu.backward(g, x, weight)
         out = view(np.zeros_like(x))
         for found in (fa.prelu.backward(view(g), x, weight), fa.prelu.backward(g, view(x), weight), fa.prelu.backward(g, x, weight, out=out)):
-            assert same_bits(found[0], wanted[0])
-            np.testing.assert_allclose(found[1], wanted[1], rtol=1e-6, atol=1e-9)
+            assert same_bits(found[0].astype("f"), wanted[0]) and same_bits(found[1], wanted[1])
         assert found[0] is out
 
     def test_one_number_as_gradient_for_all(self):
@@ -296,8 +295,37 @@ class TestPrelu:
         x, g = memory[:1000], rng.normal(size=1000)
         wanted = fa.prelu.backward(g, x.copy(), 0.25)
         found = fa.prelu.backward(g, x, 0.25, out=memory[end])
-        assert same_bits(found[0], wanted[0])
-        np.testing.assert_allclose(found[1], wanted[1], rtol=1e-12)
+        assert same_bits(found[0], wanted[0]) and same_bits(found[1], wanted[1])
+
+    def test_an_output_that_holds_the_weight(self):
+        weight = np.full((2, 5000), 0.5)
+        dx, dweight = fa.prelu.backward(np.full((2, 5000), 2.0), np.full((2, 5000), -2.0), weight[0, :1], out=weight)
+        assert dx is weight and (dx == 1).all() and list(dweight) == [-40000]
+
+    @pytest.mark.parametrize("options", [{}, {"where": True}])
+    @pytest.mark.parametrize("weight", [0.5, [0.5]])
+    def test_what_is_positive_does_not_count(self, weight, options):
+        """Were its gradient infinite or NaN."""
+        dx, dweight = fa.prelu.backward(np.array([np.inf, np.nan, 1.0]), np.array([2.0, 1.0, -1.0]), weight, **options)
+        assert same_bits(dx, [np.inf, np.nan, 0.5]) and dweight == -1
+
+    def test_a_weight_that_is_too_large(self):
+        """... is told of before anything is written."""
+        out = np.zeros((2, 3))
+        with pytest.raises(ValueError, match=r"shape \(3,\) of its arrays, not one of shape \(2, 3\)"):
+            fa.prelu.backward(np.ones(3), -np.ones(3), np.ones((2, 3)), out=out)
+        assert not out.any()
+        assert fa.prelu.backward(np.ones(3, "f"), -np.ones(3, "f"), 1e300)[0][0] == np.inf  # and no warning
+
+    def test_what_is_missing(self):
+        with pytest.raises(TypeError, match="needs x and weight"):
+            fa.prelu.backward(np.ones(3))
+        with pytest.raises(TypeError, match="grad_output must be real numbers"):
+            fa.prelu.backward(np.ones(3, complex), np.ones(3), 0.5)
+
+    def test_scalars_for_scalars(self):
+        for x in (-2.0, np.float64(-2), np.array(-2.0)):
+            assert [type(v) for v in fa.prelu.backward(np.float64(1), x, 0.5)] == [np.float64] * 2
 
     @pytest.mark.parametrize("shape", [(), (300,), (500, 1)])
     def test_same_bits_for_any_number_of_threads(self, shape, set_num_threads, rng):

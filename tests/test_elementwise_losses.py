@@ -352,16 +352,21 @@ class TestMemory:
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("weighted", [False, True])
     def test_in_place(self, name, dtype, weighted, rng):
-        """The gradient over the input, or the losses over it."""
+        """The gradient over an array that is read, or the losses over it."""
         arrays = problem(name, rng, (70, 30), dtype)
         options = {"weight": rng.uniform(0.5, 2, 30)} if weighted else {}
         wanted = value_and_grad(name, arrays, reduction="none", **options)
+        for k, array in enumerate(arrays):
+            if array.shape != arrays[0].shape or array.dtype != arrays[0].dtype:
+                continue
+            own = array.copy()
+            given = [*arrays[:k], own, *arrays[k + 1 :]]
+            value, grad = value_and_grad(name, given, grad_out=own, reduction="none", **options)
+            assert grad is own and same_bits(own, wanted[1]) and same_bits(value, wanted[0])
+            own[...] = array
+            value, grad = value_and_grad(name, given, out=own, reduction="none", **options)
+            assert value is own and same_bits(own, wanted[0]) and same_bits(grad, wanted[1])
         own = arrays[0].copy()
-        value, grad = value_and_grad(name, [own, *arrays[1:]], grad_out=own, reduction="none", **options)
-        assert grad is own and same_bits(own, wanted[1]) and same_bits(value, wanted[0])
-        own = arrays[0].copy()
-        value, grad = value_and_grad(name, [own, *arrays[1:]], out=own, reduction="none", **options)
-        assert value is own and same_bits(own, wanted[0]) and same_bits(grad, wanted[1])
         out = np.empty_like(own)
         assert getattr(fa, name)(*arrays, out=out, reduction="none", **options) is out and same_bits(out, wanted[0])
 

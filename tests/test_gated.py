@@ -402,6 +402,24 @@ class TestMaxout:
         assert type(fa.maxout(np.float32([1, 2]))) is np.float32
         assert fa.maxout.backward(1.0, np.float32([1, 2])).dtype == np.float32
         assert fa.maxout.backward(1.0, [1, 2]).dtype == np.float64
+        out = np.empty(1, "f")
+        assert fa.maxout([[1e300, 1.0]], out=(out,)) is out and out == np.inf  # and no warning
+        with pytest.raises(ValueError, match="one result, and out has 2"):
+            fa.maxout([[1.0]], out=(out, out))
+
+    @pytest.mark.parametrize("dtype", [">f2", ">f4", ">f8", ">i4"])
+    def test_other_byte_order(self, dtype):
+        x = np.array([[1, 2, 3], [4, 9, 6]], dtype)
+        assert list(fa.maxout(x)) == [3, 9] and fa.maxout(x).dtype.isnative
+        assert fa.maxout.backward(np.ones(2), x).tolist() == [[0, 0, 1], [0, 1, 0]]
+
+    def test_dtypes_without_kernels(self):
+        """NumPy's maximum is as exact; gradients there are none."""
+        x = np.array([[1, 2, 3], [4, 9, 6]], np.longdouble)
+        assert list(fa.maxout(x)) == [3, 9] and fa.maxout(x).dtype == np.longdouble
+        if x.dtype != np.float64:
+            with pytest.raises(TypeError, match="no kernels for"):
+                fa.maxout.backward(np.ones(2), x)
 
     def test_threads(self, set_num_threads, rng):
         x, grad = rng.normal(size=(100_000, 3)).astype("f"), rng.normal(size=100_000).astype("f")

@@ -170,9 +170,9 @@ cdef inline bint is_source(Job* job, char* data) noexcept nogil:
     return data == job.sources[INPUT].data or data == job.sources[TARGET].data or data == job.sources[THIRD].data
 
 cdef inline bint is_direct(Job* job, int k) noexcept nogil:
-    """Whether the kernel writes the result where it belongs."""
-    return (job.results[k].code == job.compute and job.results[k].ndim == 1
-            and job.results[k].steps[0] == width(job.compute) and not job.streaming[k])
+    """Whether the kernel writes the result where it belongs; not over a source, which it may read again after another result."""
+    return (job.results[k].code == job.compute and job.results[k].ndim == 1 and job.results[k].steps[0] == width(job.compute)
+            and not job.streaming[k] and not is_source(job, job.results[k].data))
 
 cdef void run_piece(void* about, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
     """Whole units, each from its beginning, and their sums."""

@@ -130,7 +130,7 @@ def prelu_backward(ufunc, grad, x, weight, inner, out):
     """As passes.pyx has it, for prelu's backward ufunc."""
     storage = storage_of(x.dtype)
     arrays = [grad, x] if out is None else [grad, x, out]
-    if storage is None or x.size == 0 or not all(
+    if storage is None or not x.dtype.isnative or x.size == 0 or not all(
         type(a) is np.ndarray and a.dtype == x.dtype and a.shape == x.shape and a.flags.c_contiguous and a.flags.aligned
         for a in arrays
     ):
@@ -234,11 +234,8 @@ def maxout_piece(job, start, count):
 def maxout(x, axis, y, grad=None):
     """As passes.pyx has it: the largest along an axis, which y lacks, into y; or the gradient y into grad, which is like x."""
     storage = storage_of(x.dtype)
-    if storage is None:
-        return False
     T, inner = COMPUTED[storage], int(np.prod(x.shape[axis + 1 :], dtype=int))
     job = words(loop(maxout_fold, T), loop(maxout_route, T), storage, x.shape[axis], inner, x, y, grad)
     if y.size:
         cost = 300 if grad is None else 600
         run_pieces(maxout_piece, job, y.size, min(max(y.size // 8, 1024), 16384) & ~63, cost * y.size * x.shape[axis])
-    return True

@@ -222,14 +222,12 @@ cdef void maxout_piece(void* task, Py_ssize_t start, Py_ssize_t count) noexcept 
 def maxout(np.ndarray x, int axis, np.ndarray y, np.ndarray grad=None):
     """The largest along an axis, which y lacks, into y; or the gradient y into grad, which is like x and may be it.
 
-    For C-contiguous arrays of one type that the caller has checked; False if it is not one of the four.
+    For C-contiguous arrays of one of the four types, which the caller has checked.
     """
     cdef Maxout job
     cdef Py_ssize_t outputs = np.PyArray_SIZE(y)
-    cdef int storage = storage_of(x), k
-    if storage < 0:
-        return False
-    job = Maxout(<Storage>storage, np.PyArray_DIM(x, axis), 1, <char*>np.PyArray_DATA(x), <char*>np.PyArray_DATA(y), NULL)
+    cdef int k
+    job = Maxout(<Storage>storage_of(x), np.PyArray_DIM(x, axis), 1, <char*>np.PyArray_DATA(x), <char*>np.PyArray_DATA(y), NULL)
     if grad is not None:
         job.grad = <char*>np.PyArray_DATA(grad)
     for k in range(axis + 1, np.PyArray_NDIM(x)):
@@ -238,4 +236,3 @@ def maxout(np.ndarray x, int axis, np.ndarray y, np.ndarray grad=None):
         with nogil:
             share(maxout_piece, &job, outputs, min(max(outputs // 8, 1024), 16384) & ~<Py_ssize_t>63,
                   team(outputs * job.pieces * (0.3 if grad is None else 0.6)))
-    return True
