@@ -180,9 +180,9 @@ class _Function(Elementwise):
         learn_bfloat16()
         if self.row.parameters and kwargs.get("dtype") is not None:
             kwargs["signature"] = self.signature_in(kwargs.pop("dtype"))
-        if kwargs.keys().isdisjoint(("out", "dtype", "signature")):
+        if not self.row.parameters and kwargs.keys().isdisjoint(("out", "dtype", "signature")):
             return self.ufunc(*operands, **kwargs)
-        with np.errstate(all="ignore"):  # a cast to a narrower type may overflow, as it should
+        with np.errstate(all="ignore"):  # a cast to a narrower type may overflow, as it should, also of a parameter
             return self.ufunc(*operands, **kwargs)
 
     def signature_in(self, dtype):

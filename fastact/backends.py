@@ -184,6 +184,15 @@ def check_real(array, name):
         raise TypeError(f"{name} must be real numbers, not {array.dtype}")
 
 
+def unmasked(array):
+    """A masked array without its mask; TypeError if anything is masked, of which sums would know nothing."""
+    if "numpy.ma" not in sys.modules or not isinstance(array, np.ma.MaskedArray):
+        return array
+    if np.ma.is_masked(array):
+        raise TypeError("masked elements would count; give an array without a mask, and what is to count by where=, weight= or ignore_index=")
+    return array.data
+
+
 _bfloat16 = None
 _registers = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .backends import empty, learn_bfloat16
+from .backends import empty, learn_bfloat16, unmasked
 from .devices import any_on_gpu
 
 __all__ = ["list_losses"]
@@ -46,7 +46,7 @@ def as_input(array):
     """What a loss takes its gradient of: floating-point, native and aligned; integers follow the rule of np.exp."""
     if any_on_gpu((array,)):
         raise TypeError("this loss has no kernels for arrays on a GPU")
-    array = np.asarray(array)
+    array = np.asarray(unmasked(array))
     learn_bfloat16()
     if array.dtype.kind in "?biu":
         array = array.astype(np.exp(np.empty(0, array.dtype)).dtype)

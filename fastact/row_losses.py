@@ -369,8 +369,14 @@ def as_target(target, rows, classes, dtype, takes=EITHER):
         raise TypeError(f"classes must be integers, not {target.dtype}")
     if kind == "probabilities":
         backends.check_real(target, kind)
-        target = target.astype(dtype, copy=False)
+        target = _cast(target, dtype)
     return target, kind
+
+
+def _cast(numbers, dtype):
+    """To a narrower type too, in which some may overflow, or become 0."""
+    with np.errstate(all="ignore"):
+        return numbers.astype(dtype, copy=False)
 
 
 def which_target(shape, rows, all_shape, takes):
@@ -394,7 +400,7 @@ def cross_entropy_terms(target, kind, classes, dtype, reduction, *, weight=None,
     keep, floor = float(1 - label_smoothing), label_smoothing / max(classes, 1)
     terms = dict(keep=keep, floor=floor, z_loss=z_loss, gamma=gamma, ignore_index=ignore_index)
     if kind == "probabilities":
-        terms["spread_weight"] = None if weight is None else weight.astype(dtype)
+        terms["spread_weight"] = None if weight is None else _cast(weight, dtype)
         total = target.size // max(classes, 1)
     else:
         total = kernels.total_weight(np.ascontiguousarray(target), classes, ignore_index, weight)
@@ -402,7 +408,7 @@ def cross_entropy_terms(target, kind, classes, dtype, reduction, *, weight=None,
         terms["keep" if isinstance(shares, float) else "shares"] = shares
         if label_smoothing > 0:
             spread = np.full(classes, floor) if weight is None else floor * weight
-            terms |= {"spread": spread.astype(dtype), "spread_sum": spread.sum()}
+            terms |= {"spread": _cast(spread, dtype), "spread_sum": spread.sum()}
     return 1.0 / (total or 1.0) if reduction == "mean" else 1.0, terms
 
 

@@ -318,7 +318,7 @@ def _softmax_jacobian(x, axis=-1, *, temperature=1.0, stream=None):
         jacobian = p[..., :, None] * -p[..., None, :]
         diagonal = np.einsum("...ii->...i", jacobian)
         diagonal[...] = 0
-        diagonal[...] = 0 - jacobian.sum(axis=-1)
+        diagonal[...] = (p - p) - jacobian.sum(axis=-1)  # also of one element NaN for NaN
         return np.divide(jacobian, temperature, out=jacobian).astype(dtype, copy=False)
 
 
@@ -413,7 +413,7 @@ def _call(which, x, grad, axis, where, temperature, out, stream=None):
             return y
     axis = operator.index(axis)
     temperature = _positive(temperature, "temperature")
-    x = _operand(x)
+    x = _operand(backends.unmasked(x))
     grad = grad if grad is None else _operand(grad)
     if function.grad_is_row and grad.shape != x.shape:
         raise ValueError(f"grad_output has shape {grad.shape}, output has {x.shape}")
@@ -459,6 +459,9 @@ def _check_out(out, shape, without):
 
 def _mask(where, x):
     where = True if where is None else where
+    dtype = where.dtype if hasattr(where, "dtype") else np.asarray(where).dtype
+    if dtype.kind != "b":
+        raise TypeError(f"where must be boolean, not {dtype}")
     if isinstance(x, np.ndarray):
         return np.broadcast_to(where, x.shape)
     return np.logical_and(np.ones_like(x, dtype=bool), where)  # of the same kind as x, in the same chunks

@@ -231,6 +231,32 @@ def test_every_function_with_parameters_is_tested_with_others():
     assert sorted(PARAMETERS) == sorted(name for name in NAMES if ROWS[name].parameters)
 
 
+class TestUnusualParameters:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_nan(self, dtype):
+        x = np.array([-2, -0.5, 0.5, 2], dtype)
+        for function in (fa.swish, fa.swish.derivative, fa.leaky_relu.derivative, fa.elu, fa.softplus, fa.squareplus):
+            assert np.isnan(function(x, np.nan)[:2].astype(float)).all()
+        assert np.isnan(fa.swish(x, np.nan).astype(float)).all()
+
+    @pytest.mark.parametrize("dtype, alpha", [("float32", 1e25), ("float32", 1e38), ("float32", 1e-20), ("float64", 1e300), ("float64", 1e-250)])
+    def test_an_alpha_near_what_is_largest_or_smallest(self, dtype, alpha):
+        x, alpha = np.array([-0.1, -3, -30], dtype), float(np.dtype(dtype).type(alpha))
+        wanted = alpha * np.exp(x.astype(np.float64))
+        np.testing.assert_allclose(fa.elu.derivative(x, alpha), wanted, rtol=4 * np.finfo(dtype).eps)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("alpha", [4.0, 100.0, 1e20])
+    def test_celu_where_x_by_alpha_is_subnormal(self, alpha, dtype):
+        x = -np.finfo(dtype).tiny * np.arange(1, 200, dtype=dtype)
+        assert same_bits(fa.celu(x, alpha), x)
+
+    def test_a_number_that_overflows_is_no_warning(self):
+        x = np.ones(10, "f")
+        for y in (fa.leaky_relu(-x[::2], 1e300), fa.leaky_relu(-x, 1e300), fa.leaky_relu.backward(x, -x, 1e300)):
+            assert np.isinf(y).all()
+
+
 class TestPrelu:
     x = np.linspace(-2, 2, 24).reshape(2, 3, 4)
 

@@ -393,11 +393,21 @@ class TestWhere:
             for name in SAME_SHAPE:
                 assert same_bits(getattr(fa, name)(x, axis, where=np.ones(x.shape, bool)), getattr(fa, name)(x, axis))
 
+    def test_other_masks_are_refused(self):
+        for bad in ([1, 0, 1], [0.5, 1.0, 0.0]):
+            with pytest.raises(TypeError, match="where must be boolean"):
+                fa.softmax(np.ones(3), where=bad)
+
     def test_no_warning_and_in_place(self):
         x = np.array([[np.nan, np.inf, 1.0], [-np.inf, 2.0, 3.0]])
         with np.errstate(all="raise"):
             fa.softmax(x, where=np.array([[False, False, True], [True, True, True]]), out=x)
         np.testing.assert_allclose(x, [[0, 0, 1], [0, 0.2689414213699951, 0.7310585786300049]], rtol=1e-15)
+
+
+def test_jacobian_of_nan_is_nan():
+    for x in ([np.nan], [np.nan, 1.0]):
+        assert np.isnan(fa.softmax.jacobian(x)).all()
 
 
 class TestTemperature:
@@ -573,6 +583,13 @@ class TestProtocol:
         for options in ({}, {"temperature": 2.0}):
             y = getattr(fa, name)(x.view(Sub), **options)
             assert type(y) is Sub and same_bits(y.view(np.ndarray), getattr(fa, name)(x, **options))
+
+    def test_masked_elements_are_refused(self, name):
+        """They would count."""
+        x = np.ma.array([[1.0, 2.0], [3.0, 4.0]], mask=[[True, False], [False, False]])
+        with pytest.raises(TypeError, match="masked elements would count"):
+            getattr(fa, name)(x)
+        assert same_bits(getattr(fa, name)(x[1:]), getattr(fa, name)(x.data[1:]))
 
 
 def test_against_scipy(rng):

@@ -211,6 +211,15 @@ class TestExtremes:
                         logits, np.eye(3, dtype=logits.dtype)[np.full(len(logits), target)], reduction=reduction
                     )
 
+    @pytest.mark.parametrize("probability", [1e-60, 1e300])
+    def test_nor_from_a_target_or_weights_of_a_wider_type(self, probability):
+        logits = np.array([[1, 2, 3]], np.float32)
+        with np.errstate(all="raise"):
+            loss(logits, np.array([[1, probability, 0]]))
+            loss(logits, np.array([[1.0, 0, 0]]), weight=[1, probability, 1])
+            fa.kl_div(logits, np.array([[1, probability, 0]]))
+            fa.categorical_cross_entropy(np.abs(logits) / 3, np.array([[1, probability, 0]]))
+
 
 class TestReductions:
     def test_mean_sum_none(self, rng):

@@ -536,7 +536,8 @@ def formulas(T, machine):
     @compiled
     def elu_derivative(x, alpha):
         high, low, first, second = decay_parts(zero if x > zero else x, zero)
-        return one if x > zero else alpha * high * first * second
+        high = alpha * (second if absolute(alpha) > one else one) * high
+        return one if x > zero else high * first * (one if absolute(alpha) > one else second)
 
     @compiled
     def elu_derivative_from_output(y, alpha):
@@ -560,6 +561,8 @@ def formulas(T, machine):
     def selu_derivative_from_output(y):
         return scale if y > zero else y + both
 
+    nothing_beside_one = typed(2.0**-27, 2.0**-54)
+
     @compiled
     def quotient(x, alpha):
         z = x / alpha
@@ -569,7 +572,7 @@ def formulas(T, machine):
     def celu(x, alpha):
         z, z_low = quotient(x, alpha)
         high, low = expm1_parts(zero if x > zero else z, zero if x > zero else z_low)
-        return x if x > zero else fused(alpha, high, alpha * low)
+        return x if x > zero or absolute(z) < nothing_beside_one else fused(alpha, high, alpha * low)
 
     @compiled
     def celu_derivative(x, alpha):
@@ -899,12 +902,12 @@ def formulas(T, machine):
         share = total - square
         share = ((square - (total - share)) + (b - share)) + fused(a, a, -square)
         root = square_root(total)
-        y = half / root if total > zero else zero
+        y = zero if total == zero else half / root
         root_low = (fused(-root, root, total) + share) * y
         h = a + root
         h_low = (a - (h - root)) + root_low
-        q = b / two / h if total > zero else zero
-        y = (fused(-q, h, b / two) - q * h_low) / h if total > zero else zero
+        q = zero if total == zero else b / two / h
+        y = zero if total == zero else (fused(-q, h, b / two) - q * h_low) / h
         return q if x < zero else h / two, y if x < zero else h_low / two, root, root_low
 
     @compiled
@@ -915,8 +918,8 @@ def formulas(T, machine):
     @compiled
     def squareplus_derivative(x, b):
         high, low, root, root_low = squareplus_parts(x, b)
-        q = high / root if root > zero else zero
-        q = q + ((fused(-q, root, high) + low) - q * root_low) / root if root > zero else zero
+        q = zero if root == zero else high / root
+        q = zero if root == zero else q + ((fused(-q, root, high) + low) - q * root_low) / root
         q = one if x > huge else (b / four / x / x if x < -huge else q)
         return q if x == x else x
 
