@@ -1,4 +1,4 @@
-"""The polynomial coefficients of ``fastact/_kernels/scalar.pxd``: ``python -m bench.coefficients``.
+"""The polynomial coefficients of ``fastact/_kernels/scalar.pxd`` and ``by_hand_doubles.h``: ``python -m bench.coefficients``.
 
 Each is a least-squares fit at Chebyshev nodes, reweighted a few times towards equal error (Lawson's algorithm),
 in 60-digit arithmetic; ``scale(x, value)`` says what an error in the fit costs in the result. Coefficients are rounded to the target format one by one from the constant term up, and
@@ -101,8 +101,13 @@ def times_square(x, value):
     return x * x
 
 
+def times_argument(x, value):
+    return abs(x)
+
+
 FITS = {
     "exponential": (exponential, times_square, -mp.log(2) / 2 * 1.01, mp.log(2) / 2 * 1.01, 4, 9),
+    "exponential of a 32nd": (exponential, times_argument, -mp.log(2) / 32 * mp.mpf("1.01"), mp.log(2) / 32 * mp.mpf("1.01"), None, 5),
     "logarithm": (logarithm, relative, TINY, mp.mpf(1) / 9, 4, 10),
     "tanh remainder": (tanh_remainder, relative, TINY, mp.mpf("0.36"), 5, 11),
     "tail start": (tail_start, relative, TINY, mp.mpf("1.25"), 8, 16),

@@ -200,6 +200,14 @@ def powers_of_two():
     return [high, [np.float32(float(v - mp.mpf(float(h)))) for v, h in zip(exact, high)]]
 
 
+def powers_of_two_in_double():
+    """2^(k / 16) less k units of 2^48 in its bits, to which a kernel adds 16 n + k of them for 2^(n + k / 16); and what rounding took, as a share."""
+    exact = [mp.mpf(2) ** (mp.mpf(k) / 16) for k in range(16)]
+    nearest = [np.float64(mp.nstr(v, 30)) for v in exact]
+    reduced = [(v.view(np.int64) - (k << 48)).view(np.float64) for k, v in enumerate(nearest)]
+    return [reduced, [float(1 - mp.mpf(float(near)) / v) for v, near in zip(exact, nearest)]]
+
+
 def identity(a):
     return a, 1
 
@@ -233,14 +241,18 @@ def literal(value):
     return text + ("f" if set(text) & {".", "e"} else ".0f")
 
 
-def as_c(name, rows):
-    lines = [f"static const float {name}[{len(rows)}][{len(rows[0])}] __attribute__((aligned(64))) = {{"]
+def literal_of_double(value):
+    return repr(float(value))
+
+
+def as_c(name, rows, kind="float", literal=literal):
+    lines = [f"static const {kind} {name}[{len(rows)}][{len(rows[0])}] __attribute__((aligned(64))) = {{"]
     lines += ["    {" + ", ".join(map(literal, row)) + "}," for row in rows]
     return "\n".join([*lines, "};"])
 
 
 if __name__ == "__main__":
-    text = ["/* Written by python -m bench.tables, which says what this is. */"]
+    text = ["/* Written by python -m bench.tables, which says what this is. */", "#pragma once"]
     for name, about in TABLES.items():
         columns, error = table(*about)
         print(f"{name}: 2^{error:.1f}")
@@ -248,4 +260,7 @@ if __name__ == "__main__":
         if len(columns) == 32:  # AVX2 has no permutation of that many
             text.append(as_c(f"{name}_by_interval", columns[:, :8]))
     text.append(as_c("powers_of_two_table", powers_of_two()))
+    doubles = powers_of_two_in_double()
+    for end, rows in ("table", doubles), ("by_interval", list(zip(*doubles))):
+        text.append(as_c(f"powers_of_two_in_double_{end}", rows, "double", literal_of_double))
     TARGET.write_text("\n".join(text) + "\n")

@@ -24,7 +24,7 @@ from fastact.table import ACTIVATIONS, ELEMENTWISE_LOSSES, GATED
 ROOT = Path(__file__).resolve().parents[1]
 FUNCTION = re.compile(r"^static .*__pyx_f_\w+?_kernels_\d+cython_(?:baseline|avx2|avx512)_(\w+)\(.*\) \{$")
 OTHER_FUNCTION = re.compile(r"^\w.*\) \{$")
-BY_HAND = re.compile(r"= \w+_by_hand\(")
+BY_HAND = re.compile(r"= \w+_by_hand_\w+\(")
 LOOP = re.compile(r"^\s*for \((__pyx_t_\d+) = .*; \1 [<>]=? .*; \1\s*(?:\+=|-=)")
 # So that equal loops are not folded into one, and a copy stays a loop.
 PLAIN = ["-fno-ipa-icf", "-fno-tree-loop-distribute-patterns"]

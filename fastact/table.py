@@ -23,7 +23,7 @@ class Row:
     (float32, float64) over the whole real line, subnormal results included, measured as ``tests/ulp.py`` says;
     for a derivative next to one of its zeros the error is counted in units of its largest term.
     ``integers``: "keep" or "clamp" (at 0) integer arrays, which else follow the rule of ``np.exp``.
-    ``by_hand``: ``by_hand_loops.h`` has loops for float32 and the default parameters.
+    ``by_hand``: the types for which ``by_hand_loops.h`` has loops, for the default parameters.
     ``cheap``: bound by memory rather than by arithmetic, which decides from what size threads pay.
     """
 
@@ -37,7 +37,7 @@ class Row:
     from_output: bool = False
     integers: str | None = None
     cheap: bool = False
-    by_hand: bool = False
+    by_hand: str = ""
     source: str = ""
 
     custom = False
@@ -60,7 +60,7 @@ class GatedRow:
     max_ulp_backward: tuple[float, float]
     inputs: tuple[str, str] = ("gate", "up")
     cheap: bool = False
-    by_hand: bool = False
+    by_hand: str = ""
     source: str = ""
 
     parameters = ()
@@ -73,9 +73,9 @@ HALF_ULP = 0.51
 
 ACTIVATIONS = (
     Row("identity", "Identity function.", "x", "1", integers="keep", from_output=True, cheap=True),
-    Row("sigmoid", "Logistic sigmoid.", "1 / (1 + exp(-x))", "s(x) s(-x)", (1, 1), (1.25, 1.25), from_output=True, by_hand=True),
+    Row("sigmoid", "Logistic sigmoid.", "1 / (1 + exp(-x))", "s(x) s(-x)", (1, 1), (1.25, 1.25), from_output=True, by_hand="float double"),
     Row("tanh", "Hyperbolic tangent.", "(exp(2x) - 1) / (exp(2x) + 1)", "4 exp(2x) / (exp(2x) + 1)^2", (1, 1), (1.25, 1.25),
-        from_output=True, by_hand=True),
+        from_output=True, by_hand="float double"),
     Row("relu", "Rectified linear unit.", "max(x, 0)", "1 if x > 0 else 0", from_output=True, integers="clamp",
         cheap=True, source="Nair & Hinton 2010"),
     Row("relu6", "Rectified linear unit capped at 6.", "min(max(x, 0), 6)", "1 if 0 < x < 6 else 0", from_output=True,
@@ -89,35 +89,35 @@ ACTIVATIONS = (
         "x if x > 0 else (lower + upper) / 2 x", "1 if x > 0 else (lower + upper) / 2", (1.5, 1.5),
         parameters=(("lower", 1 / 8), ("upper", 1 / 3)), from_output=True, cheap=True, source="Xu et al. 2015, arXiv:1505.00853"),
     Row("elu", "Exponential linear unit.", "x if x > 0 else alpha (exp(x) - 1)", "1 if x > 0 else alpha exp(x)",
-        (1, 1.5), (2, 2), parameters=(("alpha", 1.0),), from_output=True, by_hand=True,
+        (1, 1.5), (2, 2), parameters=(("alpha", 1.0),), from_output=True, by_hand="float",
         source="Clevert et al. 2015, arXiv:1511.07289"),
     Row("selu", "Scaled exponential linear unit, self-normalising.",
         "scale (x if x > 0 else alpha (exp(x) - 1)), alpha = 1.6732632423543772, scale = 1.0507009873554805",
-        "scale (1 if x > 0 else alpha exp(x))", (1.25, 1.5), (2, 2), from_output=True, by_hand=True,
+        "scale (1 if x > 0 else alpha exp(x))", (1.25, 1.5), (2, 2), from_output=True, by_hand="float",
         source="Klambauer et al. 2017, arXiv:1706.02515"),
     Row("celu", "Continuously differentiable exponential linear unit.", "x if x > 0 else alpha (exp(x / alpha) - 1)",
         "1 if x > 0 else exp(x / alpha)", (1.5, 1.5), (1, 1.25), parameters=(("alpha", 1.0),), from_output=True,
-        by_hand=True, source="Barron 2017, arXiv:1704.07483"),
+        by_hand="float", source="Barron 2017, arXiv:1704.07483"),
     Row("gelu", "Gaussian error linear unit, exact (the erf form).", "x Phi(x) = x erfc(-x / sqrt(2)) / 2",
-        "Phi(x) + x phi(x)", (2.5, 2), (4, 4), source="Hendrycks & Gimpel 2016, arXiv:1606.08415", by_hand=True),
+        "Phi(x) + x phi(x)", (2.5, 2), (4, 4), source="Hendrycks & Gimpel 2016, arXiv:1606.08415", by_hand="float"),
     Row("gelu_tanh", "GELU in its tanh approximation.", "x (1 + tanh(u)) / 2, u = sqrt(2/pi) (x + 0.044715 x^3)",
-        "s(2u) + 2 x u' s(2u) s(-2u)", (1.5, 1.25), (2, 1.25), source="Hendrycks & Gimpel 2016, arXiv:1606.08415", by_hand=True),
+        "s(2u) + 2 x u' s(2u) s(-2u)", (1.5, 1.25), (2, 1.25), source="Hendrycks & Gimpel 2016, arXiv:1606.08415", by_hand="float double"),
     Row("gelu_quick", "GELU in its sigmoid approximation.", "x s(1.702 x)", "s(z) (1 + z s(-z)), z = 1.702 x",
-        (1.5, 1.25), (1.25, 1.25), source="Hendrycks & Gimpel 2016, arXiv:1606.08415", by_hand=True),
+        (1.5, 1.25), (1.25, 1.25), source="Hendrycks & Gimpel 2016, arXiv:1606.08415", by_hand="float double"),
     Row("silu", "Sigmoid linear unit.", "x s(x)", "s(x) (1 + x s(-x))", (1.25, 1.25), (2, 1.25),
-        source="Elfwing et al. 2017, arXiv:1702.03118", by_hand=True),
+        source="Elfwing et al. 2017, arXiv:1702.03118", by_hand="float double"),
     Row("swish", "Sigmoid linear unit with a slope.", "x s(beta x)", "s(z) (1 + z s(-z)), z = beta x", (1.25, 1.25), (1.25, 1.25),
-        parameters=(("beta", 1.0),), by_hand=True, source="Ramachandran et al. 2017, arXiv:1710.05941"),
+        parameters=(("beta", 1.0),), by_hand="float double", source="Ramachandran et al. 2017, arXiv:1710.05941"),
     Row("mish", "Mish.", "x tanh(log(1 + exp(x)))", "w + x (1 - w^2) s(x), w = tanh(log(1 + exp(x)))", (1, 1.25), (1, 1.25),
         source="Misra 2019, arXiv:1908.08681"),
     Row("softplus", "Smooth rectifier, exact, without a threshold.", "log(1 + exp(beta x)) / beta", "s(beta x)",
-        (2.5, 2.5), (1.25, 1.25), parameters=(("beta", 1.0),), from_output=True, source="Dugas et al. 2000", by_hand=True),
-    Row("softsign", "Softsign.", "x / (1 + |x|)", "1 / (1 + |x|)^2", (0.6, 1), (1, 1.5), by_hand=True, source="Bergstra et al. 2009"),
+        (2.5, 2.5), (1.25, 1.25), parameters=(("beta", 1.0),), from_output=True, source="Dugas et al. 2000", by_hand="float"),
+    Row("softsign", "Softsign.", "x / (1 + |x|)", "1 / (1 + |x|)^2", (0.6, 1), (1, 1.5), by_hand="float", source="Bergstra et al. 2009"),
     Row("softshrink", "Soft shrinkage.", "sign(x) max(|x| - lambd, 0)", "1 if |x| > lambd else 0",
         parameters=(("lambd", 0.5),), cheap=True, source="Donoho 1995"),
     Row("hardshrink", "Hard shrinkage.", "x if |x| > lambd else 0", "1 if |x| > lambd else 0",
         parameters=(("lambd", 0.5),), cheap=True, source="Donoho & Johnstone 1994"),
-    Row("tanhshrink", "Tanh shrinkage.", "x - tanh(x)", "tanh(x)^2", (1.75, 1.5), (1.75, 2), by_hand=True),
+    Row("tanhshrink", "Tanh shrinkage.", "x - tanh(x)", "tanh(x)^2", (1.75, 1.5), (1.75, 2), by_hand="float"),
     Row("threshold", "Keeps what exceeds a threshold.", "x if x > threshold else value", "1 if x > threshold else 0",
         parameters=(("threshold", None), ("value", None)), cheap=True),
     Row("hardtanh", "Clips to an interval.", "min(max(x, min_val), max_val)", "1 if min_val < x < max_val else 0",
@@ -128,20 +128,20 @@ ACTIVATIONS = (
     Row("hardswish", "Piecewise quadratic approximation of silu.", "x min(max(x + 3, 0), 6) / 6",
         "0 if x <= -3, 1 if x >= 3, else x / 3 + 1/2", (1.1, 1.75), (1.1, 1.1), cheap=True, source="Howard et al. 2019, arXiv:1905.02244"),
     Row("logsigmoid", "Logarithm of the logistic sigmoid.", "-log(1 + exp(-x))", "s(-x)", (2, 1.75), (1, 1.25),
-        from_output=True, by_hand=True),
+        from_output=True, by_hand="float"),
     Row("squareplus", "Algebraic smooth rectifier.", "(x + sqrt(x^2 + b)) / 2", "(1 + x / sqrt(x^2 + b)) / 2",
-        (0.6, 0.6), (1.5, 1.5), parameters=(("b", 4.0),), by_hand=True, source="Barron 2021, arXiv:2112.11687"),
+        (0.6, 0.6), (1.5, 1.5), parameters=(("b", 4.0),), by_hand="float", source="Barron 2021, arXiv:2112.11687"),
     Row("relu_squared", "Squared rectifier.", "max(x, 0)^2", "2 max(x, 0)", cheap=True,
         source="So et al. 2021, arXiv:2109.08668"),
 )
 
 GATED = (
     GatedRow("glu", "Gated linear unit.", "value s(gate)", ("g s(gate)", "g value s(gate) s(-gate)"), (2, 2), (2.5, 2.5),
-             inputs=("value", "gate"), by_hand=True, source="Dauphin et al. 2016, arXiv:1612.08083"),
+             inputs=("value", "gate"), by_hand="float double", source="Dauphin et al. 2016, arXiv:1612.08083"),
     GatedRow("swiglu", "Gated linear unit with silu.", "silu(gate) up", ("g up silu'(gate)", "g silu(gate)"), (2, 2), (3, 2.5),
-             by_hand=True, source="Shazeer 2020, arXiv:2002.05202"),
+             by_hand="float double", source="Shazeer 2020, arXiv:2002.05202"),
     GatedRow("geglu", "Gated linear unit with gelu, exact (the erf form).", "gelu(gate) up", ("g up gelu'(gate)", "g gelu(gate)"),
-             (4, 2.5), (5, 5), by_hand=True, source="Shazeer 2020, arXiv:2002.05202"),
+             (4, 2.5), (5, 5), by_hand="float", source="Shazeer 2020, arXiv:2002.05202"),
     GatedRow("reglu", "Gated linear unit with relu.", "max(gate, 0) up", ("g up if gate > 0 else 0", "g max(gate, 0)"),
              (0.5, 0.5), (0.5, 0.5), cheap=True, source="Shazeer 2020, arXiv:2002.05202"),
 )
@@ -173,7 +173,7 @@ class LossRow:
     kernels: tuple[str, ...] = ()
     numbers: int = 0
     cheap: bool = False
-    by_hand: bool = False
+    by_hand: str = ""
     source: str = ""
 
     def __post_init__(self):
@@ -184,7 +184,7 @@ ELEMENTWISE_LOSSES = (
     LossRow("sigmoid_cross_entropy", "Binary cross-entropy from logits: between a target and the sigmoid of a logit.",
             "pos_weight target softplus(-logits) + (1 - target) softplus(logits)",
             "(1 - target) s(logits) - pos_weight target s(-logits)", (2, 2), (2.5, 2.5), ("logits", "target", "pos_weight"),
-            "Usually from 0 to 1.", by_hand=True, source="Good 1952"),
+            "Usually from 0 to 1.", by_hand="float", source="Good 1952"),
     LossRow("binary_cross_entropy", "Binary cross-entropy of probabilities.",
             "-target log(input) - (1 - target) log(1 - input)", "(input - target) / (input (1 - input))", (2.5, 2.5), (2.5, 2.5),
             target="From 0 to 1.", source="Good 1952"),

@@ -247,16 +247,17 @@ class TestPair:
             for ours, wanted in zip(function.backward(grad[0, :length], gate[0, :length], up[0, :length]), pair):
                 assert same_bits(ours, wanted[0, :length])
 
-    def test_past_the_cache(self, name, rng, request):
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_past_the_cache(self, name, dtype, rng, request):
         function = getattr(fa, name)
-        arrays = [rng.normal(size=1200).astype("f") for _ in range(3)]
+        arrays = [rng.normal(size=1200).astype(dtype) for _ in range(3)]
         y, pair = function(*arrays[1:]), function.backward(*arrays)
         request.getfixturevalue("no_cache")
         for part in (np.s_[:], np.s_[5:1111]):
             parts = [a[part] for a in arrays]
             assert same_bits(function(*parts[1:]), y[part])
             for first in (0, 16, 3):  # the two results in step, as lines of the cache go, and not
-                memory = np.zeros((2, 1280), "f")
+                memory = np.zeros((2, 1280), dtype)
                 out = memory[0, : parts[0].size], memory[1, first:][: parts[0].size]
                 function.backward(*parts, out=out)
                 assert all(same_bits(ours, wanted[part]) for ours, wanted in zip(out, pair))

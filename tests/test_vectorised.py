@@ -56,7 +56,7 @@ def test_loops_are_those_of_the_kernels(tool):
 
 
 def test_kernels_by_hand_have_no_loops_of_their_own(tool):
-    source = SOURCE.replace("  long __pyx_t_1;\n", "  long __pyx_t_1; __pyx_t_1 = gelu_forward_by_hand(x, y, n);\n")
+    source = SOURCE.replace("  long __pyx_t_1;\n", "  long __pyx_t_1; __pyx_t_1 = gelu_forward_by_hand_float(x, y, n);\n")
     assert tool.loops(source, by_hand=True) == {3: "relu_forward_float"}
     assert tool.loops(source) == tool.loops(SOURCE)
 

@@ -1,6 +1,6 @@
 /* The functions that are used most, sixteen or eight floats at a time.
 
-   Elsewhere, and for double, the compiler vectorises the loops over scalar.pxd's formulas. It knows no tables in registers:
+   Elsewhere the compiler vectorises the loops over scalar.pxd's formulas. It knows no tables in registers:
    here a function of |x| is a polynomial on one of 16 or 32 intervals (bench/tables.py), some eight multiplications where exp
    and a division take twenty: NAME_near. A vector with an element NAME_past the intervals, or with NaN, is computed by a second,
    slower formula too, NAME_far, and each element takes the one for its own place: results do not depend on neighbours. */

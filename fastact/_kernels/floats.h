@@ -59,13 +59,13 @@ ALWAYS floats looked_up(const float *row, int columns, ints place)
                          : _mm512_permutex2var_ps(_mm512_load_ps(row), place, _mm512_load_ps(row + 16));
 }
 
-ALWAYS floats load(const float *p) { return _mm512_loadu_ps(p); }
-ALWAYS void store(float *p, floats x) { _mm512_storeu_ps(p, x); }
+ALWAYS floats load_floats(const float *p) { return _mm512_loadu_ps(p); }
+ALWAYS void store_floats(float *p, floats x) { _mm512_storeu_ps(p, x); }
 /* Of the n < 32 elements that are left, those that come after so many others. */
-ALWAYS mask left_after(int others, ptrdiff_t n) { return (mask)(((1u << n) - 1) >> others); }
-ALWAYS floats load_some(const float *p, mask in) { return _mm512_maskz_loadu_ps(in, p); }
-ALWAYS void store_some(float *p, mask in, floats x) { _mm512_mask_storeu_ps(p, in, x); }
-ALWAYS void store_past_cache(float *p, floats x) { _mm512_stream_ps(p, x); }
+ALWAYS mask left_after_floats(int others, ptrdiff_t n) { return (mask)(((1u << n) - 1) >> others); }
+ALWAYS floats load_some_floats(const float *p, mask in) { return _mm512_maskz_loadu_ps(in, p); }
+ALWAYS void store_some_floats(float *p, mask in, floats x) { _mm512_mask_storeu_ps(p, in, x); }
+ALWAYS void store_past_cache_floats(float *p, floats x) { _mm512_stream_ps(p, x); }
 ALWAYS floats load_half(const uint16_t *p) { return load_16_half(p, 0xffff); }
 ALWAYS void store_half(uint16_t *p, floats x) { store_16_half(p, 0xffff, x); }
 ALWAYS floats load_bfloat(const uint16_t *p) { return load_16_bfloat(p, 0xffff); }
@@ -120,15 +120,15 @@ ALWAYS void looked_up_side_by_side(const float (*rows)[8], ints place, floats *n
     }
 }
 
-ALWAYS floats load(const float *p) { return _mm256_loadu_ps(p); }
-ALWAYS void store(float *p, floats x) { _mm256_storeu_ps(p, x); }
-ALWAYS mask left_after(int others, ptrdiff_t n)
+ALWAYS floats load_floats(const float *p) { return _mm256_loadu_ps(p); }
+ALWAYS void store_floats(float *p, floats x) { _mm256_storeu_ps(p, x); }
+ALWAYS mask left_after_floats(int others, ptrdiff_t n)
 {
     return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32((int)n - others), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
 }
-ALWAYS floats load_some(const float *p, mask in) { return _mm256_maskload_ps(p, _mm256_castps_si256(in)); }
-ALWAYS void store_some(float *p, mask in, floats x) { _mm256_maskstore_ps(p, _mm256_castps_si256(in), x); }
-ALWAYS void store_past_cache(float *p, floats x) { _mm256_stream_ps(p, x); }
+ALWAYS floats load_some_floats(const float *p, mask in) { return _mm256_maskload_ps(p, _mm256_castps_si256(in)); }
+ALWAYS void store_some_floats(float *p, mask in, floats x) { _mm256_maskstore_ps(p, _mm256_castps_si256(in), x); }
+ALWAYS void store_past_cache_floats(float *p, floats x) { _mm256_stream_ps(p, x); }
 ALWAYS floats load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 ALWAYS void store_half(uint16_t *p, floats x)
 {
