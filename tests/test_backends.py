@@ -212,14 +212,30 @@ class TestNumba:
     @COMPILED
     @pytest.mark.skipif(backends.instruction_set != "avx512", reason="Numba has formulas by hand for AVX-512 alone")
     @pytest.mark.parametrize("kind", ["forward", "derivative"])
-    @pytest.mark.parametrize("name", [row.name for row in ACTIVATIONS if row.by_hand])
-    def test_formulas_by_hand_have_the_bits_of_the_compiled_ones(self, name, kind):
-        points = breaking_points("float32", 2000)
-        x = np.concatenate([points, np.random.default_rng(0).normal(0, 4, 20000).astype("f")])
+    @pytest.mark.parametrize("name, T", [(row.name, T) for row in ACTIVATIONS for T in row.by_hand.split()])
+    def test_formulas_by_hand_have_the_bits_of_the_compiled_ones(self, name, T, kind):
+        dtype = {"float": "float32", "double": "float64"}[T]
+        x = np.concatenate([breaking_points(dtype, 2000), np.random.default_rng(0).normal(0, 4, 20000).astype(dtype)])
         function = Method(name, kind)
         wanted = function(x)
         with fa.use_backend("numba"):
             assert same_bits(function(x), wanted)
+
+    @COMPILED
+    @pytest.mark.skipif(not by_hand_on_both(), reason="needs AVX-512")
+    @pytest.mark.parametrize("name", ["glu", "swiglu"])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_the_bits_of_gated_functions_by_hand(self, name, dtype, rng):
+        x, g = np.concatenate([breaking_points(np.dtype(dtype).name, 500), rng.normal(0, 4, 2001)]).astype(dtype), rng.normal(size=4)
+        up = rng.permutation(x)
+        inputs = (np.concatenate([x, up]),) if name == "glu" else (x, up)
+        grad = np.resize(g, x.size).astype(dtype)
+        results = []
+        for backend in ("cython", "numba"):
+            with fa.use_backend(backend):
+                function = getattr(fa, name)
+                results.append([function(*inputs), *np.atleast_2d(function.backward(grad, *inputs))])
+        assert all(same_bits(compiled, numba) for compiled, numba in zip(*results))
 
     @COMPILED
     @pytest.mark.skipif(not by_hand_on_both(), reason="needs AVX-512")

@@ -6,95 +6,36 @@ the same bits. A vector's element is what NAME_near gives, and NAME_far where it
 
 from __future__ import annotations
 
-import functools
 import math
 from types import SimpleNamespace
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .numba_intrinsics import array_loop, as_kernel, has, load, pointer, prefetch, stack, store, store_past_cache
+from .numba_intrinsics import pointer
+from .numba_vectors import (
+    FLOATS,
+    INT,
+    INTS,
+    LANES,
+    Floats,
+    absolute,
+    at_least,
+    at_most,
+    chosen,
+    looked_up,
+    minus_times,
+    negative,
+    rising_to_one,
+    times_minus,
+    times_plus,
+    with_sign_of,
+)
 from .tables import table
 
-LANES, STEP = 16, 32
-FLOAT, INT = ir.FloatType(), ir.IntType(32)
-FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
-SIGN = 0x80000000
 MAGIC = 1.5 * 2.0**23
-
-
-# --- Vectors ----------------------------------------------------------------------------------------------------------
-
-
-def single(x):
-    """A number as LLVM takes a float's constant."""
-    return float(np.float32(x))
-
-
-class Floats:
-    """A vector in the code that a builder makes; numbers beside it stand for vectors."""
-
-    def __init__(self, builder, value):
-        self.builder, self.value = builder, value
-
-    def of(self, other):
-        """The LLVM value of another vector or number."""
-        return other.value if isinstance(other, Floats) else ir.Constant(FLOATS, [single(other)] * LANES)
-
-    def made(self, value):
-        return Floats(self.builder, value)
-
-    def __add__(self, other):
-        return self.made(self.builder.fadd(self.value, self.of(other)))
-
-    def __sub__(self, other):
-        return self.made(self.builder.fsub(self.value, self.of(other)))
-
-    def __rsub__(self, other):
-        return self.made(self.builder.fsub(self.of(other), self.value))
-
-    def __mul__(self, other):
-        return self.made(self.builder.fmul(self.value, self.of(other)))
-
-    def __neg__(self):
-        return self.made(self.builder.fneg(self.value))
-
-    def __rtruediv__(self, other):
-        return self.made(self.builder.fdiv(self.of(other), self.value))
-
-    __radd__, __rmul__ = __add__, __mul__
-
-    def compared(self, relation, other):
-        return self.builder.fcmp_unordered(relation, self.value, self.of(other))
-
-    def call(self, name, result, *arguments):
-        kind = ir.FunctionType(result, [argument.type for argument in arguments])
-        return self.made(self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments))
-
-    def bits(self):
-        return self.builder.bitcast(self.value, INTS)
-
-
-def chosen(mask, a, b):
-    """a where the mask is set, else b, one of which must be a vector."""
-    vector = a if isinstance(a, Floats) else b
-    return vector.made(vector.builder.select(mask, vector.of(a), vector.of(b)))
-
-
-def times_plus(a, b, c):
-    vector = next(v for v in (a, b, c) if isinstance(v, Floats))
-    return vector.call("llvm.fma.v16f32", FLOATS, vector.of(a), vector.of(b), vector.of(c))
-
-
-def times_minus(a, b, c):
-    return times_plus(a, b, -c)
-
-
-def minus_times(a, b, c):
-    return times_plus(-a, b, c)
 
 
 def scale(x, n):
@@ -109,34 +50,6 @@ def estimated(name, x):
     return x.call(f"llvm.x86.avx512.{name}.ps.512", FLOATS, x.value, x.value, everywhere)
 
 
-def negative(x):
-    """Whether the sign is set. For the opposite LLVM compares with -1, which it makes from a register that may wait for the vector before."""
-    return x.builder.icmp_signed("<", x.bits(), ir.Constant(INTS, [0] * LANES))
-
-
-def absolute(x):
-    return x.call("llvm.fabs.v16f32", FLOATS, x.value)
-
-
-def with_sign_of(x, sign):
-    builder = x.builder
-    mask = builder.and_(sign.bits(), ir.Constant(INTS, [SIGN] * LANES))
-    return x.made(builder.bitcast(builder.xor(x.bits(), mask), FLOATS))
-
-
-def at_most(x, limit):
-    return _bounded(x, limit, "<")
-
-
-def at_least(x, limit):
-    return _bounded(x, limit, ">")
-
-
-def _bounded(x, limit, relation):
-    """The limit where it is so related to x; NaN stays."""
-    return chosen(x.builder.fcmp_ordered(relation, x.of(limit), x.value), limit, x)
-
-
 # --- Functions of a >= 0 on intervals: main + h rest ------------------------------------------------------------------
 
 
@@ -147,14 +60,6 @@ def multiple(a, per_unit):
 def rounded_square(a, factor, offset):
     s = times_plus(a, factor, offset)
     return times_plus(s, s, MAGIC).bits()
-
-
-def looked_up(x, row, place):
-    """The number of a table's row at each place, whose last bits count."""
-    halves = [ir.Constant(FLOATS, [single(number) for number in row[k : k + LANES]]) for k in range(0, len(row), LANES)]
-    if len(halves) == 1:
-        return x.call("llvm.x86.avx512.permvar.sf.512", FLOATS, halves[0], place)
-    return x.call("llvm.x86.avx512.vpermi2var.ps.512", FLOATS, halves[0], place, halves[1])
 
 
 def piece(name, place, a):
@@ -193,10 +98,6 @@ def tail_of(p, a):
 def sum_from(p, slope):
     first = p.main.builder.fcmp_ordered("==", p.main.value, p.main.of(0))
     return times_plus(p.h, chosen(first, slope, p.rest), chosen(first, p.h * p.rest, p.main))
-
-
-def rising_to_one(x, y):
-    return chosen(x.compared(">=", 0), 1 - y, y)
 
 
 def rising_to(x, y):
@@ -249,8 +150,11 @@ def decayed_slope(a, low, g, g_low):
     return decayed_product(a, low, factor, 1 - (factor + g) - g_low, factor - g)
 
 
+LARGE = 1e30
+
+
 def tamed(x):
-    return at_least(at_most(x, 1e30), -1e30)
+    return at_least(at_most(x, LARGE), -LARGE)
 
 
 # --- The functions ----------------------------------------------------------------------------------------------------
@@ -571,133 +475,6 @@ def squareplus_derivative_near(x):
 def squareplus_derivative_far(x):
     undefined = x.builder.fcmp_unordered("uno", x.value, x.value)
     return chosen(negative(x), square_of(*reciprocal(at_most(absolute(x), 1e30), 0.0)), chosen(undefined, x, 1))
-
-
-# --- Loops ------------------------------------------------------------------------------------------------------------
-
-
-def times_gate(m, y):
-    """A gate that is shut lets nothing through, were it infinite."""
-    shut = y.builder.fcmp_ordered("==", y.value, y.of(0))
-    return chosen(shut, tamed(m), m) * y
-
-
-def values(name, vectors, near_times, far_times):
-    """near_times(k, y) of what the function gives for each vector, but far_times where it is far."""
-    name = ALIASES.get(name, name)
-    builder = vectors[0].builder
-    results = [near_times(k, globals()[f"{name}_near"](x)) for k, x in enumerate(vectors)]
-    if ENDS[name] == math.inf:
-        return results
-    far = globals()[f"{name}_far"]
-    end = ENDS[name]
-    masks = [absolute(x).compared(">", end) if end > 0 else x.compared("<", end) for x in vectors]
-    memory = [cgutils.alloca_once_value(builder, result.value) for result in results]
-    for slot in memory:
-        slot.align = 64
-    bits = ir.IntType(LANES)
-    some = [builder.bitcast(mask, bits) for mask in masks]
-    with builder.if_then(builder.icmp_unsigned("!=", functools.reduce(builder.or_, some), bits(0)), likely=False):
-        for k, (x, mask, result, slot) in enumerate(zip(vectors, masks, results, memory)):
-            with builder.if_then(builder.icmp_unsigned("!=", some[k], bits(0))):
-                builder.store(chosen(mask, far_times(k, far(x)), result).value, slot)
-    return [x.made(builder.load(slot)) for x, slot in zip(vectors, memory)]
-
-
-AHEAD = 4096
-"""Bytes by which the next elements are called to the cache where results go past it; see by_hand_loops.h."""
-
-
-@functools.cache
-def step(name, kind, past_cache):
-    """What is done for STEP elements at the addresses a, b, c, y and z; past_cache, y and z are multiples of 64."""
-
-    def generate(context, builder, signature, args):
-        def loaded(address):
-            vectors = []
-            for k in range(0, STEP, LANES):
-                if past_cache:
-                    prefetch(builder, builder.add(address, address.type(4 * k + AHEAD)))
-                value = builder.load(pointer(builder, builder.add(address, address.type(4 * k)), FLOATS))
-                value.align = 4
-                vectors.append(Floats(builder, value))
-            return vectors
-
-        def stored(address, vectors):
-            for k, vector in enumerate(vectors):
-                place = pointer(builder, builder.add(address, address.type(4 * LANES * k)), FLOATS)
-                if past_cache:
-                    store_past_cache(builder, vector.value, place)
-                else:
-                    builder.store(vector.value, place, align=4)
-
-        a, b, c, y, z = args
-        alone = lambda k, value: value  # noqa: E731
-        if name not in GATED:
-            if kind == "backward":
-                grad, x = loaded(a), loaded(b)
-                stored(y, values(f"{name}_derivative", x, lambda k, v: grad[k] * v, lambda k, v: grad[k] * v))
-            else:
-                stored(y, values(name if kind == "forward" else f"{name}_derivative", loaded(a), alone, alone))
-            return context.get_dummy_value()
-        gate, which = GATED[name]
-        if kind == "forward":
-            inputs = loaded(a), loaded(b)
-            x, m = inputs[which], inputs[1 - which]
-            stored(y, values(gate, x, lambda k, v: m[k] * v, lambda k, v: times_gate(m[k], v)))
-            return context.get_dummy_value()
-        grad, inputs = loaded(a), (loaded(b), loaded(c))
-        x, m = inputs[which], inputs[1 - which]
-        both = [g * other for g, other in zip(grad, m)]
-        for_m = values(gate, x, lambda k, v: grad[k] * v, lambda k, v: times_gate(grad[k], v))
-        for_x = values(f"{gate}_derivative", x, lambda k, v: both[k] * v, lambda k, v: times_gate(both[k], v))
-        stored((y, z)[1 - which], for_m)
-        stored((y, z)[which], for_x)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def made(typing, a, b, c, y, z):
-        return types.void(*[types.intp] * 5), generate
-
-    return made
-
-
-def known(name, kind):
-    """Whether there is a loop."""
-    return name in {*GATED, *ENDS, *ALIASES} and kind in ("forward", "derivative", "backward") and has("avx512f")
-
-
-def loop(name, kind, past_cache=False):
-    """A loop over contiguous memory, for parameters that have their default values. Results that go past the cache begin at
-    multiples of 64 bytes.
-    """
-    of_step, of_rest = step(name, kind, past_cache), step(name, kind, False)
-    inputs = {"forward": 1, "derivative": 1, "backward": 2}[kind] + (name in GATED)
-    outputs = 2 if name in GATED and kind == "backward" else 1
-    size = 4 * STEP
-
-    @array_loop
-    def run(a, b, c, y, z, n):
-        as_kernel()
-        whole = n // STEP * STEP
-        for i in range(0, whole, STEP):
-            of_step(a + 4 * i, b + 4 * i, c + 4 * i, y + 4 * i, z + 4 * i)
-        if whole < n:
-            rest_a, rest_b, rest_c, rest_y, rest_z = stack(size), stack(size), stack(size), stack(size), stack(size)
-            for i in range(STEP):
-                inside = whole + i < n
-                store(np.float32, rest_a + 4 * i, load(np.float32, a + 4 * (whole + i)) if inside else np.float32(0))
-                if inputs > 1:
-                    store(np.float32, rest_b + 4 * i, load(np.float32, b + 4 * (whole + i)) if inside else np.float32(0))
-                if inputs > 2:
-                    store(np.float32, rest_c + 4 * i, load(np.float32, c + 4 * (whole + i)) if inside else np.float32(0))
-            of_rest(rest_a, rest_b, rest_c, rest_y, rest_z)
-            for i in range(whole, n):
-                store(np.float32, y + 4 * i, load(np.float32, rest_y + 4 * (i - whole)))
-                if outputs > 1:
-                    store(np.float32, z + 4 * i, load(np.float32, rest_z + 4 * (i - whole)))
-
-    return run
 
 
 # --- sigmoid_cross_entropy --------------------------------------------------------------------------------------------

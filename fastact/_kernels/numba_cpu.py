@@ -10,8 +10,8 @@ import functools
 
 import numpy as np
 
-from . import numba_avx512, numba_scalar
-from .numba_avx512 import AHEAD
+from . import numba_avx512_loops, numba_scalar
+from .numba_avx512_loops import AHEAD
 from .numba_intrinsics import (
     C_CLEAR_STATUS,
     TILE,
@@ -505,7 +505,7 @@ def chunk_kernel(element, T, parameters, outputs, by_hand=None, defaults=(), pas
 
 @functools.cache
 def _kernel(formula, T, inputs, parameters, outputs, backward, name, defaults, past_cache=False):
-    by_hand = numba_avx512.loop(*name, past_cache) if name and T is np.float32 and numba_avx512.known(*name) else None
+    by_hand = numba_avx512_loops.loop(*name, T, past_cache) if name and numba_avx512_loops.known(*name, T) else None
     element = _element(formula(T), inputs, parameters, backward)
     return chunk_kernel(element, T, parameters, outputs, by_hand, defaults, past_cache, alone=inputs == 1)
 
@@ -515,7 +515,7 @@ class Ufunc:
 
     With ``backward`` the ufunc takes a gradient first and multiplies by it, the formula having the other input. ``integers`` "keep" or "clamp" gives loops
     for them, for which ``formula`` is asked with integer types. ``cost`` is nanoseconds an element. ``known`` is the name and the kind
-    that numba_avx512.py may know it by, for parameters that are the ``defaults``. ``floating`` is the address of its loop, and what
+    that numba_avx512_loops.py may know it by, for parameters that are the ``defaults``. ``floating`` is the address of its loop, and what
     that takes last for each way to store floating-point numbers.
     """
 

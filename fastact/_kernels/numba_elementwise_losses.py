@@ -11,7 +11,7 @@ from array import array
 
 import numpy as np
 
-from .numba_avx512 import LANES, cross_entropy_step
+from .numba_avx512 import cross_entropy_step
 from .numba_intrinsics import (
     array_loop,
     as_kernel,
@@ -33,6 +33,7 @@ from .numba_operands import lies_so, placed, placed_result, readable, transfer
 from .numba_row_losses import loss_formulas
 from .numba_row_steps import toolbox
 from .numba_threads import share, team
+from .numba_vectors import LANES
 
 BLOCK = 512
 UNIT = 32 * BLOCK  # elements of a partial sum, or more of them, so that their order does not depend on threads

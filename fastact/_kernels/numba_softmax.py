@@ -11,8 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .numba_avx512 import FLOATS, INT, INTS, LANES, Floats, absolute, chosen, looked_up, minus_times, single, times_plus
 from .numba_intrinsics import WORD, halves, has, pointer, prefetch
+from .numba_vectors import FLOATS, INT, INTS, LANES, Floats, absolute, chosen, looked_up, minus_times, times_plus
 
 BY_HAND = has("avx512f")
 MAGIC, HEADROOM, LOG2E, REACH, NEAR, LONG = 1.5 * 2.0**19, 64, 1.44269504, 208, 26, 256
@@ -71,7 +71,7 @@ class Origin:
     def for_row(self):
         """term(x) where m is the same in all of its vectors: the sixteen powers are made once."""
         builder = self.rest.builder
-        tables = (Floats(builder, ir.Constant(FLOATS, [single(v) for v in row_of_table(name)])) for name in TABLES)
+        tables = (Floats(builder, Floats.constant(row_of_table(name))) for name in TABLES)
         high, missing = self.power(*tables)
         # Less what their places add, when the bits of t are shifted to where the exponent is.
         powers = builder.sub(high.bits(), integers(*(k << 19 for k in range(LANES))))
