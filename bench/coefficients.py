@@ -86,10 +86,20 @@ def logarithm(z):
     return (2 * mp.atanh(s) / s - 2) / z
 
 
+def logarithm_of_one_plus(r):
+    """(log(1 + r) - r) / r^2"""
+    return -mp.hyp2f1(2, 1, 3, -r) / 2
+
+
 def tanh_remainder(z):
     """tanh(t) = t - t^3 R(t^2)"""
     t = mp.sqrt(z)
     return (t - mp.tanh(t)) / (t * z)
+
+
+def tanh_remainder_beside_third(z):
+    """tanh(t) = t - t^3 (1/3 - t^2 R(t^2))"""
+    return (mp.mpf(1) / 3 - tanh_remainder(z)) / z
 
 
 TINY = mp.mpf("1e-12")
@@ -109,7 +119,9 @@ FITS = {
     "exponential": (exponential, times_square, -mp.log(2) / 2 * 1.01, mp.log(2) / 2 * 1.01, 4, 9),
     "exponential of a 32nd": (exponential, times_argument, -mp.log(2) / 32 * mp.mpf("1.01"), mp.log(2) / 32 * mp.mpf("1.01"), None, 5),
     "logarithm": (logarithm, relative, TINY, mp.mpf(1) / 9, 4, 10),
+    "logarithm next to 1": (logarithm_of_one_plus, times_argument, -mp.mpf("1.01") / 30, mp.mpf("1.01") / 30, None, 8),
     "tanh remainder": (tanh_remainder, relative, TINY, mp.mpf("0.36"), 5, 11),
+    "tanh remainder beside 1/3": (tanh_remainder_beside_third, times_argument, TINY, mp.mpf("0.0626"), None, 6),
     "tail start": (tail_start, relative, TINY, mp.mpf("1.25"), 8, 16),
     "tail product": (tail_product(5), relative, *interval("1.25", 15, 5), 8, None),
     "shifted tail product": (shifted_tail_product(4), relative, *interval(0, 15, 4), 9, None),

@@ -208,6 +208,17 @@ def powers_of_two_in_double():
     return [reduced, [float(1 - mp.mpf(float(near)) / v) for v, near in zip(exact, nearest)]]
 
 
+def logarithms_in_double():
+    """About 15 / (15 + k), and less its logarithm, which is very nearly a double."""
+    columns = [(1.0, 0.0)]
+    for k in range(1, 16):
+        tried = (15 / (15 + k) + step * 2.0**-30 for step in range(TRIES))
+        found = ((number, -mp.log(mp.mpf(number))) for number in tried)
+        number, value = min(found, key=lambda pair: abs(pair[1] - mp.mpf(float(pair[1]))) / pair[1])
+        columns.append((number, float(value)))
+    return list(zip(*columns))
+
+
 def identity(a):
     return a, 1
 
@@ -260,7 +271,7 @@ if __name__ == "__main__":
         if len(columns) == 32:  # AVX2 has no permutation of that many
             text.append(as_c(f"{name}_by_interval", columns[:, :8]))
     text.append(as_c("powers_of_two_table", powers_of_two()))
-    doubles = powers_of_two_in_double()
-    for end, rows in ("table", doubles), ("by_interval", list(zip(*doubles))):
-        text.append(as_c(f"powers_of_two_in_double_{end}", rows, "double", literal_of_double))
+    for name, rows in ("powers_of_two", powers_of_two_in_double()), ("logarithms", logarithms_in_double()):
+        text.append(as_c(f"{name}_in_double_table", rows, "double", literal_of_double))
+        text.append(as_c(f"{name}_in_double_by_interval", list(zip(*rows)), "double", literal_of_double))
     TARGET.write_text("\n".join(text) + "\n")

@@ -78,11 +78,12 @@ ALWAYS quotient ratio(parts a, parts d)
 }
 ALWAYS doubles rounded(quotient y) { return fused(y.r, y.rest, y.q); }
 
+ALWAYS doubles scaled(parts factor, parts y) { return fused(factor.high, y.high, fused(factor.high, y.low, factor.low * y.high)); }
 /* factor exp(z + low), z < 0, down to the subnormals */
 ALWAYS doubles decayed_by(parts factor, doubles z, doubles low)
 {
     const parts e = parts_of(and_low(power_of(no_less(z, -800), 1000), low));
-    return fused(factor.high, e.high, fused(factor.high, e.low, factor.low * e.high)) * 0x1p-1000;
+    return scaled(factor, e) * 0x1p-1000;
 }
 ALWAYS parts exactly(doubles x) { return (parts){x, each(0)}; }
 /* From what a function is for -|x|. */
@@ -142,13 +143,17 @@ ALWAYS doubles silu_double_derivative_far(doubles x)
 #define silu_double_past sigmoid_double_past
 #define silu_double_derivative_past sigmoid_double_past
 
-/* (1 - e) / (1 + e), e = exp(-2 |x|), of which no digit may be lost near 0. */
+/* 1 - p, of which no digit is lost near 0; its second part may be a hundredth of the first. */
+ALWAYS parts one_minus(power p)
+{
+    const doubles rest = 1.0 - p.e, main = less_fused(p.e, p.r, rest);
+    return (parts){main, less_fused(p.e, p.s, less_fused(p.e, p.r, rest - main) + ((1.0 - rest) - p.e))};
+}
+/* (1 - e) / (1 + e), e = exp(-2 |x|) */
 ALWAYS quotient tanh_of(doubles x)
 {
     const doubles z = no_less(falling(x), -30);
-    const power p = power_of(z + z, 0);
-    const doubles rest = 1.0 - p.e, main = less_fused(p.e, p.r, rest);
-    const parts a = sum_of_parts(main, less_fused(p.e, p.s, less_fused(p.e, p.r, rest - main) + ((1.0 - rest) - p.e)));
+    const parts fall = one_minus(power_of(z + z, 0)), a = sum_of_parts(fall.high, fall.low);
     const doubles d = 2.0 - a.high;
     return ratio(a, (parts){d, ((2.0 - d) - a.high) - a.low});
 }
@@ -166,6 +171,111 @@ ALWAYS doubles tanh_double_derivative_far(doubles x)
 #define tanh_double_far tanh_double_near
 #define tanh_double_past(x) nowhere()
 #define tanh_double_derivative_past(x) beyond(x, EXPONENTIAL_END / 2)
+
+/* What a is more than tanh(a), and where that is little beside a, a polynomial. */
+ALWAYS doubles tanhshrink_double_near(doubles x)
+{
+    const doubles a = -falling(x), z = a * a, cube = z * a, third = each(0.3333333333333333);
+    const quotient t = tanh_of(x);
+    doubles p = fused(z, each(-0.0005341552931379687), each(0.0014503370058481448));
+    p = fused(z, p, each(-0.0035918449844150545));
+    p = fused(z, p, each(0.008863227493258545));
+    p = fused(z, p, each(-0.021869488414006724));
+    p = fused(z, p, each(0.05396825396737435));
+    p = fused(z, p, each(-0.1333333333333312));
+    const doubles product = fused(z, p, third), rest = fused(z, p, third - product) + 1.850371707708594e-17;
+    const doubles cube_low = fused(fused_less(a, a, z), a, fused_less(z, a, cube));
+    const doubles small = fused(cube, product, fused(cube, rest, cube_low * product));
+    return signed_as(chosen_doubles(beyond(x, 0.25), less_fused(t.r, t.rest, a - t.q), small), x);
+}
+ALWAYS doubles tanhshrink_double_derivative_near(doubles x)
+{
+    const quotient t = tanh_of(x);
+    const doubles low = t.r * t.rest, y = t.q + low;
+    return fused(y, y, (y + y) * (low - (y - t.q)));
+}
+#define tanhshrink_double_far tanhshrink_double_near
+#define tanhshrink_double_past(x) nowhere()
+#define tanhshrink_double_derivative_far tanhshrink_double_derivative_near
+#define tanhshrink_double_derivative_past(x) nowhere()
+
+/* The exponential-linear family: what exp(x) - 1 is for x < 0, times a constant, and its derivative. */
+ALWAYS doubles elu_double_near(doubles x)
+{
+    const parts fall = one_minus(power_of(no_less(x, -50), 0));
+    return up_to_itself(x, -(fall.high + fall.low));
+}
+ALWAYS doubles elu_double_derivative_near(doubles x)
+{
+    const power p = power_of(x, 0);
+    return chosen_doubles(above_nought(x), each(1), fused(p.e, p.r + p.s, p.e));
+}
+ALWAYS doubles elu_double_derivative_far(doubles x)
+{
+    return chosen_doubles(above_nought(x), each(1), decayed_by(exactly(each(1)), x, each(0)));
+}
+#define elu_double_far elu_double_near
+#define elu_double_past(x) nowhere()
+#define elu_double_derivative_past sigmoid_double_past
+
+#define celu_double_near elu_double_near
+#define celu_double_far elu_double_far
+#define celu_double_past elu_double_past
+#define celu_double_derivative_near elu_double_derivative_near
+#define celu_double_derivative_far elu_double_derivative_far
+#define celu_double_derivative_past elu_double_derivative_past
+
+#define SELU_SLOPE 1.0507009873554805
+#define SELU_FALL (parts){each(1.7580993408473766), each(5.75014648756476e-17)}
+ALWAYS doubles selu_double_near(doubles x)
+{
+    return chosen_doubles(rising(x), SELU_SLOPE * x, -scaled(SELU_FALL, one_minus(power_of(no_less(x, -50), 0))));
+}
+ALWAYS doubles selu_double_derivative_near(doubles x)
+{
+    const power p = power_of(x, 0);
+    return chosen_doubles(above_nought(x), each(SELU_SLOPE), scaled(SELU_FALL, (parts){p.e, p.e * (p.r + p.s)}));
+}
+ALWAYS doubles selu_double_derivative_far(doubles x)
+{
+    return chosen_doubles(above_nought(x), each(SELU_SLOPE), decayed_by(SELU_FALL, x, each(0)));
+}
+#define selu_double_far selu_double_near
+#define selu_double_past elu_double_past
+#define selu_double_derivative_past elu_double_derivative_past
+
+/* log(1 + e), 0 <= e <= 1: of a table's number near 1 / (1 + e), and of their product, which is nearly 1 */
+ALWAYS parts log_of_one_plus(parts e)
+{
+    const doubles t = fused(e.high, each(15), each(0x1.8p52));
+    doubles number, logarithm;
+    LOOKED_UP_IN_DOUBLES(logarithms_in_double, t, number, logarithm)
+    const doubles r = fused(number, e.high, number - 1.0), square = r * r, fourth = square * square;
+    doubles q = fused(square, each(-0.10025726009542378), fused(r, each(0.11136291789820943), each(-0.12499971861380522)));
+    q = fused(square, q, fused(r, each(0.14285690260397538), each(-0.1666666667936789)));
+    const doubles q0 = fused(square, fused(r, each(0.2000000000902885), each(-0.24999999999998054)), fused(r, each(0.3333333333333228), each(-0.5)));
+    parts y = sum_of_parts(logarithm, r);
+    y.low = y.low + fused(square, fused(fourth, q, q0), number * e.low);
+    return y;
+}
+ALWAYS doubles softplus_double_near(doubles x)
+{
+    const parts log = log_of_one_plus(parts_of(power_of(falling(x), 0)));
+    const doubles m = no_less(x, 0), y = m + log.high, share = y - m;
+    return y + (log.low + ((m - (y - share)) + (log.high - share)));
+}
+ALWAYS doubles softplus_double_far(doubles x) { return up_to_itself(x, decayed_by(exactly(each(1)), x, each(0))); }
+#define softplus_double_past sigmoid_double_past
+#define softplus_double_derivative_near sigmoid_double_near
+#define softplus_double_derivative_far sigmoid_double_far
+#define softplus_double_derivative_past sigmoid_double_past
+
+ALWAYS doubles logsigmoid_double_near(doubles x) { return -softplus_double_near(-x); }
+ALWAYS doubles logsigmoid_double_far(doubles x) { return -softplus_double_far(-x); }
+ALWAYS doubles logsigmoid_double_derivative_near(doubles x) { return sigmoid_double_near(-x); }
+ALWAYS doubles logsigmoid_double_derivative_far(doubles x) { return sigmoid_double_far(-x); }
+#define logsigmoid_double_past sigmoid_double_past
+#define logsigmoid_double_derivative_past sigmoid_double_past
 
 #define swish_double_near silu_double_near
 #define swish_double_far silu_double_far

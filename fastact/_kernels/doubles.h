@@ -24,6 +24,7 @@ ALWAYS doubles no_more(doubles x, double limit) { return OF_DOUBLES(min_pd)(each
 ALWAYS doubles falling(doubles x) { return OF_DOUBLES(or_pd)(x, each(-0.0)); }                 /* -|x| */
 ALWAYS doubles signed_as(doubles x, doubles sign) { return OF_DOUBLES(or_pd)(x, OF_DOUBLES(and_pd)(sign, each(-0.0))); } /* x >= 0 */
 ALWAYS mask rising(doubles x) { return compared_doubles(x, each(0), _CMP_NLT_UQ); } /* or NaN */
+ALWAYS mask above_nought(doubles x) { return compared_doubles(x, each(0), _CMP_GT_OQ); }
 ALWAYS mask nought(doubles x) { return compared_doubles(x, each(0), _CMP_EQ_OQ); }
 ALWAYS mask beyond(doubles x, double limit) { return compared_doubles(falling(x), each(-limit), _CMP_NGE_UQ); } /* or NaN */
 

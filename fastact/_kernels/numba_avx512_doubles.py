@@ -87,10 +87,33 @@ def rounded(q, r, rest):
 # --- Of exponentials --------------------------------------------------------------------------------------------------
 
 
+def scaled(factor, factor_low, y, y_low):
+    return times_plus(factor, y, times_plus(factor, y_low, factor_low * y))
+
+
 def decayed_by(factor, factor_low, z, low):
     """factor exp(z + low), z < 0, down to the subnormals"""
-    e, e_low = parts_of(and_low(power_of(at_least(z, -800), 1000), low))
-    return times_plus(factor, e, times_plus(factor, e_low, factor_low * e)) * 2.0**-1000
+    return scaled(factor, factor_low, *parts_of(and_low(power_of(at_least(z, -800), 1000), low))) * 2.0**-1000
+
+
+def one_minus(p):
+    """1 - p, of which no digit is lost near 0; its second part may be a hundredth of the first."""
+    rest = 1 - p.e
+    main = minus_times(p.e, p.r, rest)
+    return main, minus_times(p.e, p.s, minus_times(p.e, p.r, rest - main) + ((1 - rest) - p.e))
+
+
+def log_of_one_plus(e, e_low):
+    """log(1 + e), 0 <= e <= 1: of a table's number near 1 / (1 + e), and of their product, which is nearly 1"""
+    place = times_plus(e, 15, 1.5 * 2.0**52).bits()
+    number, logarithm = (looked_up(e, row, place) for row in table("logarithms_in_double"))
+    r = times_plus(number, e, number - 1)
+    square = r * r
+    q = times_plus(square, -0.10025726009542378, times_plus(r, 0.11136291789820943, -0.12499971861380522))
+    q = times_plus(square, q, times_plus(r, 0.14285690260397538, -0.1666666667936789))
+    start = times_plus(square, times_plus(r, 0.2000000000902885, -0.24999999999998054), times_plus(r, 0.3333333333333228, -0.5))
+    high, low = sum_of_parts(logarithm, r)
+    return high, low + times_plus(square, times_plus(square * square, q, start), number * e_low)
 
 
 def rising_to_itself(x, y):
@@ -129,10 +152,15 @@ EXPONENTIAL_END, GELU_QUICK_END, GELU_TANH_END, LARGE = 660.0, 387, 20.6, 1e300
 ENDS = {
     "sigmoid": EXPONENTIAL_END, "sigmoid_derivative": EXPONENTIAL_END, "tanh": math.inf, "tanh_derivative": EXPONENTIAL_END / 2,
     "silu": EXPONENTIAL_END, "silu_derivative": EXPONENTIAL_END, "gelu_quick": GELU_QUICK_END, "gelu_quick_derivative": GELU_QUICK_END,
-    "gelu_tanh": GELU_TANH_END, "gelu_tanh_derivative": GELU_TANH_END,
+    "gelu_tanh": GELU_TANH_END, "gelu_tanh_derivative": GELU_TANH_END, "tanhshrink": math.inf, "tanhshrink_derivative": math.inf,
+    "elu": math.inf, "elu_derivative": EXPONENTIAL_END, "selu": math.inf, "selu_derivative": EXPONENTIAL_END,
+    "softplus": EXPONENTIAL_END, "logsigmoid": EXPONENTIAL_END, "logsigmoid_derivative": EXPONENTIAL_END,
 }  # fmt: skip
 """Up to which |x| each NAME_near below is right; from there on NAME_far is."""
-ALIASES = {"swish": "silu", "swish_derivative": "silu_derivative"}
+ALIASES = {
+    "swish": "silu", "swish_derivative": "silu_derivative", "celu": "elu", "celu_derivative": "elu_derivative",
+    "softplus_derivative": "sigmoid",
+}  # fmt: skip
 GATED = {"glu": ("sigmoid", 1), "swiglu": ("silu", 0)}
 """Of which function, and which of the inputs goes into it."""
 
@@ -171,14 +199,15 @@ def silu_derivative_far(x):
     return rising_to_one(x, decayed_by(1 + z, 0.0, z, 0.0))
 
 
-def tanh_near(x):
+def tanh_of(x):
     z = at_least(falling(x), -30)
-    p = power_of(z + z, 0)
-    rest = 1 - p.e
-    main = minus_times(p.e, p.r, rest)
-    a, a_low = sum_of_parts(main, minus_times(p.e, p.s, minus_times(p.e, p.r, rest - main) + ((1 - rest) - p.e)))
+    a, a_low = sum_of_parts(*one_minus(power_of(z + z, 0)))
     d = 2 - a
-    return with_sign_of(rounded(*ratio((a, a_low), (d, ((2 - d) - a) - a_low))), x)
+    return ratio((a, a_low), (d, ((2 - d) - a) - a_low))
+
+
+def tanh_near(x):
+    return with_sign_of(rounded(*tanh_of(x)), x)
 
 
 def tanh_derivative_near(x):
@@ -189,6 +218,91 @@ def tanh_derivative_near(x):
 def tanh_derivative_far(x):
     z = falling(x)
     return decayed_by(4.0, 0.0, z + z, 0.0)
+
+
+def tanhshrink_near(x):
+    a = absolute(x)
+    z = a * a
+    cube = z * a
+    q, r, rest = tanh_of(x)
+    p = times_plus(z, -0.0005341552931379687, 0.0014503370058481448)
+    for c in (-0.0035918449844150545, 0.008863227493258545, -0.021869488414006724, 0.05396825396737435, -0.1333333333333312):
+        p = times_plus(z, p, c)
+    third = 0.3333333333333333
+    product = times_plus(z, p, third)
+    low = times_plus(z, p, third - product) + 1.850371707708594e-17
+    cube_low = times_plus(times_minus(a, a, z), a, times_minus(z, a, cube))
+    small = times_plus(cube, product, times_plus(cube, low, cube_low * product))
+    return with_sign_of(chosen(a.compared(">", 0.25), minus_times(r, rest, a - q), small), x)
+
+
+def tanhshrink_derivative_near(x):
+    q, r, rest = tanh_of(x)
+    low = r * rest
+    y = q + low
+    return times_plus(y, y, (y + y) * (low - (y - q)))
+
+
+def above_nought(x):
+    return x.builder.fcmp_ordered(">", x.value, x.of(0))
+
+
+def elu_near(x):
+    high, low = one_minus(power_of(at_least(x, -50), 0))
+    return rising_to_itself(x, -(high + low))
+
+
+def elu_derivative_near(x):
+    p = power_of(x, 0)
+    return chosen(above_nought(x), 1, times_plus(p.e, p.r + p.s, p.e))
+
+
+def elu_derivative_far(x):
+    return chosen(above_nought(x), 1, decayed_by(1.0, 0.0, x, 0.0))
+
+
+SELU_SLOPE, SELU_FALL = 1.0507009873554805, (1.7580993408473766, 5.75014648756476e-17)
+
+
+def selu_near(x):
+    return chosen(x.compared(">=", 0), SELU_SLOPE * x, -scaled(*SELU_FALL, *one_minus(power_of(at_least(x, -50), 0))))
+
+
+def selu_derivative_near(x):
+    p = power_of(x, 0)
+    return chosen(above_nought(x), SELU_SLOPE, scaled(*SELU_FALL, p.e, p.e * (p.r + p.s)))
+
+
+def selu_derivative_far(x):
+    return chosen(above_nought(x), SELU_SLOPE, decayed_by(*SELU_FALL, x, 0.0))
+
+
+def softplus_near(x):
+    log, log_low = log_of_one_plus(*parts_of(power_of(falling(x), 0)))
+    m = at_least(x, 0)
+    y = m + log
+    share = y - m
+    return y + (log_low + ((m - (y - share)) + (log - share)))
+
+
+def softplus_far(x):
+    return rising_to_itself(x, decayed_by(1.0, 0.0, x, 0.0))
+
+
+def logsigmoid_near(x):
+    return -softplus_near(-x)
+
+
+def logsigmoid_far(x):
+    return -softplus_far(-x)
+
+
+def logsigmoid_derivative_near(x):
+    return sigmoid_near(-x)
+
+
+def logsigmoid_derivative_far(x):
+    return sigmoid_far(-x)
 
 
 def quick_argument_of(z):
