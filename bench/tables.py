@@ -1,6 +1,6 @@
 """The tables of ``fastact/_kernels/tables.h``: ``python -m bench.tables`` writes them.
 
-A function f(a), a >= 0, is a polynomial c0 + c1 h + c2 h^2 + ... of h = a - centre on each of 16 or 32 intervals: around
+A function f(a), a >= 0, is a polynomial c0 + c1 h + c2 h^2 + ... of h = a - centre on each of 16, 32 or 64 intervals: around
 successive multiples of a width, of mish on both sides of 0; where f flattens, quarters of the binades of a + offset; where f falls ever faster,
 what a square rounds to. Every centre is chosen so that f is very nearly a float there: c0 then is exact, and all other terms
 are small beside it. Errors of derivatives are counted in units of their largest term.
@@ -268,7 +268,7 @@ if __name__ == "__main__":
         columns, error = table(*about)
         print(f"{name}: 2^{error:.1f}")
         text.append(as_c(f"{name}_table", columns.T))
-        if len(columns) == 32:  # AVX2 has no permutation of that many
+        if len(columns) > 16:  # AVX2 has no permutation of that many
             text.append(as_c(f"{name}_by_interval", columns[:, :8]))
     text.append(as_c("powers_of_two_table", powers_of_two()))
     for name, rows in ("powers_of_two", powers_of_two_in_double()), ("logarithms", logarithms_in_double()):

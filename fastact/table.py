@@ -109,7 +109,7 @@ ACTIVATIONS = (
     Row("swish", "Sigmoid linear unit with a slope.", "x s(beta x)", "s(z) (1 + z s(-z)), z = beta x", (1.25, 1.25), (1.25, 1.25),
         parameters=(("beta", 1.0),), by_hand="float double", source="Ramachandran et al. 2017, arXiv:1710.05941"),
     Row("mish", "Mish.", "x tanh(log(1 + exp(x)))", "w + x (1 - w^2) s(x), w = tanh(log(1 + exp(x)))", (1, 1.25), (1, 1.25),
-        source="Misra 2019, arXiv:1908.08681"),
+        by_hand="float", source="Misra 2019, arXiv:1908.08681"),
     Row("softplus", "Smooth rectifier, exact, without a threshold.", "log(1 + exp(beta x)) / beta", "s(beta x)",
         (2.5, 2.5), (1.25, 1.25), parameters=(("beta", 1.0),), from_output=True, source="Dugas et al. 2000", by_hand="float double"),
     Row("softsign", "Softsign.", "x / (1 + |x|)", "1 / (1 + |x|)^2", (0.6, 1), (1, 1.5), by_hand="float", source="Bergstra et al. 2009"),

@@ -1,7 +1,7 @@
 /* The functions that are used most, sixteen or eight floats at a time.
 
    Elsewhere the compiler vectorises the loops over scalar.pxd's formulas. It knows no tables in registers:
-   here a function of |x| is a polynomial on one of 16 or 32 intervals (bench/tables.py), some eight multiplications where exp
+   here a function of |x| is a polynomial on one of 16 to 64 intervals (bench/tables.py), some eight multiplications where exp
    and a division take twenty: NAME_near. A vector with an element NAME_past the intervals, or with NaN, is computed by a second,
    slower formula too, NAME_far, and each element takes the one for its own place: results do not depend on neighbours. */
 #ifndef FASTACT_BY_HAND_H
@@ -236,30 +236,33 @@ ALWAYS floats silu_derivative_far(floats x)
 #define swish_derivative_past(x) above(absolute(x), LOGISTIC_END)
 
 #if FASTACT_LANES == 16
-#define ON_32_INTERVALS ON_INTERVALS
+#define ON_MANY_INTERVALS ON_INTERVALS
 #else
 /* ns for 8 floats on a Zen 5: eight loads and their transposition 4.5, four permutations and three choices for each number 7.5, gathers
    15; Intel's cores do one permutation a cycle. On 16 intervals permutations take 3.1, of which there are half as many. */
-ALWAYS piece piece_from_rows(ints place, const float (*by_interval)[8], const float *table, int rows, floats a)
+ALWAYS piece piece_from_rows(ints place, const float (*by_interval)[8], const float *table, int columns, int rows, floats a)
 {
     floats numbers[9];
     piece p;
-    looked_up_side_by_side(by_interval, place, numbers);
+    looked_up_side_by_side(by_interval, columns, place, numbers);
     if (rows == 9)
-        numbers[8] = looked_up(table + 8 * 32, 32, place);
+        numbers[8] = looked_up(table + 8 * columns, columns, place);
     p.h = minus(a, numbers[0]), p.main = numbers[1], p.rest = numbers[rows - 1];
     for (int k = rows - 2; k > 1; k--)
         p.rest = times_plus(p.h, p.rest, numbers[k]);
     return p;
 }
-#define ON_32_INTERVALS(NAME, PLACE)                                                                                   \
-    ALWAYS piece NAME(floats a) { return piece_from_rows(PLACE, NAME##_by_interval, NAME##_table[0], LENGTH(NAME##_table), a); }
+#define ON_MANY_INTERVALS(NAME, PLACE)                                                                                 \
+    ALWAYS piece NAME(floats a)                                                                                        \
+    {                                                                                                                  \
+        return piece_from_rows(PLACE, NAME##_by_interval, NAME##_table[0], LENGTH(NAME##_table[0]), LENGTH(NAME##_table), a); \
+    }
 #endif
 
 /* Functions of which, and of whose derivatives, nothing is left beside x or 1 where the intervals end: past are only x < -END. */
 #define FADING(NAME, END, PLACE)                                                                                       \
-    ON_32_INTERVALS(NAME##_tail, PLACE)                                                                                \
-    ON_32_INTERVALS(NAME##_slope, PLACE)                                                                               \
+    ON_MANY_INTERVALS(NAME##_tail, PLACE)                                                                                \
+    ON_MANY_INTERVALS(NAME##_slope, PLACE)                                                                               \
     ALWAYS floats NAME##_near(floats x)                                                                                \
     {                                                                                                                  \
         floats a = at_most(absolute(x), END);                                                                          \
@@ -294,6 +297,21 @@ ALWAYS floats gelu_quick_derivative_far(floats x)
     floats low, z = quick_argument(absolute(x), &low);
     return decayed_slope(z, low, z, low);
 }
+
+/* mish on intervals on both sides of 0. It is x past 8.575, its derivative 1 past 11; below -11 e^3 no longer counts in
+   x (e - e^2 / 2), e = exp(x). */
+ON_MANY_INTERVALS(mish, multiple(a, 1 / 0.35f))
+ON_MANY_INTERVALS(mish_slope, multiple(a, 1 / 0.35f))
+ALWAYS floats mish_near(floats x) { return chosen(above(x, 8.575f), x, tail_of(mish(x), x)); }
+ALWAYS floats mish_derivative_near(floats x) { return chosen(compared(x, all(11), _CMP_GT_OQ), all(1), sum_of(mish_slope(x))); }
+ALWAYS floats mish_far(floats x) { return decayed(absolute(x), tamed(x), times(all(0.5f), tamed(x))); }
+ALWAYS floats mish_derivative_far(floats x)
+{
+    floats a = at_most(absolute(x), 200), factor = minus(all(1), a);
+    return decayed_product(a, all(0), factor, minus(all(1), plus(factor, a)), minus(all(0.5f), a));
+}
+#define mish_past(x) below(x, -11)
+#define mish_derivative_past(x) below(x, -11)
 
 #define TWO_ROOT_TWO_OVER_PI 1.59576917f
 #define TWO_ROOT_TWO_OVER_PI_LOW -4.53406804e-08f

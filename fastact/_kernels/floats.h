@@ -52,11 +52,14 @@ ALWAYS floats scale(floats x, floats n) { return _mm512_scalef_ps(x, n); } /* x 
 ALWAYS floats about_inverse(floats x) { return _mm512_rcp14_ps(x); }
 ALWAYS floats about_inverse_root(floats x) { return _mm512_rsqrt14_ps(x); }
 
-/* The elements at these places, modulo 16 or 32, of a row of so many columns. */
+/* The elements at these places, modulo 16, 32 or 64, of a row of so many columns. */
+ALWAYS floats of_32(const float *row, ints place) { return _mm512_permutex2var_ps(_mm512_load_ps(row), place, _mm512_load_ps(row + 16)); }
 ALWAYS floats looked_up(const float *row, int columns, ints place)
 {
-    return columns == 16 ? _mm512_permutexvar_ps(place, _mm512_load_ps(row))
-                         : _mm512_permutex2var_ps(_mm512_load_ps(row), place, _mm512_load_ps(row + 16));
+    if (columns == 16)
+        return _mm512_permutexvar_ps(place, _mm512_load_ps(row));
+    return columns == 32 ? of_32(row, place)
+                         : chosen(_mm512_test_epi32_mask(place, _mm512_set1_epi32(32)), of_32(row + 32, place), of_32(row, place));
 }
 
 ALWAYS floats load_floats(const float *p) { return _mm512_loadu_ps(p); }
@@ -98,12 +101,12 @@ ALWAYS floats looked_up(const float *row, int columns, ints place)
     return columns == 16 ? of_16(row, place) : chosen(bit(4, place), of_16(row + 16, place), of_16(row, place));
 }
 
-/* The eight numbers each of one of 32 rows for each element. */
-ALWAYS void looked_up_side_by_side(const float (*rows)[8], ints place, floats *numbers)
+/* The eight numbers each of one of count rows for each element. */
+ALWAYS void looked_up_side_by_side(const float (*rows)[8], int count, ints place, floats *numbers)
 {
     const char *start = (const char *)rows;
     uint32_t at[8] __attribute__((aligned(32)));
-    _mm256_store_si256((ints *)at, _mm256_slli_epi32(_mm256_and_si256(place, _mm256_set1_epi32(31)), 5));
+    _mm256_store_si256((ints *)at, _mm256_slli_epi32(_mm256_and_si256(place, _mm256_set1_epi32(count - 1)), 5));
     /* By way of memory: GCC would take them out of the vector one by one, and of two vectors side by side, more than there are registers. */
     __asm__ volatile("" : "+m"(at));
     for (int k = 0; k < 8; k += 4) {

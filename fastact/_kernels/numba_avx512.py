@@ -81,8 +81,9 @@ silu_tail, silu_slope = map(on_intervals(multiple, 1 / 0.7), ("silu_tail", "silu
 gelu_tail, gelu_slope = map(on_intervals(rounded_square, 0.5, 2), ("gelu_tail", "gelu_slope"))
 gelu_tanh_tail, gelu_tanh_slope = map(on_intervals(rounded_square, 0.63, 1.875), ("gelu_tanh_tail", "gelu_tanh_slope"))
 gelu_quick_tail, gelu_quick_slope = map(on_intervals(multiple, 1 / 0.35), ("gelu_quick_tail", "gelu_quick_slope"))
+mish, mish_slope = map(on_intervals(multiple, 1 / 0.35), ("mish", "mish_slope"))
 scaled_normal_tail = on_intervals(multiple, 2)("scaled_normal_tail")
-LOGISTIC_END, GELU_END, GELU_TANH_END, GELU_QUICK_END = 10.8, 7.9, 6.48, 11.0
+LOGISTIC_END, GELU_END, GELU_TANH_END, GELU_QUICK_END, MISH_END = 10.8, 7.9, 6.48, 11.0, 11.0
 
 
 def sum_of(p):
@@ -167,7 +168,7 @@ ENDS = {
     "silu": LOGISTIC_END, "silu_derivative": LOGISTIC_END, "gelu": -GELU_END, "gelu_derivative": -GELU_END,
     "gelu_quick": -GELU_QUICK_END, "gelu_quick_derivative": -GELU_QUICK_END,
     "gelu_tanh": -GELU_TANH_END, "gelu_tanh_derivative": -GELU_TANH_END,
-    "softsign": math.inf, "softsign_derivative": math.inf, "squareplus": 1e12, "squareplus_derivative": 1e12,
+    "mish": -MISH_END, "mish_derivative": -MISH_END, "softsign": math.inf, "softsign_derivative": math.inf, "squareplus": 1e12, "squareplus_derivative": 1e12,
 }  # fmt: skip
 """Up to which |x|, or if that is negative down to which x, each NAME_near below is right; from there on NAME_far is."""
 ALIASES = {
@@ -317,6 +318,24 @@ def fading(tail, slope, end):
 gelu_near, gelu_derivative_near = fading(gelu_tail, gelu_slope, GELU_END)
 gelu_tanh_near, gelu_tanh_derivative_near = fading(gelu_tanh_tail, gelu_tanh_slope, GELU_TANH_END)
 gelu_quick_near, gelu_quick_derivative_near = fading(gelu_quick_tail, gelu_quick_slope, GELU_QUICK_END)
+
+
+def mish_near(x):
+    return chosen(x.compared(">", 8.575), x, tail_of(mish(x), x))
+
+
+def mish_derivative_near(x):
+    return chosen(x.builder.fcmp_ordered(">", x.value, x.of(11)), 1, sum_of(mish_slope(x)))
+
+
+def mish_far(x):
+    return decayed(absolute(x), tamed(x), 0.5 * tamed(x))
+
+
+def mish_derivative_far(x):
+    a = at_most(absolute(x), 200)
+    factor = 1 - a
+    return decayed_product(a, 0.0, factor, 1 - (factor + a), 0.5 - a)
 
 
 def gated_far(a, z, low):

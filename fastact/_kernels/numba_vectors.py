@@ -128,6 +128,9 @@ def rising_to_one(x, y):
 
 def looked_up(x, row, place):
     """The number of a table's row at each place, whose last bits count."""
+    if len(row) > 2 * x.count:
+        second = x.builder.icmp_signed("!=", x.builder.and_(place, x.integer(2 * x.count)), x.integer(0))
+        return chosen(second, looked_up(x, row[2 * x.count :], place), looked_up(x, row[: 2 * x.count], place))
     parts = [x.constant(row[k : k + x.count]) for k in range(0, len(row), x.count)]
     name = x.permutations[len(parts) - 1]
     return x.call(name, x.kind, parts[0], place, *parts[1:])
