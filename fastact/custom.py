@@ -91,6 +91,7 @@ def activation(function=None, *, derivative=None):
     _check(function, len(parameters))
     _check(derivative, len(parameters))
     made = Activation(row)
+    made.max_ulp = dict.fromkeys(made.max_ulp, np.inf)
     for part in (made, made.derivative, made.backward):
         part.__module__ = function.__module__
         part.__qualname__ = part.__name__.replace(function.__name__, function.__qualname__, 1)

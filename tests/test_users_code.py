@@ -180,6 +180,9 @@ class TestActivationsOfOnesOwn:
             slope, x = derivative_of(f), 0.43
             assert abs(slope(x) - (f(x + h) - f(x - h)) / (2 * h)) < 1e-8, name
 
+    def test_promise_no_accuracy(self):
+        assert set(cube.max_ulp) == set(fa.gelu.max_ulp) and set(cube.max_ulp.values()) == {math.inf}
+
     def test_pickle_by_name(self):
         for function in (logistic_slope, logistic_slope.derivative, cube.backward):
             assert pickle.loads(pickle.dumps(function)) is function
