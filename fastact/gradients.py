@@ -79,8 +79,8 @@ def check_grad(function, x, *args, tolerance=1e-6, places=200, seed=0, **kwargs)
     x : array_like
         Where. Keep away from kinks: a place where differences disagree with each other is not judged.
     *args, **kwargs
-        What the function takes besides: parameters, target, axis, ... The gradients of arrays among them are checked too
-        if the function gives them.
+        What the function takes besides: parameters, target, axis, ... The gradients of arrays of floats among them are checked
+        too if the function gives them; integers stay what they are, as they may be classes.
     tolerance : float, default 1e-6
         Allowed relative error.
     places : int, default 200
@@ -114,7 +114,7 @@ def check_grad(function, x, *args, tolerance=1e-6, places=200, seed=0, **kwargs)
     """
     function = get(function)
     rng = np.random.default_rng(seed)
-    x = _float64(x)
+    x = np.asarray(x).astype(np.float64, casting="same_kind")
     args = tuple(_float64(a) for a in args)
     kwargs = {name: _float64(a) for name, a in kwargs.items()}
     if not any(hasattr(function, method) for method in ("derivative", "backward", "value_and_grad")):

@@ -68,6 +68,18 @@ class TestEveryFunction:
         assert fa.check_grad(name, *LOSSES[name], reduction=reduction)
 
 
+@pytest.mark.parametrize("x", [[1, 2], 3, [True, False], np.arange(4, dtype=np.int8), np.float16([0.1, 2])], ids=repr)
+def test_any_real_numbers(x):
+    for function in ("silu", "softmax" if np.ndim(x) else "tanh", lambda p: ((p**2).sum(), 2 * p)):
+        assert fa.check_grad(function, x)
+
+
+def test_only_real_numbers():
+    for x in ([1j], ["1"], np.array(["2020"], "M8[D]")):
+        with pytest.raises(TypeError):
+            fa.check_grad("silu", x)
+
+
 class TestWrongGradients:
     def test_are_located(self):
         def loss(p, t):
