@@ -256,7 +256,7 @@ def warmup(*functions, dtypes=("float32", "float64")) -> None:
     *functions
         Names, or functions such as ``fa.gelu``, which brings its derivative and backward, and ``fa.gelu.derivative``, which
         brings itself. Without any, all that there are.
-    dtypes : sequence of dtypes, default float32 and float64
+    dtypes : dtype or sequence of dtypes, default float32 and float64
         The half types compute in float32.
 
     Raises
@@ -267,7 +267,7 @@ def warmup(*functions, dtypes=("float32", "float64")) -> None:
         If something else than a function of this package is given, or a dtype is not floating-point.
     """
     package = importlib.import_module(__package__)
-    dtypes = [np.dtype(dtype) for dtype in dtypes]
+    dtypes = [np.dtype(dtype) for dtype in ([dtypes] if isinstance(dtypes, (str, type, np.dtype)) else dtypes)]
     for dtype in dtypes:
         if dtype.name not in ("float16", "bfloat16", "float32", "float64"):
             raise TypeError(f"there are no kernels for {dtype}")

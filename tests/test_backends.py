@@ -116,6 +116,10 @@ class TestWarmup:
         with pytest.raises(error):
             fa.warmup(function)
 
+    @pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("f")], ids=repr)
+    def test_takes_one_dtype(self, dtype):
+        fa.warmup("gelu", dtypes=dtype)
+
     def test_refuses_other_dtypes(self):
         with pytest.raises(TypeError, match="int32"):
             fa.warmup("gelu", dtypes=["int32"])
