@@ -9,6 +9,7 @@ import numpy as np
 
 import fastact as fa
 
+from .names import SPELLINGS
 from .nn.names import find
 
 INTERVALS = {"sigmoid": (-10, 10), "tanh": (-10, 10), "relu": (-20, 20), "relu6": (-10, 10)}
@@ -43,8 +44,13 @@ def curve(activation, interval=None, **parameters):
     ------
     ValueError
         For an unknown name or an empty interval.
+    TypeError
+        For a function that is not elementwise.
     """
-    activation = find("activation", activation, fa.list_activations())
+    activation = find("activation", activation, SPELLINGS if activation in SPELLINGS else fa.list_activations())
+    if not isinstance(activation, fa.Activation):
+        name = getattr(activation, "__name__", activation)
+        raise TypeError(f"{name} is no function of single elements, so it has no curve; that of softmax is drawn by plot.softmax")
     x = _points(interval or INTERVALS.get(activation.name, (-5, 5)))
     values = ", ".join(f"{name} = {value:g}" for name, value in parameters.items())
     note = f" ({values})" if values else ""

@@ -63,6 +63,9 @@ def test_errors():
         fa.plot.curve("sigmoid", (1, 1))
     with pytest.raises(TypeError):
         fa.plot.curve("relu", slope=1)
+    for function in ("softmax", fa.softmax, "swiglu", "mse"):
+        with pytest.raises(TypeError, match="no function of single elements"):
+            fa.plot.curve(function)
 
 
 def test_training_colours_right_and_wrong():
