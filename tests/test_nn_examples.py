@@ -2,6 +2,7 @@
 
 import copy
 import os
+import pickle
 import re
 import runpy
 import shutil
@@ -192,6 +193,10 @@ def test_dask_arrays_larger_than_memory(rng):
         result = function(chunked)
         assert isinstance(result, da.Array) and result.dtype == np.float32 and result.chunks == chunked.chunks
         np.testing.assert_array_equal(result.compute(), function(x))
+        # What is sent to other processes must be pickled.
+        in_processes = pickle.loads(pickle.dumps(chunked.map_blocks(function)))
+        np.testing.assert_array_equal(in_processes.compute(scheduler="synchronous"), function(x))
+    np.testing.assert_array_equal(chunked.map_blocks(fa.maxout, drop_axis=1).compute(), fa.maxout(x))
     np.testing.assert_array_equal(fa.softmax(chunked.T, axis=0).compute(), fa.softmax(x.T, axis=0))
     model = nn.Sequential([nn.Dense(40, 3)])
     predicted = chunked.map_blocks(model.predict, chunks=(chunked.chunks[0], (3,)), dtype=np.float32)
