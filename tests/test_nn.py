@@ -288,6 +288,30 @@ def test_round_trip(reproduce, rng, tmp_path):
     assert model.predict(x).tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("layers", [
+    lambda f: [nn.Dense(4, 3), nn.Activation(f, scale=0.25)], lambda f: [nn.SimpleRNN(4, 3, activation=f)],
+], ids=["Activation", "SimpleRNN"])  # fmt: skip
+def test_round_trip_with_an_activation_of_one_s_own(layers, rng, tmp_path):
+    pytest.importorskip("numba")
+
+    def gelu(x, scale=1.0):  # fastact's own must not be taken for it
+        return scale * abs(x)
+
+    own = fa.activation(gelu)
+    model = nn.Sequential(layers(own))
+    x = rng.standard_normal((5, *(2 if n is None else n for n in model.input_shape)))
+    trainer_for(model).save(tmp_path / "model.npz")
+    with pytest.raises(ValueError, match=r"model.npz.*activations=\[gelu\]"):
+        nn.load(tmp_path / "model.npz")
+    with pytest.raises(ValueError, match="the same name"):
+        nn.load(tmp_path / "model.npz", activations=[own, fa.gelu])
+    resumed = nn.Sequential(layers(own), seed=1)
+    trainer_for(resumed).resume(tmp_path / "model.npz")
+    for other in (nn.load(tmp_path / "model.npz", activations=[own]), copy.deepcopy(model), resumed):
+        assert repr(other) == repr(model)
+        assert other.predict(x).tobytes() == model.predict(x).tobytes()
+
+
 def test_load_executes_nothing(tmp_path):
     class Trap:
         def __reduce__(self):

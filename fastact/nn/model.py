@@ -11,6 +11,8 @@ import zlib
 
 import numpy as np
 
+import fastact as fa
+
 from .layers import LAYERS
 from .places import beside, is_array, on_host, prototype
 
@@ -196,7 +198,7 @@ class Sequential:
         return {"parameters": self.parameters, **states}
 
     def configuration(self):
-        """The layers, as (class name, positional, keyword arguments), and the input's shape, in types that JSON has."""
+        """The layers, as (class name, positional, keyword arguments), and the input's shape, as `in_json` takes them."""
         return {"layers": [[type(layer).__name__, *layer.arguments()] for layer in self.layers],
                 "input_shape": list(self.input_shape)}  # fmt: skip
 
@@ -212,8 +214,19 @@ class Sequential:
         return restore, (self.configuration(), self.state(), self.like)
 
 
-def restore(configuration, state, like):
+def restore(configuration, state, like, activations=()):
     """The model with this configuration and these arrays, where `like` is; ValueError if they make none."""
+    own = {activation.__name__: activation for activation in activations}
+    if len(own) < len(activations):
+        raise ValueError(f"of {activations!r} two have the same name")
+
+    def argument(value):
+        if not isinstance(value, dict):
+            return value
+        if value["own"] not in own:
+            raise ValueError(f"it has an activation of one's own: nn.load(path, activations=[{value['own']}])")
+        return own[value["own"]]
+
     try:
         described, shape = configuration["layers"], configuration.get("input_shape")
         unknown = {name for name, _, _ in described} - set(LAYERS)
@@ -221,8 +234,8 @@ def restore(configuration, state, like):
             raise ValueError(f"unknown layers {sorted(unknown)}; this version has {sorted(LAYERS)}")
         model = Sequential.__new__(Sequential)  # drawing the parameters would be wasted
         model.connect(
-            [LAYERS[name](*args, **kwargs) for name, args, kwargs in described], shape, state["parameters"].dtype, like
-        )
+            [LAYERS[name](*map(argument, args), **{key: argument(value) for key, value in kwargs.items()})
+             for name, args, kwargs in described], shape, state["parameters"].dtype, like)  # fmt: skip
         model.set_state(state)
     except (KeyError, TypeError, AttributeError, MemoryError, OverflowError) as error:
         raise ValueError(f"this does not describe a model: {error!r}") from error
@@ -238,7 +251,7 @@ BROKEN = (ValueError, OSError, EOFError, KeyError, TypeError, AttributeError, In
 """What NumPy, zipfile and json are known to raise on files that are not theirs."""
 
 
-def load(path, like=None):
+def load(path, like=None, activations=()):
     """The `Sequential` that ``model.save(path)`` wrote, or the one in a checkpoint.
 
     The file is data only: nothing in it is executed. It does not say where the model was.
@@ -248,6 +261,8 @@ def load(path, like=None):
     path : str or path
     like : array, optional
         The model is made where this array is, as by `Sequential`.
+    activations : sequence of Activation
+        Those of one's own that the model has, by `fastact.activation`; the file has their names alone.
 
     Raises
     ------
@@ -260,7 +275,7 @@ def load(path, like=None):
     descriptions, arrays = read(path)
     try:
         state = {name: array for name, array in arrays.items() if not name.startswith("trainer.")}
-        return restore(descriptions, state, like)
+        return restore(descriptions, state, like, activations)
     except ValueError as error:
         raise ValueError(f"{path} is no model that can be loaded: {error}") from error
 
@@ -270,8 +285,19 @@ def write(path, descriptions, arrays):
     arrays = {name: on_host(array) for name, array in arrays.items()}
     temporary = f"{os.fspath(path)}.part"
     with open(temporary, "wb") as file:
-        np.savez(file, **{name: json.dumps(value) for name, value in descriptions.items()}, **arrays)
+        np.savez(file, **{name: in_json(value) for name, value in descriptions.items()}, **arrays)
     os.replace(temporary, path)
+
+
+def in_json(description):
+    """A description in JSON, where an activation of the user's own is an object with its name."""
+
+    def plain(value):
+        if isinstance(value, fa.Activation):
+            return {"own": value.__name__}
+        raise TypeError(f"{value!r} cannot be saved")
+
+    return json.dumps(description, default=plain)
 
 
 def read(path):

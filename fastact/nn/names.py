@@ -14,6 +14,12 @@ def find(kind, function, names):
     )
 
 
+def named(function):
+    """The name by which `find` has a function again; one of the user's own, which has none there, stands for itself."""
+    name = function.__name__
+    return name if getattr(fa, name, None) is function else function
+
+
 def find_in(kind, function, functions):
     """The same from a dict of functions."""
     if not isinstance(function, str):

@@ -13,7 +13,7 @@ from .callbacks import ProgressBar
 from .data import DataLoader, Dataset
 from .history import History, Meter, as_metrics, probe_rows
 from .losses import as_loss
-from .model import read, write
+from .model import in_json, read, write
 from .places import beside, gather, is_array
 
 
@@ -178,7 +178,7 @@ class Trainer:
         about, arrays = read(path)
         if "trainer" not in about:
             raise ValueError(f"{path} is a saved model, not a checkpoint: use nn.load")
-        if about != {**_through_json(self.model.configuration()), "trainer": about["trainer"]}:
+        if about != {**json.loads(in_json(self.model.configuration())), "trainer": about["trainer"]}:
             raise ValueError(f"{path} is a checkpoint of another model, {about['layers']}")
         about, kind = about["trainer"], type(self.optimizer).__name__
         memory = {name.removeprefix("trainer."): array for name, array in arrays.items() if name.startswith("trainer.")}
@@ -342,7 +342,3 @@ def _arrays(value):
             return np.array(value["array"], value["dtype"])
         return {name: _arrays(item) for name, item in value.items()}
     return value
-
-
-def _through_json(value):
-    return json.loads(json.dumps(value))

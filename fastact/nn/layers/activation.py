@@ -7,7 +7,7 @@ import numpy as np
 import fastact as fa
 
 from .. import kernels
-from ..names import find
+from ..names import find, named
 from ..places import beside, on_host
 from .base import Layer, rows_of
 
@@ -91,7 +91,7 @@ class Activation(Layer):
     def arguments(self):
         options = {name: value if np.ndim(value) == 0 else on_host(value).astype(np.float64).tolist()
                    for name, value in self.options.items()}  # fmt: skip
-        return [self.function.__name__], options
+        return [named(self.function)], options
 
 
 class PReLU(Layer):

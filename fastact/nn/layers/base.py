@@ -75,7 +75,7 @@ class Layer:
         raise NotImplementedError
 
     def arguments(self):
-        """Positional and keyword arguments that make this layer again; plain enough for JSON."""
+        """Positional and keyword arguments that make this layer again: what JSON has, and activations of the user's own."""
         return [], {}
 
     def buffer(self, name, shape, dtype=None):

@@ -15,7 +15,7 @@ import fastact as fa
 
 from .. import kernels
 from ..initialisation import normal, orthogonal
-from ..names import find
+from ..names import find, named
 from .base import match_features, positive, rows_of
 from .dense import Biased
 
@@ -160,7 +160,7 @@ activation : str or fastact activation
 
     def arguments(self):
         args, kwargs = super().arguments()
-        return args, {"activation": self.function.__name__, **kwargs}
+        return args, {"activation": named(self.function), **kwargs}
 
 
 class LSTM(Recurrent):
