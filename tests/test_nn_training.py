@@ -502,6 +502,15 @@ def test_a_failed_save_leaves_the_old_file(saved, tmp_path, monkeypatch):
     assert (tmp_path / "model.npz").read_bytes() == saved
 
 
+@pytest.mark.parametrize("name", ["", ".", "folder"])
+def test_a_failed_save_leaves_no_other_file(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="part"):
+        nn.Sequential([nn.Dense(2, 2)]).save(name)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 # Not a number -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -284,9 +285,12 @@ def write(path, descriptions, arrays):
     """A .npz file of descriptions and arrays; moved into place when it is whole."""
     arrays = {name: on_host(array) for name, array in arrays.items()}
     temporary = f"{os.fspath(path)}.part"
-    with open(temporary, "wb") as file:
-        np.savez(file, **{name: in_json(value) for name, value in descriptions.items()}, **arrays)
-    os.replace(temporary, path)
+    with contextlib.ExitStack() as failed:
+        with open(temporary, "wb") as file:
+            failed.callback(os.remove, temporary)
+            np.savez(file, **{name: in_json(value) for name, value in descriptions.items()}, **arrays)
+        os.replace(temporary, path)
+        failed.pop_all()
 
 
 def in_json(description):
