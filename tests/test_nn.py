@@ -458,6 +458,10 @@ def test_bad_activations():
         nn.Activation("threshold")
     with pytest.raises(TypeError, match="takes an activation"):
         nn.Activation(np.tanh)
+    with pytest.raises(TypeError, match="takes lower and upper, not training"):
+        nn.Activation("rrelu", training=True)
+    with pytest.raises(TypeError, match="takes temperature, not axis"):
+        nn.Activation("softmax", axis=-1)
 
 
 def test_bad_losses():

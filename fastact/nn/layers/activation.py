@@ -25,7 +25,7 @@ class Activation(Layer):
     activation : str or fastact activation
         Such as ``"gelu"`` or ``fa.gelu``; also ``"softmax"``, ``"log_softmax"`` and ``"softmin"`` over the last axis.
     **parameters : float or array_like
-        Parameters of the activation, such as ``negative_slope=0.03``.
+        Parameters of the activation, such as ``negative_slope=0.03``; of those over the last axis, ``temperature``.
     """
 
     def __init__(self, activation, **parameters):
@@ -35,9 +35,13 @@ class Activation(Layer):
         self.is_rowwise = self.function in (fa.softmax, fa.log_softmax, fa.softmin)
         if not self.is_rowwise and not isinstance(self.function, fa.Activation):
             raise TypeError(f"Activation takes an activation of fastact or its name, not {activation!r}")
+        known = ["temperature"] if self.is_rowwise else list(self.function.parameters)
+        if unknown := parameters.keys() - known:  # the function itself takes more, such as axis, which a layer would not heed
+            raise TypeError(f"Activation({self.function.__name__!r}) takes {' and '.join(known) or 'no parameters'}, not "
+                            f"{' and '.join(sorted(unknown))}")  # fmt: skip
         self.options = {name: float(value) if np.ndim(value) == 0 else np.asarray(value, np.float64)
                         for name, value in parameters.items()}  # fmt: skip
-        self.function(np.zeros(1), **self.options)  # a wrong parameter is reported here, not while training
+        self.function(np.zeros(1), **self.options)  # a missing or wrong parameter is reported here, not while training
         # A falling function has the same output on both sides of its kink.
         rising = all(np.all(self.options.get(name, 0) >= 0) for name in ("negative_slope", "alpha"))
         self.needs_output = self.is_rowwise or rising and self.function.backward_needs == "output"
