@@ -445,6 +445,9 @@ def test_bad_models():
     nn.Sequential([layer])
     with pytest.raises(ValueError, match="one place"):
         nn.Sequential([layer])
+    for wrong in ("gelu", fa.gelu, nn.Dense):
+        with pytest.raises(TypeError, match="made of layers"):
+            nn.Sequential([nn.Dense(2, 2), wrong])
 
 
 def test_bad_activations():
@@ -471,6 +474,21 @@ def test_bad_losses():
         trainer_for(mlp(2, 2), 3)
     with pytest.raises(ValueError, match="clip_norm"):
         trainer_for(mlp(2, 2), clip_norm=0)
+    for function in (fa.gelu, fa.softmax, fa.swiglu, fa.gelu.derivative, nn.Dense):
+        with pytest.raises(TypeError, match="must be a name or a function"):
+            trainer_for(mlp(2, 2), function)
+    with pytest.raises(TypeError, match="must return .value, gradient., and half does not"):
+        fit(trainer_for(mlp(2, 2), half), np.ones((4, 2)), np.ones((4, 2)), 1)
+
+
+def half(prediction, target):
+    return np.mean((prediction - target) ** 2) / 2
+
+
+@pytest.mark.parametrize("optimizer", ["adam", nn.Adam, 0.1], ids=repr)
+def test_bad_optimizers(optimizer):
+    with pytest.raises(TypeError, match="such as nn.Adam"):
+        trainer_for(mlp(2, 2), optimizer=optimizer)
 
 
 def test_bad_data(rng):
@@ -487,6 +505,15 @@ def test_bad_data(rng):
         fit(trainer, x, y, 1, 0)
     with pytest.raises(IndexError):
         fit(trainer, x, y + 1, 1)
+    for wrong in (x, (x,), (x, y, y)):
+        with pytest.raises(TypeError, match="validation must be a pair"):
+            fit(trainer, x, y, 1, validation=wrong)
+    for wrong in (x.astype("M8[s]"), x * 1j, x.astype(object), x.astype(str)):
+        with pytest.raises(TypeError, match="must be real numbers"):
+            trainer.predict(wrong)
+    for wrong in (-1, 0, 2.5):
+        with pytest.raises(ValueError, match="batch_size"):
+            trainer.model.predict(x, wrong)
 
 
 def test_gradient_of_the_wrong_shape(rng):

@@ -26,16 +26,22 @@ class CallableLoss:
         self.__name__ = getattr(function, "__name__", type(function).__name__)
 
     def __call__(self, prediction, target):
-        return self.function(prediction, target)[0]
+        return self._pair(prediction, target)[0]
 
     def value_and_grad(self, prediction, target, *, grad_out):
-        value, gradient = self.function(prediction, target)
+        value, gradient = self._pair(prediction, target)
         if np.shape(gradient) != prediction.shape:
             raise ValueError(f"the loss returned a gradient of shape {np.shape(gradient)} for a prediction of shape "
                              f"{prediction.shape}; the target has shape {target.shape}")  # fmt: skip
         # Copied because the backward pass writes over it, and it may be an array that the function still needs.
         np.copyto(grad_out, gradient, casting="same_kind")
         return value, grad_out
+
+    def _pair(self, prediction, target):
+        returned = self.function(prediction, target)
+        if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+            raise TypeError(f"a function that is to be a loss must return (value, gradient), and {self.__name__} does not")
+        return returned
 
 
 def as_loss(loss, model):
@@ -60,6 +66,7 @@ def as_loss(loss, model):
                 f"{name} needs {', '.join(required)}, more than a prediction and a target: give a function of these two"
             )
         return loss
-    if callable(loss):
+    # A function of fastact that is none would take the target for its out= or its parameter.
+    if callable(loss) and not isinstance(loss, fa.Activation) and str(getattr(loss, "__module__", "")).split(".")[0] != fa.__name__:
         return CallableLoss(loss)
     raise TypeError(f"loss must be a name or a function (prediction, target) -> (value, gradient), not {loss!r}")

@@ -14,8 +14,10 @@ import numpy as np
 
 import fastact as fa
 
-from .layers import LAYERS
-from .places import beside, is_array, on_host, prototype
+from ..backends import check_real
+from .layers import LAYERS, Layer
+from .layers.base import positive
+from .places import as_array, beside, is_array, on_host, prototype
 
 
 class Sequential:
@@ -69,6 +71,9 @@ class Sequential:
         self.like = prototype(like, self.dtype)
         if not self.layers:
             raise ValueError("a model needs at least one layer")
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"a model is made of layers, such as nn.Dense(4, 3) and nn.Activation('gelu'), not of {layer!r}")
         if len(set(self.layers)) < len(self.layers) or any(hasattr(layer, "parameters") for layer in self.layers):
             raise ValueError("a layer has one place in one model: make a new object for each place")
         shape = self.layers[0].input_shape if input_shape is None else tuple(input_shape)
@@ -116,7 +121,7 @@ class Sequential:
         ValueError
             If the shape does not fit.
         TypeError
-            If integers are wanted and `x` has others, or `x` is on a GPU and the model is not.
+            If integers are wanted and `x` has others, or real numbers and it has none, or `x` is on a GPU and the model is not.
         """
         if self.layers[0].takes_integers:
             x = x if isinstance(x, np.ndarray) else on_host(beside(self.like, x))
@@ -124,6 +129,9 @@ class Sequential:
                 raise TypeError(f"{self.layers[0]!r} takes integers, not {x.dtype}")
             x = np.ascontiguousarray(x, np.int64)
         else:
+            x = as_array(x)
+            if isinstance(x, np.ndarray):
+                check_real(x, "what the model takes")
             x = beside(self.like, x, self.dtype)
         if x.ndim != 1 + len(self.input_shape) or any(
             n not in (None, m) for n, m in zip(self.input_shape, x.shape[1:])
@@ -156,6 +164,7 @@ class Sequential:
         array of shape (rows, *output_shape)
             Where the model is.
         """
+        positive(batch_size=batch_size)
         if not (is_array(x) and x.ndim == 1 + len(self.input_shape)):
             x = self.as_input(x)
         if not len(x):

@@ -53,13 +53,15 @@ class Trainer:
     ValueError
         For an unknown loss, and for a model that ends in the softmax or sigmoid which the loss applies itself.
     TypeError
-        For `comm` with a model on a GPU.
+        For what is no loss or no optimizer, and for `comm` with a model on a GPU.
     """
 
     def __init__(self, model, loss, optimizer, *, clip_norm=None, clip_value=None, metrics=(), seed=0, comm=None):
         for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, not {value!r}")
+        if isinstance(optimizer, type) or not hasattr(optimizer, "start"):
+            raise TypeError(f"optimizer must be one such as nn.Adam(1e-3), not {optimizer!r}")
         if comm is not None and not isinstance(model.parameters, np.ndarray):
             raise TypeError("several processes exchange gradients in NumPy's memory: comm is not for a model on a GPU")
         self.model, self.loss, self.optimizer = model, as_loss(loss, model), optimizer
@@ -324,8 +326,12 @@ class Trainer:
         return received
 
 
-def _pair(data):
-    return (data, None) if isinstance(data, (Dataset, DataLoader)) else data
+def _pair(validation):
+    if isinstance(validation, (Dataset, DataLoader)):
+        return validation, None
+    if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+        raise TypeError("validation must be a pair (x, y), a Dataset or a DataLoader")
+    return validation
 
 
 def _plain(value):
