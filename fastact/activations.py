@@ -61,6 +61,9 @@ def _doc(row: Row, kind: str) -> str:
     single, double = row.max_ulp if kind == "forward" else row.max_ulp_derivative
     notes = f"At most {single} ULP in float32, {double} in float64, {HALF_ULP} in half types, tails included." if kind != "backward" else \
         "One rounding more than the derivative."
+    if kind == "backward" and row.from_output:
+        notes += (" From the output, which is rounded, it is as exact beside 1: where the function levels off, as sigmoid does at 17 in float32, "
+                  "it gives 0.")
     notes += " NaN gives NaN, infinities the limit; no floating-point warning."
     if row.custom:
         notes = "Compiled by Numba as its source says, which also decides what becomes of NaN and infinities; no floating-point warning."
