@@ -536,8 +536,7 @@ def formulas(T, machine):
     @compiled
     def elu_derivative(x, alpha):
         high, low, first, second = decay_parts(zero if x > zero else x, zero)
-        high = alpha * (second if absolute(alpha) > one else one) * high
-        return one if x > zero else high * first * (one if absolute(alpha) > one else second)
+        return one if x > zero else alpha * high * first * second
 
     @compiled
     def elu_derivative_from_output(y, alpha):
@@ -571,8 +570,9 @@ def formulas(T, machine):
     @compiled
     def celu(x, alpha):
         z, z_low = quotient(x, alpha)
-        high, low = expm1_parts(zero if x > zero else z, zero if x > zero else z_low)
-        return x if x > zero or absolute(z) < nothing_beside_one else fused(alpha, high, alpha * low)
+        z = zero if x > zero else z
+        high, low = expm1_parts(z, zero if x > zero else z_low)
+        return x if absolute(z) < nothing_beside_one else fused(alpha, high, alpha * low)
 
     @compiled
     def celu_derivative(x, alpha):

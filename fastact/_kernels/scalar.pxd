@@ -488,7 +488,7 @@ cdef inline real swish(real x, real beta) noexcept nogil:
     q = high * r
     low = muladd(-q, d_low, fused(-q, d, high) + low) * r
     y = fused(n, q, n * low) * second
-    y = n if (y != y) & (z == z) else y                  # an infinite x and a beta of 0
+    y = y if y == y else n + (z - z)                     # an infinite x and a beta of 0
     y = with_sign(<real>0, x) if z < wide_floor(z) else y
     return x if z > 64 else y
 
@@ -618,8 +618,7 @@ cdef inline real elu(real x, real alpha) noexcept nogil:
 cdef inline real elu_derivative(real x, real alpha) noexcept nogil:
     cdef real low, first, second, high
     high = decay_parts(0 if x > 0 else x, <real>0, &low, &first, &second)
-    high = alpha * (second if absolute(alpha) > 1 else 1) * high    # first may be as large as second is small
-    return 1 if x > 0 else high * first * (1 if absolute(alpha) > 1 else second)
+    return 1 if x > 0 else alpha * high * first * second
 
 cdef inline real elu_derivative_from_output(real y, real alpha) noexcept nogil:
     return 1 if y > 0 else y + alpha
@@ -660,9 +659,10 @@ cdef inline real nothing_beside_one(real kind) noexcept nogil:
 cdef inline real celu(real x, real alpha) noexcept nogil:
     cdef real z, z_low, low, high
     z = quotient(x, alpha, &z_low)
-    high = expm1_parts(0 if x > 0 else z, 0 if x > 0 else z_low, &low)
+    z = 0 if x > 0 else z
+    high = expm1_parts(z, 0 if x > 0 else z_low, &low)
     # Where z is subnormal, x need not be.
-    return x if (x > 0) | (absolute(z) < nothing_beside_one(z)) else fused(alpha, high, alpha * low)
+    return x if absolute(z) < nothing_beside_one(z) else fused(alpha, high, alpha * low)
 
 cdef inline real celu_derivative(real x, real alpha) noexcept nogil:
     cdef real z, z_low, low, first, second, high
@@ -1023,10 +1023,10 @@ cdef inline real squareplus_parts(real x, real b, real* low, real* root, real* r
     # Past 1e18 nothing is left of b, but for x < 0.
     root[0] = a if a > <real>1e18 else root[0]
     h = a if a > <real>1e18 else h / <real>2
-    inverse[0] = 0 if sum == 0 else <real>1 / root[0]
+    inverse[0] = <real>1 / (<real>INFINITY if sum == 0 else root[0])
     root_low[0] = h_low * (inverse[0] / <real>2)
     h_low = (y + root_low[0]) / <real>2
-    q = 0 if sum == 0 else b / <real>4 / h
+    q = b / <real>4 / (<real>INFINITY if sum == 0 else h)
     # What rounding took from that, times 1 / h = 2 / (root + a), to a hundredth: a quadratic of a / root, divided by root.
     y = a * inverse[0]
     y = muladd(y, muladd(y, <real>0.646, -<real>1.616), <real>1.98) * inverse[0]
