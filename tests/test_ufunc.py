@@ -471,6 +471,15 @@ def test_never_a_floating_point_warning(name, kind):
                 method(x, *parameters, out=np.empty(x.shape, narrower))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_result_goes_into_the_next(dtype):
+    """By NumPy's methods of functions of two arrays."""
+    x = np.array([-1, 2, 3, 0.5] + 600 * [1], dtype)
+    assert fa.prelu.ufunc.reduce(x) == -3
+    assert fa.prelu.ufunc.accumulate(x)[:5].tolist() == [-1, -2, -6, -3, -3]
+    assert (fa.prelu.ufunc.accumulate(x)[4:] == -3).all()
+
+
 def test_no_floating_point_warning_from_large_arrays():
     """Worker threads have a status of their own."""
     x = np.tile(np.array([np.nan, -np.inf, 1e38, -1e-40, -100], "f"), 200_000)

@@ -306,19 +306,21 @@ cdef bint runs_into(char* a, Py_ssize_t a_step, char* b, Py_ssize_t b_step, Py_s
     """Whether two operands share memory other than element by element."""
     cdef Py_ssize_t a_reach = a_step * (count - 1), b_reach = b_step * (count - 1)
     if a == b and a_step == b_step:
-        return False
+        return a_step == 0 and count > 1
     return a + min(a_reach, 0) < b + max(b_reach, 0) + 8 and b + min(b_reach, 0) < a + max(a_reach, 0) + 8
 
 cdef void ufunc_loop(char** args, const np.npy_intp* dimensions, const np.npy_intp* steps, void* data) noexcept nogil:
-    """NumPy relies on loops to run in order where the output overlaps an input that it follows."""
+    """Where the output overlaps an input, one result goes into the next, as for ufunc.accumulate; else NumPy makes copies."""
     cdef Loop* loop = <Loop*>data
     cdef int last = loop.inputs + loop.parameters, k, j
+    cdef Py_ssize_t i
     cdef bint overlapping = False
     for k in range(last, last + loop.outputs):
         for j in range(k):
             overlapping = overlapping or runs_into(args[j], steps[j], args[k], steps[k], dimensions[0])
     if overlapping:
-        run_chunk(loop, args, <Py_ssize_t*>steps, 0, dimensions[0], BUFFERED)
+        for i in range(dimensions[0]):
+            run_chunk(loop, args, <Py_ssize_t*>steps, i, 1, BUFFERED)
     elif dimensions[0] > 0:
         run(loop, args, <Py_ssize_t*>steps, <Py_ssize_t*>steps, dimensions[0], 1)
     clear_fp_status()

@@ -59,7 +59,7 @@ STORAGE_OF_INTEGERS = {1: INT8, 2: INT16, 4: INT32, 8: INT64}
 
 # A loop as the compiled code sees it: words of memory.
 (KERNEL, INPUTS, PARAMETERS, OUTPUTS, STORAGE, COST, NUMBER, PAST_CACHE, PAST_CACHE_NUMBER) = range(0, 72, 8)
-# How results get to memory: straight, past the cache, or (where they overlap an input) a block at a time after it is read.
+# How results get to memory: straight, past the cache, or (where they overlap an input) by way of a buffer.
 PLAIN, STREAMING, BUFFERED = range(3)
 
 streaming_from = np.full(1, 1 << 62)  # bytes of a result, from which on it goes past the cache
@@ -340,7 +340,7 @@ def runs_into(a, a_step, b, b_step, count):
     """Whether two operands share memory other than element by element."""
     a_reach, b_reach = a_step * (count - 1), b_step * (count - 1)
     if a == b and a_step == b_step:
-        return False
+        return a_step == 0 and count > 1
     return a + min(a_reach, 0) < b + max(b_reach, 0) + 8 and b + min(b_reach, 0) < a + max(a_reach, 0) + 8
 
 
@@ -349,7 +349,7 @@ ALL_EXCEPTIONS = 0x3F  # on every processor; what one does not have it ignores
 
 @entry
 def ufunc_loop(args, dimensions, steps, about):
-    """NumPy relies on loops to run in order where the output overlaps an input that it follows."""
+    """Where the output overlaps an input, one result goes into the next, as for ufunc.accumulate; else NumPy makes copies."""
     if kernel_at(about + KERNEL, word(about, NUMBER)) == 0:
         return
     count, storage, inputs = word(dimensions, 0), word(about, STORAGE), word(about, INPUTS)
@@ -388,7 +388,8 @@ def ufunc_loop(args, dimensions, steps, about):
     threads = team(picoseconds)
     # Whole cache lines of any type.
     if overlapping:
-        call(work, (job, 0, count))
+        for i in range(count):
+            call(work, (job, i, 1))
     elif threads == 1:
         share(work, job, count, max(count // 8, 4096) & ~63, offered(picoseconds))
     else:
