@@ -246,7 +246,15 @@ def program(case, setting, tensors):
     parameters, (*inputs, _) = case.parameters(setting), tensors
     if case.name in LOSSES:
         count, loss = widest(case), LOSSES[case.name]
-        return lambda *inputs: torch.func.grad(loss, tuple(range(count)))(*inputs)[0], inputs
+        others = [torch.empty_like(x) for x in (inputs[0].sum(), *inputs[1:count])]  # else nothing would compute them
+
+        def value_and_gradients(*arguments):
+            gradients, value = torch.func.grad_and_value(loss, tuple(range(count)))(*arguments[count:])
+            for kept, found in zip(arguments, (value, *gradients[1:])):
+                kept.copy_(found)
+            return gradients[0]
+
+        return value_and_gradients, (*others, *inputs)
     if case.function not in FORWARD:
         return None
 
