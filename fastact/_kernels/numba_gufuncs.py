@@ -41,7 +41,7 @@ from .numba_intrinsics import (
     word,
 )
 from .numba_lazy import Lazy, kernel_at, need_kernel
-from .numba_row_steps import G_ROW, ROWS, SHORT, TEMPERATURE, X_ROW, Y_ROW, G, N, X, Y
+from .numba_row_steps import G_ROW, MORE, ROWS, SHORT, TEMPERATURE, X_ROW, Y_ROW, G, N, X, Y
 from .numba_rows import task_kernel, variants
 from .numba_threads import share, team
 from .ufuncs import make_ufunc, register_loop
@@ -135,6 +135,7 @@ def run_direct(job, first, count):
     task = stack(TASK_BYTES)
     keep(task, N, word(job, JOB_N))
     keep(task, ROWS, count)
+    keep(task, MORE, 0)
     keep(task, TEMPERATURE, word(job, JOB_TEMPERATURE))
     keep(task, X, word(job, OPERAND_X) + first * word(job, OPERAND_X + ROW))
     keep(task, X_ROW, word(job, OPERAND_X + ROW))
@@ -187,6 +188,7 @@ def run_groups(job, first, count):
     for start in range(first, first + count, group):
         rows = min(group, first + count - start)
         keep(task, ROWS, rows)
+        keep(task, MORE, first + count - start - rows if x_direct else 0)
         keep(task, X, x + start * x_row if x_direct else x_buffer)
         keep(task, X_ROW, x_row if x_direct else n * size)
         if not x_direct:

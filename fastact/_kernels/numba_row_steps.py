@@ -27,8 +27,9 @@ from .numba_intrinsics import (
 )
 from .numba_scalar import LOG1P, formulas
 
-# A task: addresses, steps in bytes from row to row, and the temperature, negative where the input is to be negated.
-X, G, Y, X_ROW, G_ROW, Y_ROW, ROWS, N, TEMPERATURE = range(0, 72, 8)
+# A task: addresses, steps in bytes from row to row, and the temperature, negative where the input is to be negated. MORE rows follow
+# that are not for this call.
+X, G, Y, X_ROW, G_ROW, Y_ROW, ROWS, N, TEMPERATURE, MORE = range(0, 80, 8)
 
 TERMS = 256  # elements whose terms are summed while they are in the first-level cache
 BATCH, BATCH_ELEMENTS = 8, 4096  # rows that go through each step together: of one row alone the steps wait for each other

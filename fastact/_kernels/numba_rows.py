@@ -27,6 +27,8 @@ from .numba_row_steps import (
     BATCH_BYTES,
     G_ROW,
     LANES_BYTES,
+    MORE,
+    NEXT_IN_CACHE,
     NO_TERM,
     NOWHERE,
     ROWS,
@@ -108,24 +110,27 @@ def softmax_rows(T, tempered):
 
         @array_loop
         def sum_terms(x, y, n, m, sign, scale, scale_low, ahead):
-            x = signed(x, y, n, sign)
+            at = signed(x, y, n, sign)
+            ahead += x - at
             if n >= long:
-                return sum_long(x, y, n, m, ahead), 0.0
+                return sum_long(at, y, n, m, ahead), 0.0
             if -end <= m <= end:
-                return sum_near(x, y, n, ahead), 0.0
-            return sum_far(x, y, n, m, ahead), 0.0
+                return sum_near(at, y, n, ahead), 0.0
+            return sum_far(at, y, n, m, ahead), 0.0
 
         @compiled
         def near_rows(task, first, count, sign):
             totals, lows, peaks = stack(BATCH_BYTES), stack(BATCH_BYTES), stack(BATCH_BYTES)
             total, n = doubles(totals), word(task, N)
             x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
-            ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
+            ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) + word(task, MORE) - first)
             if n >= long or x == y:  # in place a row that turns out to be far would be gone
                 return False
             for r in range(count):
                 terms = y + r * word(task, Y_ROW)
-                total[r] = sum_near(signed(x + r * word(task, X_ROW), terms, n, sign), terms, n, ahead)
+                source = x + r * word(task, X_ROW)
+                at = signed(source, terms, n, sign)
+                total[r] = sum_near(at, terms, n, ahead + source - at)
                 if total[r] < 0.0:
                     return False
             fill(doubles(lows), 0.0, BATCH)
@@ -142,7 +147,7 @@ def softmax_rows(T, tempered):
         totals, lows = stack(BATCH_BYTES), stack(BATCH_BYTES)
         total, low, n = doubles(totals), doubles(lows), word(task, N)
         x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
-        ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
+        ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) + word(task, MORE) - first)
         for r in range(count):
             source, terms = x + r * word(task, X_ROW), y + r * word(task, Y_ROW)
             total[r], low[r] = sum_terms(source, terms, n, m[r], sign, scale, scale_low, ahead)
@@ -162,7 +167,7 @@ def log_rows(T, tempered, finish):
         fill(rest, 0.0, BATCH)
         n, temperature = word(task, N), real(task, TEMPERATURE)
         x, y = word(task, X) + first * word(task, X_ROW), word(task, Y) + first * word(task, Y_ROW)
-        ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) - first)
+        ahead = ahead_of(n, word(task, X_ROW), word(task, ROWS) + word(task, MORE) - first)
         for r in range(count):
             rest[r] = sum_of_others(x + r * word(task, X_ROW), NOWHERE, n, m[r], scale, scale_low, ahead)
         find_logarithms(rest, m)
@@ -230,7 +235,7 @@ def backward_rows(T, element, total_element, unit, sum_by_hand=None, by_hand=Non
         sum_of = compiled(lambda a, b, n, p: (sum_by_hand(a, b, n), 0.0))
     else:
         sum_of = t.blockwise_sum(compiled(lambda a, b, p: total_element(a, b)))
-    found_by_hand = gradient_by_hand(by_hand) if by_hand and hand_made(T) else compiled(lambda g, x, y, n, s, scale: False)
+    found_by_hand = gradient_by_hand(by_hand) if by_hand and hand_made(T) else compiled(lambda g, x, y, n, s, scale, ahead: False)
 
     @array_loop
     def apply(g, x, y, n, s, scale):
@@ -241,12 +246,14 @@ def backward_rows(T, element, total_element, unit, sum_by_hand=None, by_hand=Non
     def kernel(task):
         n = word(task, N)
         scale = T(1.0 / real(task, TEMPERATURE))
+        alike = word(task, G_ROW) == word(task, X_ROW) and n < NEXT_IN_CACHE
         for r in range(word(task, ROWS)):
             x, y = word(task, X) + r * word(task, X_ROW), word(task, Y) + r * word(task, Y_ROW)
             g = word(task, G) + r * word(task, G_ROW)
+            ahead = word(task, X_ROW) if alike and r + 1 < word(task, ROWS) + word(task, MORE) else 0
             total, low = sum_of(g, x, n, scale)
             s = unit(T(total), x, n)
-            if not found_by_hand(g, x, y, n, s, scale):
+            if not found_by_hand(g, x, y, n, s, scale, ahead):
                 apply(row(g), row(x), row(y), n, s, scale)
 
     return kernel
@@ -257,10 +264,10 @@ def gradient_by_hand(gradient):
     limit = np.float32(1e15)
 
     @compiled
-    def by_hand(g, x, y, n, s, scale):
+    def by_hand(g, x, y, n, s, scale, ahead):
         if not -limit < s < limit:
             return False
-        gradient(x, g, y, n, s, scale)
+        gradient(x, g, y, n, s, scale, ahead)
         return True
 
     return by_hand

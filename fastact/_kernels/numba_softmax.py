@@ -354,18 +354,23 @@ sum_where_finite = summing(lambda g, x: chosen(is_out(x), 0.0, g))
 
 
 def with_numbers(combine):
-    """How to make combine(*vectors, a, b) of n elements of some arrays, for two numbers, which goes to y; that may be one of the arrays."""
+    """How to make combine(*vectors, a, b) of n elements of some arrays, for two numbers, which goes to y; that may be one of the arrays.
+
+    What is so many bytes ahead of them is called to the cache, if that is the last argument.
+    """
 
     def generate(context, builder, signature, args):
-        *sources, y, n, a, b = args
+        *sources, y, n, a, b = args[: signature.args.index(types.float32) + 2]
         a, b = _spread(builder, a), _spread(builder, b)
-        _over(builder, n, sources, lambda vectors, offset, last: _stored(builder, combine(*vectors, a, b), y, offset, last))
+        ahead = args[-1] if signature.args[-1] == types.intp else None
+        _over(builder, n, sources, lambda vectors, offset, last: _stored(builder, combine(*vectors, a, b), y, offset, last), ahead)
         return context.get_dummy_value()
 
     return generate
 
 
-FROM_ONE, FROM_TWO = (types.void(*[types.intp] * count, types.float32, types.float32) for count in (3, 4))
+FROM_ONE = types.void(*[types.intp] * 3, types.float32, types.float32)
+FROM_TWO = types.void(*[types.intp] * 4, types.float32, types.float32, types.intp)
 
 
 @intrinsic
@@ -379,12 +384,12 @@ def shift(typing, x, y, n, m, log_total):
 
 
 @intrinsic
-def softmax_gradient(typing, p, g, y, n, inner, factor):
+def softmax_gradient(typing, p, g, y, n, inner, factor, ahead):
     return FROM_TWO, with_numbers(lambda p, g, inner, factor: p * (g - inner) * factor)
 
 
 @intrinsic
-def log_gradient(typing, x, g, y, n, total, factor):
+def log_gradient(typing, x, g, y, n, total, factor, ahead):
     """(g - exp(x) total) factor, 0 where x is -inf; for |total| < 1e15."""
 
     def combine(x, g, total, factor):
