@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from . import backends
+from . import backends, ufuncs
 from .backends import NARROW_INTEGERS, kernels, learn_bfloat16
 from .devices import any_on_gpu, gpu_functions
 from .table import ACTIVATIONS, HALF_ULP, Row
@@ -133,6 +133,7 @@ class _Function(Elementwise):
             integers=row.integers if kind == "forward" else None,
             outputs=outputs,
         )
+        ufuncs.FINDERS[self.__name__.replace(".", "_")] = lambda: self.ufunc
 
     def _signature(self):
         parameter = inspect.Parameter

@@ -177,6 +177,17 @@ NARROW_INTEGERS = [np.dtype(code) for code in "?bBhH"]
 """Of which np.exp makes float16 and float32; a Python float beside them would make them float64."""
 
 
+def has_kernels(dtype):
+    """Whether arrays of it are computed without a conversion of ours."""
+    return dtype.char in "efd" or dtype.name == "bfloat16"
+
+
+def computed_in(dtype):
+    """The dtype in which kernels compute for arrays of that; TypeError if there are none."""
+    if not has_kernels(dtype):
+        raise TypeError(f"there are no kernels for {dtype}, but for real numbers of 16, 32 and 64 bits")
+    return np.float64 if dtype.char == "d" else np.float32
+
 
 def check_real(array, name):
     """Raise TypeError unless an array holds real numbers; NumPy would take some other things for them, when it casts."""
@@ -191,6 +202,15 @@ def unmasked(array):
     if np.ma.is_masked(array):
         raise TypeError("masked elements would count; give an array without a mask, and what is to count by where=, weight= or ignore_index=")
     return array.data
+
+
+def single(out):
+    """The array where out is a tuple of one, as NumPy's functions take it too."""
+    if not isinstance(out, tuple):
+        return out
+    if len(out) != 1:
+        raise ValueError(f"there is one result, and out has {len(out)} arrays")
+    return out[0]
 
 
 _bfloat16 = None

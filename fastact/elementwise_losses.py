@@ -190,8 +190,11 @@ def _make(row: LossRow):
 
 def _source(name, value, shape):
     """An array that the loops read, broadcast unless it is a single number."""
-    array = plain(np.asarray(value))
+    array = plain(value)
     backends.check_real(array, name)
+    if array.dtype.char == "g":
+        with np.errstate(all="ignore"):  # what is too large becomes inf, as it should
+            array = array.astype(np.float64)
     if array.ndim == 0 or array.shape == shape:
         return array
     try:
@@ -211,6 +214,7 @@ def _run(row, loops, given, with_grad):
         return gpu_functions().elementwise_loss(row, row.kernels[which], numbers, given, with_grad)
     no_stream(given["stream"])
     x = as_input(given[row.inputs[0]])
+    backends.computed_in(x.dtype)
     if np.ndim(given["target"]) > 0 and np.shape(given["target"]) != x.shape:
         raise ValueError(f"target has shape {np.shape(given['target'])}, {row.inputs[0]} has {x.shape}; "
                          "they must be equal, or the target a single number")  # fmt: skip

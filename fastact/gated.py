@@ -108,7 +108,7 @@ class _GatedFunction(_Function):
         """The same for one array: (x) or (grad_output, x)."""
         *grad, x = args
         axis = operator.index(axis)
-        out = _single(out)
+        out = backends.single(out)
         if not kwargs and type(x) is np.ndarray and backends.active == "cython":
             y = dispatch.packed(self, x, axis + x.ndim if axis < 0 else axis, *grad or (None,), out)
             if y is not None:
@@ -202,8 +202,8 @@ def maxout(x, axis=-1, *, out=None, stream=None):
         return gpu_functions().rows("maxout", x, axis=_axis_of_pieces(x.shape, axis), out=out, stream=stream)
     no_stream(stream)
     x, axis = _pieces(x, axis)
-    out = _single(out)
-    if type(x) is not np.ndarray or not _has_kernels(x.dtype):
+    out = backends.single(out)
+    if type(x) is not np.ndarray or not backends.has_kernels(x.dtype):
         return np.maximum.reduce(x, axis=axis, out=out)
     shape = x.shape[:axis] + x.shape[axis + 1 :]
     plain = _fits(out, shape, x.dtype) and out.flags.c_contiguous and not np.may_share_memory(out, x)
@@ -243,9 +243,8 @@ def _maxout_backward(grad_output, x, axis=-1, *, out=None, stream=None):
     shape = x.shape[:axis] + x.shape[axis + 1 :]
     dtype = np.result_type(grad_output if isinstance(grad_output, (int, float)) else np.asarray(grad_output),
                            x.dtype if x.dtype.kind not in "?biu" else np.exp(np.empty(0, x.dtype)).dtype)  # fmt: skip
-    if not _has_kernels(dtype):
-        raise TypeError(f"maxout.backward() has no kernels for {dtype}")
-    grad_output, out = np.asarray(grad_output), _single(out)
+    backends.computed_in(dtype)
+    grad_output, out = np.asarray(grad_output), backends.single(out)
     backends.check_real(grad_output, "grad_output")
     if np.ndim(grad_output) and np.shape(grad_output) != shape:
         raise ValueError(f"grad_output has shape {np.shape(grad_output)}, not {shape} as the output")
@@ -263,10 +262,6 @@ def _maxout(*arguments):
     """The pass of the backend that runs."""
     passes = backends.compiled_kernels("passes") if backends.active == "cython" else backends.numba_kernels("passes")
     passes.maxout(*arguments)
-
-
-def _has_kernels(dtype):
-    return dtype.char in "efd" or dtype.name == "bfloat16"
 
 
 def _given(y, out, plain):
@@ -302,15 +297,6 @@ def _axis_of_pieces(shape, axis):
     if shape[axis] == 0:
         raise ValueError(f"maxout has no pieces along axis {axis} of shape {tuple(shape)}")
     return axis % len(shape)
-
-
-def _single(out):
-    """The array where out is a tuple of one, as NumPy's functions take it too."""
-    if not isinstance(out, tuple):
-        return out
-    if len(out) != 1:
-        raise ValueError(f"there is one result, and out has {len(out)} arrays")
-    return out[0]
 
 
 def _fits(out, shape, dtype):

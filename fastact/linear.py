@@ -8,10 +8,11 @@ import operator
 
 import numpy as np
 
+from . import backends
 from ._kernels.cuda_kernels import SIZES, computed_as
 from .devices import Call, any_on_gpu, c_strides, gpu_functions, no_stream
 from .losses import as_input, gradient_of, output_like, plain, register, rounded, same_elements
-from .row_losses import EITHER, as_target, check_options, computed_in, cross_entropy_terms, kernels, which_target
+from .row_losses import EITHER, as_target, check_options, cross_entropy_terms, kernels, which_target
 
 __all__ = ["linear_softmax_cross_entropy"]
 
@@ -120,8 +121,8 @@ def _evaluate(x, weight, target, bias, grad_out, class_weight, ignore_index, lab
     outer, classes = _check_shapes(x.shape, weight.shape, None if bias is None else bias.shape)
     inputs = [a for a in (x, weight, bias) if a is not None]
     dtype = np.result_type(*inputs)
-    compute = computed_in(dtype)
-    target, kind = as_target(plain(np.asarray(target)), outer, classes, compute)
+    compute = backends.computed_in(dtype)
+    target, kind = as_target(plain(target), outer, classes, compute)
     factor, terms = cross_entropy_terms(target, kind, classes, compute, reduction, weight=class_weight, ignore_index=ignore_index,
                                         label_smoothing=label_smoothing, z_loss=z_loss)  # fmt: skip
     chunk = _rows_of_chunk(chunk, classes * np.dtype(compute).itemsize, CHUNK_BYTES)

@@ -46,15 +46,14 @@ def as_input(array):
     """What a loss takes its gradient of: floating-point, native and aligned; integers follow the rule of np.exp."""
     if any_on_gpu((array,)):
         raise TypeError("this loss has no kernels for arrays on a GPU")
-    array = np.asarray(unmasked(array))
+    array = plain(array)
     learn_bfloat16()
-    if array.dtype.kind in "?biu":
-        array = array.astype(np.exp(np.empty(0, array.dtype)).dtype)
-    return plain(array)
+    return array.astype(np.exp(np.empty(0, array.dtype)).dtype) if array.dtype.kind in "?biu" else array
 
 
 def plain(array):
-    """Native and aligned."""
+    """An array, native and aligned; TypeError if anything in it is masked."""
+    array = np.asarray(unmasked(array))
     return array if array.flags.aligned and array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 

@@ -318,15 +318,6 @@ def _kl_div_value_and_grad(log_probs, probs, *, log_target=False, axis=-1, reduc
 # What the losses share ------------------------------------------------------------------------------------------------
 
 
-def computed_in(dtype):
-    """The dtype in which the kernels compute."""
-    if dtype.char == "d":
-        return np.float64
-    if dtype.char not in "fe" and dtype.name != "bfloat16":
-        raise TypeError(f"losses are for real numbers of 16, 32 or 64 bits, not {dtype}")
-    return np.float32
-
-
 def check_options(reduction, label_smoothing=0.0, z_loss=0.0, gamma=0.0):
     """Raise ValueError unless each is one that there is."""
     check_reduction(reduction)
@@ -339,7 +330,7 @@ def check_options(reduction, label_smoothing=0.0, z_loss=0.0, gamma=0.0):
 
 def class_numbers(numbers, classes, name="weight"):
     """One number for each class, as float64."""
-    numbers = np.asarray(numbers)
+    numbers = plain(numbers)
     backends.check_real(numbers, name)
     numbers = np.ascontiguousarray(numbers, np.float64)
     if numbers.shape != (classes,):
@@ -352,7 +343,7 @@ def classes_last(x, grad, target, axis, takes=EITHER):
     axis = operator.index(axis)
     if not -x.ndim <= axis < x.ndim:
         raise np.exceptions.AxisError(axis, x.ndim)
-    target = plain(np.asarray(target))
+    target = plain(target)
     if axis not in (-1, x.ndim - 1):
         if target.shape == x.shape:
             target = np.moveaxis(target, axis, -1)
@@ -423,7 +414,7 @@ def _value(loss, x, target, *arguments, stream, **options):
 def _evaluate(loss, x, grad, target, axis, reduction, takes=EITHER, **options):
     """The value; the gradient goes to grad unless that is None."""
     x, grad, target, kind = classes_last(x, grad, target, axis, takes)
-    factor, terms = cross_entropy_terms(target, kind, x.shape[-1], computed_in(x.dtype), reduction, **options)
+    factor, terms = cross_entropy_terms(target, kind, x.shape[-1], backends.computed_in(x.dtype), reduction, **options)
     return run(loss, x, grad, target, factor, reduction, **terms)
 
 

@@ -8,7 +8,7 @@ import operator
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from . import backends
+from . import backends, ufuncs
 from .backends import kernels, learn_bfloat16
 from .devices import any_on_gpu, gpu_functions, no_stream
 
@@ -27,10 +27,17 @@ class _RowFunction:
             addresses = {key.removeprefix(kernel + "_"): address for key, address in kernels.items()
                          if key.startswith((f"{kernel}_rows", f"{kernel}_columns"))}  # fmt: skip
             self.compiled = backends.compiled_kernels("rows").RowFunction(name, addresses, **options)
+        ufuncs.FINDERS[name] = lambda: self.running.gufunc
+        ufuncs.FINDERS[f"{name}_general"] = lambda: self.running.general
 
     @functools.cached_property
     def numba(self):
         return backends.numba_kernels("gufuncs").RowFunction(*self.arguments, **self.options)
+
+    @property
+    def running(self):
+        """That of the backend that runs."""
+        return self.numba if backends.active == "numba" else self.compiled
 
     def compile(self, dtypes):
         """Have Numba compile what these dtypes need (see `fastact.warmup`)."""
@@ -243,7 +250,7 @@ def gumbel_softmax(x, tau=1.0, hard=False, axis=-1, rng=None, *, stream=None):
     if any_on_gpu((x,)):
         return gpu_functions().gumbel_softmax(x, tau, hard, operator.index(axis), rng, stream)
     no_stream(stream)
-    x = np.asarray(x)
+    x = np.asarray(backends.unmasked(x))
     axis = normalize_axis_index(axis, max(x.ndim, 1))
     dtype = softmax(np.empty(0, x.dtype)).dtype
     noisy = x.astype(np.float64 if dtype == np.float64 else np.float32, order="C")
@@ -310,7 +317,7 @@ def _softmax_jacobian(x, axis=-1, *, temperature=1.0, stream=None):
     if any_on_gpu((x,)):
         return gpu_functions().softmax_jacobian(x, operator.index(axis), _positive(temperature, "temperature"), stream)
     no_stream(stream)
-    x = np.asarray(x)
+    x = np.asarray(backends.unmasked(x))
     dtype = softmax(np.empty(0, x.dtype)).dtype
     p = np.atleast_1d(softmax(x.astype(np.float64 if dtype == np.float64 else np.float32), axis, temperature=temperature))
     p = np.moveaxis(p, axis, -1)
@@ -406,19 +413,18 @@ def _call(which, x, grad, axis, where, temperature, out, stream=None):
         return gpu_functions().rows(which.arguments[0], x, grad, operator.index(axis), where, _positive(temperature, "temperature"), out,
                         stream)  # fmt: skip
     no_stream(stream)
-    function = which.numba if backends.active == "numba" else which.compiled
+    function = which.running
     if where is None:
         y = function.direct(x, grad, axis, temperature, out)
         if y is not None:
             return y
     axis = operator.index(axis)
     temperature = _positive(temperature, "temperature")
-    x = _operand(backends.unmasked(x))
+    x = _operand(x)
     grad = grad if grad is None else _operand(grad)
     if function.grad_is_row and grad.shape != x.shape:
         raise ValueError(f"grad_output has shape {grad.shape}, output has {x.shape}")
-    if isinstance(out, tuple) and len(out) == 1:  # as ufuncs take it, too
-        (out,) = out
+    out = backends.single(out)
     if hasattr(out, "shape"):
         _check_out(out, x.shape, None if function.result_is_row else axis)
     if x.ndim == 0 and axis in (0, -1):
@@ -468,4 +474,5 @@ def _mask(where, x):
 
 
 def _operand(x):
+    x = backends.unmasked(x)
     return x if hasattr(type(x), "__array_ufunc__") else np.asarray(x)

@@ -513,6 +513,27 @@ class TestErrors:
         with pytest.raises(ValueError, match="share memory"):
             value_and_grad(name, arrays, out=both, grad_out=both, reduction="none")
 
+    @every_loss
+    def test_masked_elements(self, name):
+        """They would count."""
+        good, masked = [np.ones(2)] * (3 if name == "gaussian_nll" else 2), np.ma.array([1.0, 1.0], mask=[True, False])
+        for k in range(len(good)):
+            with pytest.raises(TypeError, match="masked elements would count"):
+                getattr(fa, name)(*good[:k], masked, *good[k + 1 :])
+        with pytest.raises(TypeError, match="masked elements would count"):
+            getattr(fa, name)(*good, weight=masked)
+        assert getattr(fa, name)(*good[1:], masked.data) == getattr(fa, name)(*good)
+
+    def test_a_target_beyond_every_dtype_with_kernels(self):
+        with np.errstate(all="raise"):
+            assert fa.mae(np.ones(2), np.array(["1e400", "1"], np.longdouble)) == np.inf
+
+    def test_dtypes_without_kernels(self):
+        if np.dtype(np.longdouble) != np.float64:
+            for loss in (fa.mse, fa.softmax_cross_entropy):
+                with pytest.raises(TypeError, match="no kernels for"):
+                    loss(np.ones((2, 2), np.longdouble), np.ones((2, 2)))
+
     def test_bad_arguments(self):
         for call, match in (
             (lambda: fa.mse([1.0]), "target"), (lambda: fa.mse([1.0], [1.0], [1.0]), "positional"),

@@ -206,6 +206,8 @@ def test_errors(variant, rng):
         (np.exceptions.AxisError, x, target, {"axis": 2}),
         (TypeError, x + 0j, target, {}),
         (TypeError, x.astype(str), target, {}),
+        (TypeError, np.ma.array(x, mask=x == x[0, 0]), target, {}),
+        (TypeError, x, np.ma.array(target, mask=target == target.flat[0]), {}),
         (TypeError, x, target.astype(complex), {}),
         (TypeError, x, target.astype([("number", target.dtype)]), {}),
         (ValueError, np.empty((2, 0)), np.empty(2, int), {}),

@@ -562,6 +562,10 @@ class TestProtocol:
             y = getattr(fa, name)(array.from_array(x, chunks=chunks), axis)
             assert isinstance(y, array.Array)
             assert same_bits(y.compute(), getattr(fa, name)(x, axis))
+            assert same_bits(pickle.loads(pickle.dumps(y)).compute(), getattr(fa, name)(x, axis))
+            if name != "sparsemax":
+                y = getattr(fa, name)(array.from_array(x, chunks=chunks), axis, temperature=2.0)
+                assert same_bits(pickle.loads(pickle.dumps(y)).compute(), getattr(fa, name)(x, axis, temperature=2.0))
 
     def test_xarray(self, name, rng):
         xarray = pytest.importorskip("xarray", reason="needs xarray")
@@ -590,6 +594,15 @@ class TestProtocol:
         with pytest.raises(TypeError, match="masked elements would count"):
             getattr(fa, name)(x)
         assert same_bits(getattr(fa, name)(x[1:]), getattr(fa, name)(x.data[1:]))
+        if name != "logsumexp":
+            with pytest.raises(TypeError, match="masked elements would count"):
+                getattr(fa, name).backward(x, output=x.data)
+
+
+@pytest.mark.parametrize("function", [fa.gumbel_softmax, fa.softmax.jacobian])
+def test_masked_elements_are_refused_by_what_is_made_of_softmax(function):
+    with pytest.raises(TypeError, match="masked elements would count"):
+        function(np.ma.array([1.0, 2.0], mask=[True, False]))
 
 
 def test_against_scipy(rng):

@@ -4,6 +4,7 @@
 """
 
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -437,6 +438,14 @@ class TestProtocol:
             y = Method(name, kind)(x, *parameters)
             assert isinstance(y, array.Array)
             assert same_bits(y.compute(), Method(name, kind)(x2, *parameters))
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_pickles_by_name(self, name):
+        """As Dask does to send its tasks to other processes."""
+        activation = getattr(fa, name)
+        functions = [activation, activation.derivative] + [activation.backward] * (name != "prelu")  # which is no ufunc
+        for ufunc in (function.ufunc for function in functions):
+            assert pickle.loads(pickle.dumps(ufunc)) is ufunc
 
     @pytest.mark.parametrize("name", NAMES)
     def test_xarray(self, name):

@@ -310,12 +310,9 @@ cdef class ElementwiseLoss:
         cdef Py_ssize_t count = np.PyArray_SIZE(sources[0])
         cdef int k, code, kind = 2 if results[THIRD_GRAD] is not None else 1 if results[GRAD] is not None else 0
         cdef double total
-        code = storage_of(sources[INPUT])
-        if code < 0:
-            raise TypeError(f"there are no kernels for an input of {sources[INPUT].dtype}")
         if count == 0:
             return 0.0
-        job.compute = computed(<Storage>code)
+        job.compute = computed(<Storage>storage_of(sources[INPUT]))
         job.kernel = self.kernels[kind][<int>job.compute]
         for k, value in enumerate(numbers):
             job.numbers[k] = value

@@ -302,7 +302,7 @@ class RowFunction:
         self.gufunc = self._make(name, inputs + "->" + result, roles + "y")
         if with_mask:
             inputs, roles = inputs + ",(n)", roles + "m"
-        self.general = self._make(name, inputs + ",()->" + result, roles + "ty")
+        self.general = self._make(name + "_general", inputs + ",()->" + result, roles + "ty")
         numba_cpu.ufuncs.append(self)
         if numba_cpu.bfloat16 is not None:
             self.learn(numba_cpu.bfloat16)

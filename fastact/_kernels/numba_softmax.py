@@ -353,16 +353,15 @@ sum_of_products = summing(lambda a, b: a * b)
 sum_where_finite = summing(lambda g, x: chosen(is_out(x), 0.0, g))
 
 
-def with_numbers(combine):
+def with_numbers(combine, fetching=False):
     """How to make combine(*vectors, a, b) of n elements of some arrays, for two numbers, which goes to y; that may be one of the arrays.
 
-    What is so many bytes ahead of them is called to the cache, if that is the last argument.
+    ``fetching`` takes another argument: what is so many bytes ahead of them is called to the cache.
     """
 
     def generate(context, builder, signature, args):
-        *sources, y, n, a, b = args[: signature.args.index(types.float32) + 2]
+        (*sources, y, n, a, b), ahead = (args[:-1], args[-1]) if fetching else (args, None)
         a, b = _spread(builder, a), _spread(builder, b)
-        ahead = args[-1] if signature.args[-1] == types.intp else None
         _over(builder, n, sources, lambda vectors, offset, last: _stored(builder, combine(*vectors, a, b), y, offset, last), ahead)
         return context.get_dummy_value()
 
@@ -385,7 +384,7 @@ def shift(typing, x, y, n, m, log_total):
 
 @intrinsic
 def softmax_gradient(typing, p, g, y, n, inner, factor, ahead):
-    return FROM_TWO, with_numbers(lambda p, g, inner, factor: p * (g - inner) * factor)
+    return FROM_TWO, with_numbers(lambda p, g, inner, factor: p * (g - inner) * factor, fetching=True)
 
 
 @intrinsic
@@ -396,7 +395,7 @@ def log_gradient(typing, x, g, y, n, total, factor, ahead):
         term, _ = Origin(_constant(x.builder, 0.0)).for_row()(x)
         return chosen(is_out(x), 0.0, minus_times(term * total, 2.0**-HEADROOM, g) * factor)
 
-    return FROM_TWO, with_numbers(combine)
+    return FROM_TWO, with_numbers(combine, fetching=True)
 
 
 @intrinsic

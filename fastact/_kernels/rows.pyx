@@ -326,7 +326,7 @@ cdef class RowFunction:
         self.gufunc = make_gufunc(name, inputs + "->" + result, roles + b"y", self.functions)
         if with_mask:
             inputs, roles = inputs + ",(n)", roles + b"m"
-        self.general = make_gufunc(name, inputs + ",()->" + result, roles + b"ty", self.functions)
+        self.general = make_gufunc(name + "_general", inputs + ",()->" + result, roles + b"ty", self.functions)
 
     def direct(self, x, g, axis, temperature, out):
         """The result if all is plain, else None: exact contiguous arrays, the last axis, a float for a temperature."""
