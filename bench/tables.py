@@ -111,6 +111,11 @@ def bell(a):
     return logistic(a) * logistic(-a)
 
 
+def tanh_slope(a):
+    """tanh'(a)"""
+    return mp.sech(a) ** 2
+
+
 def elu(a):
     """elu(-a)"""
     return mp.expm1(-a)
@@ -233,6 +238,7 @@ TABLES = {
     "logistic": (logistic, multiples("0.7"), 6),
     "log_logistic": (log_logistic, multiples("0.7"), 6),
     "bell": (bell, multiples("0.7"), 7),
+    "tanh_slope": (tanh_slope, multiples("0.35", 32), 7),
     "silu_tail": (tail(identity), multiples("0.7"), 7, relative, HALF, 0.5),
     "silu_slope": (slope(identity), multiples("0.7"), 7, unit_of_slope(identity)),
     "gelu_tail": (gelu_tail, GELU, 7, relative, HALF, 0.5),

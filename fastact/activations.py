@@ -310,6 +310,7 @@ class _PreluBackward:
         self._grad_input.compile(dtypes)
 
     def __call__(self, grad_output=None, x=None, weight=None, out=None, **kwargs):
+        weight = np.asarray(weight) if isinstance(weight, np.generic) else weight
         given = {"grad_output": grad_output, "x": x, "weight": weight}
         if any(value is None for value in given.values()):
             raise TypeError(f"{self.__name__}() needs {' and '.join(name for name, value in given.items() if value is None)}")

@@ -347,6 +347,13 @@ class TestPrelu:
         for x in (-2.0, np.float64(-2), np.array(-2.0)):
             assert [type(v) for v in fa.prelu.backward(np.float64(1), x, 0.5)] == [np.float64] * 2
 
+    @pytest.mark.parametrize("weight", [np.float32(0.25), np.array(0.25, "f")])
+    def test_a_weight_of_numpy_s_is_a_number_too(self, weight):
+        """It takes the same pass."""
+        g = self.x.astype("f")
+        wanted, found = fa.prelu.backward(g, g, 0.25), fa.prelu.backward(g, g, weight)
+        assert type(found[1]) is np.float32 and all(map(same_bits, found, wanted))
+
     @pytest.mark.parametrize("shape", [(), (300,), (500, 1)])
     def test_same_bits_for_any_number_of_threads(self, shape, set_num_threads, rng):
         x, g = rng.normal(size=(2, 500, 300)).astype("f"), rng.normal(size=(2, 500, 300)).astype("f")

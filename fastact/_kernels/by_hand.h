@@ -129,9 +129,6 @@ ALWAYS piece tanh_piece(floats a)
 ALWAYS floats tanh_near(floats x) { return with_sign_of(sum_of(tanh_piece(absolute(x))), x); }
 #define tanh_far tanh_near
 #define tanh_past(x) nowhere()
-ALWAYS floats tanh_derivative_near(floats x) { return times(all(4), sigmoid_derivative_near(plus(x, x))); }
-ALWAYS floats tanh_derivative_far(floats x) { return decayed(absolute(plus(x, x)), all(4), all(8)); }
-#define tanh_derivative_past(x) above(absolute(x), LOGISTIC_END / 2)
 
 /* In the first interval, where main is 0, slope a apart from what else there is: one rounding less where the function is nearly that. */
 ALWAYS floats sum_from(piece p, float slope)
@@ -258,6 +255,11 @@ ALWAYS piece piece_from_rows(ints place, const float (*by_interval)[8], const fl
         return piece_from_rows(PLACE, NAME##_by_interval, NAME##_table[0], LENGTH(NAME##_table[0]), LENGTH(NAME##_table), a); \
     }
 #endif
+
+ON_MANY_INTERVALS(tanh_slope, multiple(a, 1 / 0.35f)) /* tanh'(a) */
+ALWAYS floats tanh_derivative_near(floats x) { return sum_of(tanh_slope(absolute(x))); }
+ALWAYS floats tanh_derivative_far(floats x) { return decayed(absolute(plus(x, x)), all(4), all(8)); }
+#define tanh_derivative_past(x) above(absolute(x), 11)
 
 /* Functions of which, and of whose derivatives, nothing is left beside x or 1 where the intervals end: past are only x < -END. */
 #define FADING(NAME, END, PLACE)                                                                                       \

@@ -77,6 +77,7 @@ def on_intervals(place, *arguments):
 
 
 logistic, log_logistic, bell = map(on_intervals(multiple, 1 / 0.7), ("logistic", "log_logistic", "bell"))
+tanh_slope = on_intervals(multiple, 1 / 0.35)("tanh_slope")
 silu_tail, silu_slope = map(on_intervals(multiple, 1 / 0.7), ("silu_tail", "silu_slope"))
 gelu_tail, gelu_slope = map(on_intervals(rounded_square, 0.5, 2), ("gelu_tail", "gelu_slope"))
 gelu_tanh_tail, gelu_tanh_slope = map(on_intervals(rounded_square, 0.63, 1.875), ("gelu_tanh_tail", "gelu_tanh_slope"))
@@ -161,7 +162,7 @@ def tamed(x):
 # --- The functions ----------------------------------------------------------------------------------------------------
 
 ENDS = {
-    "sigmoid": LOGISTIC_END, "sigmoid_derivative": LOGISTIC_END, "tanh": math.inf, "tanh_derivative": LOGISTIC_END / 2,
+    "sigmoid": LOGISTIC_END, "sigmoid_derivative": LOGISTIC_END, "tanh": math.inf, "tanh_derivative": 11.0,
     "tanhshrink": math.inf, "tanhshrink_derivative": math.inf,
     "elu": math.inf, "elu_derivative": math.inf, "selu": math.inf, "selu_derivative": math.inf,
     "softplus": LOGISTIC_END, "logsigmoid": LOGISTIC_END, "logsigmoid_derivative": LOGISTIC_END,
@@ -230,7 +231,7 @@ def tanh_near(x):
 
 
 def tanh_derivative_near(x):
-    return 4 * sigmoid_derivative_near(x + x)
+    return sum_of(tanh_slope(absolute(x)))
 
 
 def tanh_derivative_far(x):
