@@ -19,7 +19,7 @@ import fastact as fa
 
 from . import cases, compare, plots, render, results
 
-LARGE, MEDIUM = 2**24, 2**20
+HUGE, LARGE, MEDIUM = 2**26, 2**24, 2**20
 SETTING = {"dtype": "float32", "layout": cases.CONTIGUOUS, "out": True}
 TURNS = compare.QUICK
 
@@ -41,7 +41,7 @@ def settings(**choices):
 
 
 SLICES = {
-    "forward": Slice(("forward",), (16, 2**8, 2**12, 2**16, MEDIUM, LARGE)),
+    "forward": Slice(("forward",), (16, 2**8, 2**12, 2**16, MEDIUM, LARGE, HUGE)),
     "gradients": Slice(("derivative", "backward"), (2**12, 2**16, MEDIUM, LARGE)),
     "gated": Slice(("gated",), (2**16, MEDIUM, LARGE)),
     "losses": Slice(("elementwise loss", "loss"), (2**16, MEDIUM, LARGE), cases.SHAPES),
@@ -53,7 +53,7 @@ SLICES = {
     "memory": Slice(("forward", "gated", "rows"), (MEDIUM, LARGE), cases.SHAPES[:1], settings(out=[False])),
     "serial": Slice(("forward", "backward", "rows"), (MEDIUM,), cases.SHAPES[:1], serial=True),
 }
-"""The plan; together some 20 minutes on 2 CPUs."""
+"""The plan; together some 25 minutes on 2 CPUs."""
 
 
 def cells_of(part, threads):
