@@ -449,7 +449,7 @@ ALWAYS floats squareplus_derivative_near(floats x)
 ALWAYS floats squareplus_derivative_far(floats x)
 {
     floats error, r = reciprocal(at_most(absolute(x), 1e30f), all(0), &error);
-    return chosen(positive(x), chosen(compared(x, x, _CMP_UNORD_Q), x, all(1)), square_of(r, error));
+    return rising_to_one(x, square_of(r, error));
 }
 #define squareplus_past(x) above(absolute(x), 1e12f)
 #define squareplus_derivative_past squareplus_past

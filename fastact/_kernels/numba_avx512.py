@@ -25,6 +25,7 @@ from .numba_vectors import (
     at_least,
     at_most,
     chosen,
+    estimated,
     looked_up,
     minus_times,
     negative,
@@ -42,12 +43,6 @@ def scale(x, n):
     """x 2^floor(n), also subnormal"""
     everywhere, nearest = ir.Constant(ir.IntType(16), -1), ir.Constant(INT, 4)
     return x.call("llvm.x86.avx512.mask.scalef.ps.512", FLOATS, x.value, n.value, x.value, everywhere, nearest)
-
-
-def estimated(name, x):
-    """rcp14 or rsqrt14, good to 2^-14"""
-    everywhere = ir.Constant(ir.IntType(16), -1)
-    return x.call(f"llvm.x86.avx512.{name}.ps.512", FLOATS, x.value, x.value, everywhere)
 
 
 # --- Functions of a >= 0 on intervals: main + h rest ------------------------------------------------------------------
@@ -484,8 +479,7 @@ def squareplus_derivative_near(x):
 
 
 def squareplus_derivative_far(x):
-    undefined = x.builder.fcmp_unordered("uno", x.value, x.value)
-    return chosen(negative(x), square_of(*reciprocal(at_most(absolute(x), 1e30), 0.0)), chosen(undefined, x, 1))
+    return rising_to_one(x, square_of(*reciprocal(at_most(absolute(x), 1e30), 0.0)))
 
 
 # --- sigmoid_cross_entropy --------------------------------------------------------------------------------------------
