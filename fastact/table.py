@@ -130,7 +130,7 @@ ACTIVATIONS = (
     Row("logsigmoid", "Logarithm of the logistic sigmoid.", "-log(1 + exp(-x))", "s(-x)", (2, 1.75), (1, 1.25),
         from_output=True, by_hand="float double"),
     Row("squareplus", "Algebraic smooth rectifier.", "(x + sqrt(x^2 + b)) / 2", "(1 + x / sqrt(x^2 + b)) / 2",
-        (0.6, 0.6), (1.5, 1.5), parameters=(("b", 4.0),), by_hand="float", source="Barron 2021, arXiv:2112.11687"),
+        (1, 1), (1.5, 1.5), parameters=(("b", 4.0),), by_hand="float double", source="Barron 2021, arXiv:2112.11687"),
     Row("relu_squared", "Squared rectifier.", "max(x, 0)^2", "2 max(x, 0)", cheap=True,
         source="So et al. 2021, arXiv:2109.08668"),
 )

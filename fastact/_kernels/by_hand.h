@@ -425,42 +425,33 @@ ALWAYS floats softsign_derivative_near(floats x)
 #define softsign_past(x) nowhere()
 #define softsign_derivative_past(x) nowhere()
 
-/* (|x| + root) / 2 as high + low, root = sqrt(x^2 + 4) too, and 1 / root to 2^-26 */
-ALWAYS floats squareplus_parts(floats x, floats *low, floats *root, floats *root_low, floats *inverse)
+/* What squareplus is more than max(x, 0): (root - |x|) / 2, root = sqrt(x^2 + 4). It is the t for which t^2 + |x| t is 1: main, and Newton's
+   step to there, the rest divided by 2 t + |x|, which is the root; h is about 1 / root. 1 - |x| t is small beside 1 where 1 - t^2 is not. */
+ALWAYS piece squareplus_tail(floats x)
 {
-    floats a = absolute(x), square = times(a, a), s = plus(square, all(4)), share = minus(s, square), y = about_inverse_root(s), half, h;
-    floats s_low = plus(plus(minus(square, minus(s, share)), minus(all(4), share)), times_minus(a, a, square));
-    *root = times(s, y);
-    half = times(all(0.5f), y);
-    *root = times_plus(minus_times(*root, *root, s), half, *root);
-    *root_low = times(plus(minus_times(*root, *root, s), s_low), half);
-    *inverse = times_plus(minus_times(*root, y, all(1)), y, y);
-    h = plus(a, *root);
-    *low = times(all(0.5f), plus(minus(a, minus(h, *root)), *root_low));
-    return times(all(0.5f), h);
+    floats a = absolute(x), s = times_plus(a, a, all(4)), half;
+    piece p;
+    p.h = about_inverse_root(s);
+    half = about_inverse(times_plus(s, p.h, a));
+    p.main = plus(half, half);
+    p.rest = minus_times(p.main, p.main, minus_times(p.main, a, all(1)));
+    return p;
 }
 
-/* For x < 0 it is 1 / that of -x. */
-ALWAYS floats squareplus_near(floats x)
-{
-    floats low, root, root_low, inverse, high = squareplus_parts(x, &low, &root, &root_low, &inverse), error, r = reciprocal(high, low, &error);
-    return chosen(positive(x), plus(high, low), times_plus(r, error, r));
-}
+ALWAYS floats squareplus_near(floats x) { return plus(at_least(x, 0), sum_of(squareplus_tail(x))); }
 ALWAYS floats squareplus_far(floats x) { return rising_to(x, over(all(-1), absolute(x))); }
-/* y / root */
+/* For x < 0 it is t / root, the q for which q |x| + 2 q t is t. */
 ALWAYS floats squareplus_derivative_near(floats x)
 {
-    const mask up = positive(x);
-    floats low, root, root_low, inverse, high = squareplus_parts(x, &low, &root, &root_low, &inverse), error, r = reciprocal(high, low, &error), q;
-    high = chosen(up, high, r);
-    low = chosen(up, low, times(r, error));
-    q = times(high, inverse);
-    return times_plus(minus_times(q, root_low, plus(minus_times(q, root, high), low)), inverse, q);
+    piece t = squareplus_tail(x);
+    floats q = times(t.h, t.main), twice = plus(q, q), rest = minus_times(twice, t.main, minus_times(q, absolute(x), t.main));
+    rest = times_plus(times(t.h, t.rest), minus(all(1), twice), rest);
+    return rising_to_one(x, times_plus(t.h, rest, q));
 }
 ALWAYS floats squareplus_derivative_far(floats x)
 {
     floats error, r = reciprocal(at_most(absolute(x), 1e30f), all(0), &error);
-    return chosen(positive(x), chosen(compared(x, x, _CMP_UNORD_Q), x, all(1)), square_of(r, error));
+    return rising_to_one(x, square_of(r, error));
 }
 #define squareplus_past(x) above(absolute(x), 1e12f)
 #define squareplus_derivative_past squareplus_past

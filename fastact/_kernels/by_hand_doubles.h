@@ -361,6 +361,29 @@ ALWAYS doubles gelu_tanh_double_derivative_far(doubles x)
 #define gelu_tanh_double_past(x) beyond(x, 20.6)
 #define gelu_tanh_double_derivative_past gelu_tanh_double_past
 
+/* squareplus as by_hand.h has it, of z = -|x|. */
+ALWAYS quotient squareplus_double_tail(doubles z)
+{
+    const doubles s = fused(z, z, each(4)), r = about_one_over_root(s), t = about_two_over(fused_less(s, r, z));
+    return (quotient){t, r, less_fused(t, t, fused(t, z, each(1)))};
+}
+ALWAYS doubles squareplus_double_near(doubles x) { return no_less(x, 0) + rounded(squareplus_double_tail(falling(x))); }
+ALWAYS doubles squareplus_double_far(doubles x) { return up_to_itself(x, -1.0 / falling(x)); }
+ALWAYS doubles squareplus_double_derivative_near(doubles x)
+{
+    const doubles z = falling(x);
+    const quotient t = squareplus_double_tail(z);
+    const doubles q = t.r * t.q, twice = q + q, rest = fused(t.r * t.rest, 1.0 - twice, less_fused(twice, t.q, fused(q, z, t.q)));
+    return up_to_one(x, fused(t.r, rest, q));
+}
+ALWAYS doubles squareplus_double_derivative_far(doubles x)
+{
+    const doubles z = no_less(falling(x), -1e300), r = 1.0 / z, error = less_fused(r, z, each(1));
+    return up_to_one(x, fused(r, r, (r + r) * (r * error)));
+}
+#define squareplus_double_past(x) beyond(x, 1e12)
+#define squareplus_double_derivative_past squareplus_double_past
+
 #endif
 
 #endif

@@ -42,6 +42,18 @@ ALWAYS doubles with_sixteenths(doubles x, doubles t)
 {
     return _mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(x), _mm512_slli_epi64(_mm512_castpd_si512(t), 48)));
 }
+/* To 2^-28, from 2^-14. */
+ALWAYS doubles about_two_over(doubles x)
+{
+    const doubles y = _mm512_rcp14_pd(x), twice = y + y;
+    return fused(twice, less_fused(x, y, each(1)), twice);
+}
+/* To 2^-40, from 2^-14. */
+ALWAYS doubles about_one_over_root(doubles x)
+{
+    const doubles y = _mm512_rsqrt14_pd(x), error = less_fused(x * y, y, each(1));
+    return fused(y * error, fused(error, each(0.375), each(0.5)), y);
+}
 ALWAYS mask left_after_doubles(int others, ptrdiff_t n) { return left_after_floats(others, n); }
 ALWAYS doubles load_some_doubles(const double *p, mask in) { return _mm512_maskz_loadu_pd((__mmask8)in, p); }
 ALWAYS void store_some_doubles(double *p, mask in, doubles x) { _mm512_mask_storeu_pd(p, (__mmask8)in, x); }
@@ -62,6 +74,14 @@ ALWAYS void looked_up_in_pairs(const double (*pairs)[2], doubles place, doubles 
 ALWAYS doubles with_sixteenths(doubles x, doubles t)
 {
     return _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(x), _mm256_slli_epi64(_mm256_castpd_si256(t), 48)));
+}
+ALWAYS doubles about_two_over(doubles x) { return 2.0 / x; }
+/* To 2^-42, from 2^-11.4 of numbers that floats hold. */
+ALWAYS doubles about_one_over_root(doubles x)
+{
+    const __m128 s = _mm256_cvtpd_ps(x), r = _mm_rsqrt_ps(s), half = _mm_mul_ps(r, _mm_set1_ps(0.5f));
+    const doubles y = _mm256_cvtps_pd(_mm_fmadd_ps(_mm_fnmadd_ps(_mm_mul_ps(s, r), r, _mm_set1_ps(1)), half, r));
+    return fused(0.5 * y, less_fused(x * y, y, each(1)), y);
 }
 ALWAYS mask left_after_doubles(int others, ptrdiff_t n)
 {

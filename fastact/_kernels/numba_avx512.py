@@ -25,6 +25,7 @@ from .numba_vectors import (
     at_least,
     at_most,
     chosen,
+    estimated,
     looked_up,
     minus_times,
     negative,
@@ -42,12 +43,6 @@ def scale(x, n):
     """x 2^floor(n), also subnormal"""
     everywhere, nearest = ir.Constant(ir.IntType(16), -1), ir.Constant(INT, 4)
     return x.call("llvm.x86.avx512.mask.scalef.ps.512", FLOATS, x.value, n.value, x.value, everywhere, nearest)
-
-
-def estimated(name, x):
-    """rcp14 or rsqrt14, good to 2^-14"""
-    everywhere = ir.Constant(ir.IntType(16), -1)
-    return x.call(f"llvm.x86.avx512.{name}.ps.512", FLOATS, x.value, x.value, everywhere)
 
 
 # --- Functions of a >= 0 on intervals: main + h rest ------------------------------------------------------------------
@@ -457,27 +452,18 @@ def softsign_derivative_near(x):
     return square_of(*softsign_parts(x)[3:])
 
 
-def squareplus_parts(x):
-    """(|x| + root) / 2 as high + low, root + root_low = sqrt(x^2 + 4), and the reciprocals of both"""
+def squareplus_tail(x):
+    """(sqrt(x^2 + 4) - |x|) / 2"""
     a = absolute(x)
-    square = a * a
-    s = square + 4
-    share = s - square
-    y = estimated("rsqrt14", s)
-    s_low = ((square - (s - share)) + (4 - share)) + times_minus(a, a, square)
-    root, half = s * y, 0.5 * y
-    root = times_plus(minus_times(root, root, s), half, root)
-    root_low = (minus_times(root, root, s) + s_low) * half
-    inverse = times_plus(minus_times(root, y, 1), y, y)
-    h = a + root
-    high, low = 0.5 * h, 0.5 * ((a - (h - root)) + root_low)
-    return SimpleNamespace(high=high, low=low, root=root, root_low=root_low, inverse=inverse, reciprocal=reciprocal(high, low))
+    s = times_plus(a, a, 4)
+    h = estimated("rsqrt14", s)
+    half = estimated("rcp14", times_plus(s, h, a))
+    main = half + half
+    return SimpleNamespace(h=h, main=main, rest=minus_times(main, main, minus_times(main, a, 1)))
 
 
 def squareplus_near(x):
-    p = squareplus_parts(x)
-    r, error = p.reciprocal
-    return chosen(negative(x), times_plus(r, error, r), p.high + p.low)
+    return at_least(x, 0) + sum_of(squareplus_tail(x))
 
 
 def squareplus_far(x):
@@ -485,16 +471,16 @@ def squareplus_far(x):
 
 
 def squareplus_derivative_near(x):
-    p = squareplus_parts(x)
-    r, error = p.reciprocal
-    high, low = chosen(negative(x), r, p.high), chosen(negative(x), r * error, p.low)
-    q = high * p.inverse
-    return times_plus(minus_times(q, p.root_low, minus_times(q, p.root, high) + low), p.inverse, q)
+    t = squareplus_tail(x)
+    q = t.h * t.main
+    twice = q + q
+    rest = minus_times(twice, t.main, minus_times(q, absolute(x), t.main))
+    rest = times_plus(t.h * t.rest, 1 - twice, rest)
+    return rising_to_one(x, times_plus(t.h, rest, q))
 
 
 def squareplus_derivative_far(x):
-    undefined = x.builder.fcmp_unordered("uno", x.value, x.value)
-    return chosen(negative(x), square_of(*reciprocal(at_most(absolute(x), 1e30), 0.0)), chosen(undefined, x, 1))
+    return rising_to_one(x, square_of(*reciprocal(at_most(absolute(x), 1e30), 0.0)))
 
 
 # --- sigmoid_cross_entropy --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from .numba_vectors import (
     absolute,
     at_least,
     chosen,
+    estimated,
     looked_up,
     minus_times,
     rising_to_one,
@@ -155,6 +156,7 @@ ENDS = {
     "gelu_tanh": GELU_TANH_END, "gelu_tanh_derivative": GELU_TANH_END, "tanhshrink": math.inf, "tanhshrink_derivative": math.inf,
     "elu": math.inf, "elu_derivative": EXPONENTIAL_END, "selu": math.inf, "selu_derivative": EXPONENTIAL_END,
     "softplus": EXPONENTIAL_END, "logsigmoid": EXPONENTIAL_END, "logsigmoid_derivative": EXPONENTIAL_END,
+    "squareplus": 1e12, "squareplus_derivative": 1e12,
 }  # fmt: skip
 """Up to which |x| each NAME_near below is right; from there on NAME_far is."""
 ALIASES = {
@@ -371,3 +373,46 @@ def gelu_tanh_derivative_far(x):
     argument = z, low, *_ = tanh_argument_of(at_least(falling(x), -30))
     g, g_low = tanh_argument_slope(*argument)
     return rising_to_one(x, decayed_by(1 + g, g_low, z, low))
+
+
+def about_two_over(x):
+    y = estimated("rcp14", x)
+    twice = y + y
+    return times_plus(twice, minus_times(x, y, 1), twice)
+
+
+def about_one_over_root(x):
+    y = estimated("rsqrt14", x)
+    error = minus_times(x * y, y, 1)
+    return times_plus(y * error, times_plus(error, 0.375, 0.5), y)
+
+
+def squareplus_tail(z):
+    s = times_plus(z, z, 4)
+    r = about_one_over_root(s)
+    t = about_two_over(times_minus(s, r, z))
+    return t, r, minus_times(t, t, times_plus(t, z, 1))
+
+
+def squareplus_near(x):
+    return at_least(x, 0) + rounded(*squareplus_tail(falling(x)))
+
+
+def squareplus_far(x):
+    return rising_to_itself(x, -1 / falling(x))
+
+
+def squareplus_derivative_near(x):
+    z = falling(x)
+    t, r, rest = squareplus_tail(z)
+    q = r * t
+    twice = q + q
+    rest = times_plus(r * rest, 1 - twice, minus_times(twice, t, times_plus(q, z, t)))
+    return rising_to_one(x, times_plus(r, rest, q))
+
+
+def squareplus_derivative_far(x):
+    z = at_least(falling(x), -1e300)
+    r = 1 / z
+    error = minus_times(r, z, 1)
+    return rising_to_one(x, times_plus(r, r, (r + r) * (r * error)))

@@ -67,12 +67,12 @@ class Vector:
 
 class Floats(Vector):
     T, count, kind, integers, suffix = np.float32, LANES, FLOATS, INTS, "v16f32"
-    permutations = "llvm.x86.avx512.permvar.sf.512", "llvm.x86.avx512.vpermi2var.ps.512"
+    permutations, packed = ("llvm.x86.avx512.permvar.sf.512", "llvm.x86.avx512.vpermi2var.ps.512"), "ps"
 
 
 class Doubles(Vector):
     T, count, kind, integers, suffix = np.float64, LANES // 2, ir.VectorType(DOUBLE, LANES // 2), ir.VectorType(LONG, LANES // 2), "v8f64"
-    permutations = "llvm.x86.avx512.permvar.df.512", "llvm.x86.avx512.vpermi2var.pd.512"
+    permutations, packed = ("llvm.x86.avx512.permvar.df.512", "llvm.x86.avx512.vpermi2var.pd.512"), "pd"
 
 
 def chosen(mask, a, b):
@@ -92,6 +92,12 @@ def times_minus(a, b, c):
 
 def minus_times(a, b, c):
     return times_plus(-a, b, c)
+
+
+def estimated(name, x):
+    """rcp14 or rsqrt14, good to 2^-14"""
+    everywhere = ir.Constant(ir.IntType(x.count), -1)
+    return x.call(f"llvm.x86.avx512.{name}.{x.packed}.512", x.kind, x.value, x.value, everywhere)
 
 
 def negative(x):
