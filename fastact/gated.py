@@ -207,7 +207,7 @@ def maxout(x, axis=-1, *, out=None, stream=None):
         return np.maximum.reduce(x, axis=axis, out=out)
     shape = x.shape[:axis] + x.shape[axis + 1 :]
     plain = _fits(out, shape, x.dtype) and out.flags.c_contiguous and not np.may_share_memory(out, x)
-    y = out if plain else np.empty(shape, x.dtype)
+    y = out if plain else backends.empty(x[(slice(None),) * axis + (0, ...)])
     _maxout(np.ascontiguousarray(x), axis, y)
     return _given(y[()], out, plain)
 
@@ -253,7 +253,7 @@ def _maxout_backward(grad_output, x, axis=-1, *, out=None, stream=None):
     x = np.ascontiguousarray(x, dtype)
     plain = _fits(out, x.shape, dtype) and out.flags.c_contiguous and not np.may_share_memory(out, grad) and (
         out is x or not np.may_share_memory(out, x))  # fmt: skip
-    y = out if plain else np.empty_like(x)
+    y = out if plain else backends.empty(x)
     _maxout(x, axis, grad, y)
     return _given(y, out, plain)
 

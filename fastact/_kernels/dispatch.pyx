@@ -95,17 +95,21 @@ cdef struct Loop:
 # Set by bind().
 cdef void (*widen[2])(const void*, float*, Py_ssize_t) noexcept nogil
 cdef void (*narrow[2])(const float*, void*, Py_ssize_t) noexcept nogil
+cdef void (*collect)(const char*, Py_ssize_t, Py_ssize_t, float*) noexcept nogil
+cdef void (*spread)(const float*, char*, Py_ssize_t, Py_ssize_t) noexcept nogil
 cdef void (*stream)(char*, const char*, Py_ssize_t) noexcept nogil
 cdef int bfloat16_number = -1
 
 
 def bind(kernels):
     """Take from the chosen build what is not particular to a function."""
-    global stream
+    global collect, spread, stream
     widen[0] = <void (*)(const void*, float*, Py_ssize_t) noexcept nogil><size_t>kernels["widen_half"]
     widen[1] = <void (*)(const void*, float*, Py_ssize_t) noexcept nogil><size_t>kernels["widen_bfloat"]
     narrow[0] = <void (*)(const float*, void*, Py_ssize_t) noexcept nogil><size_t>kernels["narrow_half"]
     narrow[1] = <void (*)(const float*, void*, Py_ssize_t) noexcept nogil><size_t>kernels["narrow_bfloat"]
+    collect = <void (*)(const char*, Py_ssize_t, Py_ssize_t, float*) noexcept nogil><size_t>kernels["collect_floats"]
+    spread = <void (*)(const float*, char*, Py_ssize_t, Py_ssize_t) noexcept nogil><size_t>kernels["spread_floats"]
     stream = <void (*)(char*, const char*, Py_ssize_t) noexcept nogil><size_t>kernels["stream_copy"]
 
 
@@ -123,8 +127,7 @@ cdef char* gather(Storage storage, char* source, Py_ssize_t step, Py_ssize_t cou
     elif storage == FLOAT:
         if step == sizeof(float):
             return source
-        for i in range(count):
-            (<float*>buffer)[i] = (<float*>(source + i * step))[0]
+        collect(source, step, count, <float*>buffer)
     else:
         if step != 2:
             for i in range(count):
@@ -150,8 +153,7 @@ cdef void scatter(Storage storage, char* buffer, char* target, Py_ssize_t step, 
         for i in range(count):
             (<double*>(target + i * step))[0] = (<double*>buffer)[i]
     elif storage == FLOAT:
-        for i in range(count):
-            (<float*>(target + i * step))[0] = (<float*>buffer)[i]
+        spread(<float*>buffer, target, step, count)
     else:
         for i in range(count):
             (<unsigned short*>(target + i * step))[0] = (<unsigned short*>buffer)[i]

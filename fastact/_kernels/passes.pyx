@@ -9,7 +9,7 @@ cimport numpy as np
 
 from .dispatch cimport BLOCK, gather, scatter
 from .memory cimport empty_like
-from .operands cimport DOUBLE, FLOAT, Storage, computed, storage_of, width
+from .operands cimport DOUBLE, FLOAT, Storage, computed, exceed_cache, storage_of, width
 from .threads cimport share, team
 
 np.import_array()
@@ -17,6 +17,9 @@ np.import_array()
 cdef extern from "reductions.h" nogil:
     double add_up_float(double*, double*, double*)
     double add_up_double(double*, double*, double*)
+
+cdef extern from "primitives.h" nogil:
+    void stream_fence()
 
 cdef extern from *:
     """
@@ -28,6 +31,8 @@ cdef extern from *:
 ctypedef void (*prelu_loop)(char*, char*, char*, char*, Py_ssize_t, double*, double*) noexcept nogil
 cdef prelu_loop prelu_shared[2]
 cdef prelu_loop prelu_each[2]
+cdef void (*maxout_larger[2])(char*, char*, char*, Py_ssize_t) noexcept nogil
+cdef void (*maxout_pairs[2])(char*, char*, Py_ssize_t) noexcept nogil
 cdef void (*maxout_fold[2])(char*, char*, char*, Py_ssize_t, Py_ssize_t) noexcept nogil
 cdef void (*maxout_route[2])(char*, char*, char*, Py_ssize_t, char*, Py_ssize_t) noexcept nogil
 
@@ -37,6 +42,8 @@ def bind(kernels):
     for k, kind in enumerate(("float", "double")):
         prelu_shared[k] = <prelu_loop><size_t>kernels[f"prelu_shared_{kind}"]
         prelu_each[k] = <prelu_loop><size_t>kernels[f"prelu_each_{kind}"]
+        maxout_larger[k] = <void (*)(char*, char*, char*, Py_ssize_t) noexcept nogil><size_t>kernels[f"maxout_larger_{kind}"]
+        maxout_pairs[k] = <void (*)(char*, char*, Py_ssize_t) noexcept nogil><size_t>kernels[f"maxout_pairs_{kind}"]
         maxout_fold[k] = <void (*)(char*, char*, char*, Py_ssize_t, Py_ssize_t) noexcept nogil><size_t>kernels[f"maxout_fold_{kind}"]
         maxout_route[k] = <void (*)(char*, char*, char*, Py_ssize_t, char*, Py_ssize_t) noexcept nogil><size_t>kernels[f"maxout_route_{kind}"]
 
@@ -179,9 +186,52 @@ cdef struct Maxout:
     char* x
     char* y              # the output, or grad_output
     char* grad           # of x, or NULL
+    bint streaming       # the output goes past the cache
+
+cdef Py_ssize_t maxout_run(Maxout* job, Py_ssize_t start, Py_ssize_t count, char** x, Py_ssize_t* step) noexcept nogil:
+    """Of how many outputs from start on the pieces of one number are evenly spaced; where the first piece of the first one is, and the space."""
+    cdef Py_ssize_t row = start // job.inner, size = width(job.storage), block = min(count, <Py_ssize_t>BLOCK)
+    x[0] = job.x + (row * (job.pieces - 1) * job.inner + start) * size
+    step[0] = job.pieces * size if job.inner == 1 else size
+    return block if job.inner == 1 else min(block, (row + 1) * job.inner - start)
 
 cdef void maxout_piece(void* task, Py_ssize_t start, Py_ssize_t count) noexcept nogil:
-    """Outputs start ... start + count, in blocks that are a run of x or have a stride of their own."""
+    """Outputs start ... start + count."""
+    cdef Maxout* job = <Maxout*>task
+    cdef char buffers[3 * BLOCK * 8]
+    cdef char* best = buffers
+    cdef char* spare = buffers + BLOCK * 8
+    cdef char* read = buffers + 2 * BLOCK * 8
+    cdef char* x
+    cdef char* top
+    cdef Storage compute = computed(job.storage), storage
+    cdef Py_ssize_t size = width(job.storage), step, apart, block, pieces, k
+    while count > 0:
+        block = maxout_run(job, start, count, &x, &step)
+        storage, pieces, apart = job.storage, job.pieces, job.inner * size
+        if job.inner == 1 and pieces % 2 == 0 and pieces <= 2 * BLOCK:
+            # The larger of each two neighbours, until their number is odd: piece by piece two floats took 0.8 ns.
+            block = min(block, 2 * BLOCK // pieces)
+            x = gather(storage, x, size, block * pieces, read)
+            while pieces % 2 == 0:
+                pieces //= 2
+                maxout_pairs[<int>compute](x, best, block * pieces)
+                x = best
+                best, spare = spare, best
+            storage, apart = compute, width(compute)
+            step = pieces * apart
+        top = gather(storage, x, step, block, best)
+        for k in range(1, pieces):
+            maxout_larger[<int>compute](top, gather(storage, x + k * apart, step, block, read), best, block)
+            top = best
+        scatter(job.storage, top, job.y + start * size, size, block, job.streaming)
+        start += block
+        count -= block
+    if job.streaming:
+        stream_fence()
+
+cdef void maxout_backward_piece(void* task, Py_ssize_t start, Py_ssize_t count) noexcept nogil:
+    """The gradients of the pieces of outputs start ... start + count."""
     cdef Maxout* job = <Maxout*>task
     cdef char buffers[5 * BLOCK * 8]
     cdef char* best = buffers
@@ -189,32 +239,23 @@ cdef void maxout_piece(void* task, Py_ssize_t start, Py_ssize_t count) noexcept 
     cdef char* read = buffers + 2 * BLOCK * 8
     cdef char* routed = buffers + 3 * BLOCK * 8
     cdef char* grad
+    cdef char* x
     cdef char* element
-    cdef Storage compute = DOUBLE if job.storage == DOUBLE else FLOAT
-    cdef Py_ssize_t size = width(job.storage), wide = width(compute), step, first, row, block, k
+    cdef Storage compute = computed(job.storage)
+    cdef Py_ssize_t size = width(job.storage), wide = width(compute), step, apart = job.inner * size, block, k
     while count > 0:
-        row = start // job.inner
-        if job.inner == 1:
-            step = job.pieces * size
-            block = min(count, <Py_ssize_t>BLOCK)
-        else:
-            step = size
-            block = min(min(count, <Py_ssize_t>BLOCK), (row + 1) * job.inner - start)
-        first = (row * (job.pieces - 1) * job.inner + start) * size
+        block = maxout_run(job, start, count, &x, &step)
         for k in range(job.pieces):
-            element = gather(job.storage, job.x + first + k * job.inner * size, step, block, read)
+            element = gather(job.storage, x + k * apart, step, block, read)
             if k == 0:
                 memcpy(best, element, block * wide)
                 memset(winner, 0, block * wide)
             else:
                 maxout_fold[<int>compute](element, best, winner, k, block)
-        if job.grad == NULL:
-            scatter(job.storage, best, job.y + start * size, size, block, False)
-        else:
-            grad = gather(job.storage, job.y + start * size, size, block, buffers + 4 * BLOCK * 8)
-            for k in range(job.pieces):
-                maxout_route[<int>compute](grad, best, winner, k, routed, block)
-                scatter(job.storage, routed, job.grad + first + k * job.inner * size, step, block, False)
+        grad = gather(job.storage, job.y + start * size, size, block, buffers + 4 * BLOCK * 8)
+        for k in range(job.pieces):
+            maxout_route[<int>compute](grad, best, winner, k, routed, block)
+            scatter(job.storage, routed, job.grad + (x - job.x) + k * apart, step, block, False)
         start += block
         count -= block
 
@@ -227,12 +268,13 @@ def maxout(np.ndarray x, int axis, np.ndarray y, np.ndarray grad=None):
     cdef Maxout job
     cdef Py_ssize_t outputs = np.PyArray_SIZE(y)
     cdef int k
-    job = Maxout(<Storage>storage_of(x), np.PyArray_DIM(x, axis), 1, <char*>np.PyArray_DATA(x), <char*>np.PyArray_DATA(y), NULL)
+    job = Maxout(<Storage>storage_of(x), np.PyArray_DIM(x, axis), 1, <char*>np.PyArray_DATA(x), <char*>np.PyArray_DATA(y), NULL,
+                 exceed_cache(outputs * np.PyArray_ITEMSIZE(y)))
     if grad is not None:
         job.grad = <char*>np.PyArray_DATA(grad)
     for k in range(axis + 1, np.PyArray_NDIM(x)):
         job.inner *= np.PyArray_DIM(x, k)
     if outputs > 0:
         with nogil:
-            share(maxout_piece, &job, outputs, min(max(outputs // 8, 1024), 16384) & ~<Py_ssize_t>63,
-                  team(outputs * job.pieces * (0.3 if grad is None else 0.6)))
+            share(maxout_piece if grad is None else maxout_backward_piece, &job, outputs, min(max(outputs // 8, 1024), 16384) & ~<Py_ssize_t>63,
+                  team(outputs * job.pieces * (0.1 if grad is None else 0.6)))

@@ -41,9 +41,36 @@ static inline void add_double(doubles x, doubles *sum, doubles *low)
     *low += (old - (*sum - share)) + (x - share);
 }
 
+/* Halves of the lanes of a sum are added until one is left; what rounding took from it is in rest. */
+static inline double add_up_float(double *total, double *low, double *rest)
+{
+    (void)low;
+    for (int j = 0; j < 8; j++)
+        total[j] += total[j + 8];
+    for (int j = 0; j < 4; j++)
+        total[j] += total[j + 4];
+    *rest = 0;
+    return (total[0] + total[2]) + (total[1] + total[3]);
+}
+static inline double add_up_double(double *total, double *low, double *rest)
+{
+    double sum;
+    for (int half = 4; half; half /= 2)
+        for (int j = 0; j < half; j++) {
+            double a = total[j], b = total[j + half], s = a + b, share = s - a;
+            low[j] += low[j + half] + ((a - (s - share)) + (b - share));
+            total[j] = s;
+        }
+    if (!(*low - *low == 0))
+        *low = 0; /* the sum is infinite or NaN */
+    sum = *total + *low;
+    *rest = *low - (sum - *total);
+    return sum;
+}
+
 /* add_lanes_T adds n elements to 64 / sizeof(T) lanes of a sum, always in one order, however wide the vectors are: lane j
    takes elements j, j + lanes, ... What is left over at the end goes to the last lanes, or to the first if there are fewer
-   elements than lanes. add_up_T adds halves of the lanes until one is left; what rounding took from the sum is in rest. */
+   elements than lanes. */
 #define FASTACT_REDUCTIONS(T, I)                                                                        \
     static const I last_lanes_##T[128 / sizeof(T)] = {[64 / sizeof(T) ... 128 / sizeof(T) - 1] = -1};   \
     static inline void add_lanes_##T(const T *x, ptrdiff_t n, double *total, double *low)               \
@@ -128,30 +155,32 @@ static inline void add_double(doubles x, doubles *sum, doubles *low)
 FASTACT_REDUCTIONS(float, int32_t)
 FASTACT_REDUCTIONS(double, int64_t)
 
-static inline double add_up_float(double *total, double *low, double *rest)
-{
-    (void)low;
-    for (int j = 0; j < 8; j++)
-        total[j] += total[j + 8];
-    for (int j = 0; j < 4; j++)
-        total[j] += total[j + 4];
-    *rest = 0;
-    return (total[0] + total[2]) + (total[1] + total[3]);
-}
-static inline double add_up_double(double *total, double *low, double *rest)
-{
-    double sum;
-    for (int half = 4; half; half /= 2)
-        for (int j = 0; j < half; j++) {
-            double a = total[j], b = total[j + half], s = a + b, share = s - a;
-            low[j] += low[j + half] + ((a - (s - share)) + (b - share));
-            total[j] = s;
-        }
-    if (!(*low - *low == 0))
-        *low = 0; /* the sum is infinite or NaN */
-    sum = *total + *low;
-    *rest = *low - (sum - *total);
-    return sum;
-}
+/* The sum of what two arrays have as VALUE, as add_lanes has it of blocks of 256. By way of such blocks, and with a loop for each step, softmax's
+   gradient of 1024 x 1000 doubles went at 2.3 and 5.3 Gelem/s on one thread and two, so at 3.1 and 6.7 (Zen 5). */
+#define FASTACT_SUM_OF_BOTH(NAME, T, VALUE)                                                             \
+    static inline double NAME##_##T(const T *a, const T *b, ptrdiff_t n)                                \
+    {                                                                                                   \
+        enum { LANES = 64 / sizeof(T), PIECES = LANES / FASTACT_DOUBLES };                              \
+        T few_a[LANES] = {0}, few_b[LANES] = {0};                                                       \
+        double total[LANES], low[LANES], lost;                                                          \
+        doubles sum[PIECES] = {0}, rest[PIECES] = {0};                                                  \
+        const ptrdiff_t left = n % LANES, whole = n - left, place = n % 256 < LANES ? 0 : LANES - left; \
+        for (ptrdiff_t i = 0; i < whole; i += LANES)                                                    \
+            for (int k = 0; k < PIECES; k++)                                                            \
+                add_##T(widen_##T(VALUE(T, ((const piece_##T *)(a + i))[k], ((const piece_##T *)(b + i))[k])), sum + k, rest + k); \
+        memcpy(few_a + place, a + whole, left * sizeof(T));                                             \
+        memcpy(few_b + place, b + whole, left * sizeof(T));                                             \
+        for (int k = 0; k < PIECES; k++) {                                                              \
+            add_##T(widen_##T(VALUE(T, ((const piece_##T *)few_a)[k], ((const piece_##T *)few_b)[k])), sum + k, rest + k); \
+            ((doubles *)total)[k] = sum[k], ((doubles *)low)[k] = rest[k];                              \
+        }                                                                                               \
+        return add_up_##T(total, low, &lost);                                                           \
+    }
+#define FASTACT_PRODUCT(T, u, v) ((u) * (v))
+#define FASTACT_WHERE_FINITE(T, u, v) ((piece_##T)((mask_##T)(u) & ((v) != -(T)INFINITY))) /* u, or 0 where v is -inf */
+FASTACT_SUM_OF_BOTH(sum_of_products, float, FASTACT_PRODUCT)
+FASTACT_SUM_OF_BOTH(sum_of_products, double, FASTACT_PRODUCT)
+FASTACT_SUM_OF_BOTH(sum_where_finite, float, FASTACT_WHERE_FINITE)
+FASTACT_SUM_OF_BOTH(sum_where_finite, double, FASTACT_WHERE_FINITE)
 
 #endif
