@@ -48,16 +48,19 @@ def roundings_of_square(factor, offset, count=32):
     return spans
 
 
-def centre(function, low, high, balanced):
+def centre(function, low, high, scale):
     """A float near the middle where the function is nearest to a float, and that value.
 
-    With ``balanced``, where the function falls to less than 0.4, or rises from there, within the interval: near where it is the
-    harmonic mean of what it is at the ends. So the terms of h, which bring the errors, are no larger beside the result at one end than at the other.
+    Where what errors are counted in falls to less than 0.4, or rises from there, within the interval: near where it is the
+    harmonic mean of what it is at the ends. So the terms of h, which bring the errors, are no larger beside it at one end than at the other.
     """
-    middle, ends = (low + high) / 2, (function(low), function(high))
-    if balanced and 0 < min(map(abs, ends)) < mp.mpf("0.4") * max(map(abs, ends)):
+    def size(a):
+        return 1 / scale(a, function(a))
+
+    middle, ends = (low + high) / 2, (size(low), size(high))
+    if min(ends) < mp.mpf("0.4") * max(ends):
         wanted = 2 / (1 / ends[0] + 1 / ends[1])
-        middle = mp.findroot(lambda a: mp.log(function(a) / wanted), (low, high), solver="anderson", tol=1e-6)
+        middle = mp.findroot(lambda a: mp.log(size(a) / wanted), (low, high), solver="anderson", tol=1e-6)
     if abs(middle) < (high - low) / 64:  # next to 0 floats are so close that the function does not change
         middle = (high - low) / 64
     middle = np.float32(float(middle))
@@ -89,7 +92,7 @@ def table(function, intervals, degree, scale=relative, start=None, added=0):
             c, slope = mp.mpf(0), mp.mpf(added)
             given = [first - k * slope for k, first in enumerate(start)]
         else:
-            c, *given = centre(function, *span, scale is relative)
+            c, *given = centre(function, *span, scale)
         limits = span[0] - c, span[1] - c
         coefficients, error = fit(lambda h: function(c + h) - slope * h, *limits, degree, np.float32,
                                   lambda h, y: scale(c + h, y + slope * h), given)
@@ -229,7 +232,7 @@ def identity(a):
 
 
 HALF = (0, mp.mpf("0.5"))
-GELU, GELU_TANH = roundings_of_square("0.5", 2), roundings_of_square("0.63", "1.875")
+GELU, GELU_TANH = roundings_of_square("0.55", "0.95"), roundings_of_square("0.63", "0.95")
 MISH = multiples("0.35", 64, -32)
 TABLES = {
     "tanh": (mp.tanh, quarters_of_binades(0.625, 9.2), 6, relative, (0, 1, 0)),
@@ -243,8 +246,8 @@ TABLES = {
     "silu_slope": (slope(identity), multiples("0.7"), 7, unit_of_slope(identity)),
     "gelu_tail": (gelu_tail, GELU, 7, relative, HALF, 0.5),
     "gelu_slope": (gelu_slope, GELU, 7, unit_of_gelu_slope),
-    "gelu_tanh_tail": (tail(tanh_argument), GELU_TANH, 7, relative, HALF, 0.5),
-    "gelu_tanh_slope": (slope(tanh_argument), GELU_TANH, 7, unit_of_slope(tanh_argument)),
+    "gelu_tanh_tail": (tail(tanh_argument), GELU_TANH, 8, relative, HALF, 0.5),
+    "gelu_tanh_slope": (slope(tanh_argument), GELU_TANH, 8, unit_of_slope(tanh_argument)),
     "gelu_quick_tail": (tail(quick_argument), multiples("0.35", 32), 6, relative, HALF, 0.5),
     "gelu_quick_slope": (slope(quick_argument), multiples("0.35", 32), 6, unit_of_slope(quick_argument)),
     "mish": (mish, MISH, 6, relative, (0,), 0.5),

@@ -239,11 +239,11 @@ ALWAYS floats silu_derivative_far(floats x)
    15; Intel's cores do one permutation a cycle. On 16 intervals permutations take 3.1, of which there are half as many. */
 ALWAYS piece piece_from_rows(ints place, const float (*by_interval)[8], const float *table, int columns, int rows, floats a)
 {
-    floats numbers[9];
+    floats numbers[10];
     piece p;
     looked_up_side_by_side(by_interval, columns, place, numbers);
-    if (rows == 9)
-        numbers[8] = looked_up(table + 8 * columns, columns, place);
+    for (int k = 8; k < rows; k++)
+        numbers[k] = looked_up(table + k * columns, columns, place);
     p.h = minus(a, numbers[0]), p.main = numbers[1], p.rest = numbers[rows - 1];
     for (int k = rows - 2; k > 1; k--)
         p.rest = times_plus(p.h, p.rest, numbers[k]);
@@ -276,8 +276,8 @@ ALWAYS floats tanh_derivative_far(floats x) { return decayed(absolute(plus(x, x)
     }                                                                                                                  \
     ALWAYS mask NAME##_past(floats x) { return below(x, -END); }                                                       \
     ALWAYS mask NAME##_derivative_past(floats x) { return below(x, -END); }
-FADING(gelu, 7.9f, rounded_square(a, 0.5f, 2))
-FADING(gelu_tanh, 6.48f, rounded_square(a, 0.63f, 1.875f))
+FADING(gelu, 8.63f, rounded_square(a, 0.55f, 0.95f))
+FADING(gelu_tanh, 7.53f, rounded_square(a, 0.63f, 0.95f))
 FADING(gelu_quick, 11.0f, multiple(a, 1 / 0.35f))
 
 /* -a s(-(z + low)) */
@@ -349,7 +349,7 @@ ALWAYS floats gelu_tanh_derivative_far(floats x)
     return decayed_slope(z, low, g, plus(minus(part, minus(g, twice)), g_low));
 }
 
-/* For 7 < a < 14.99: Phi(-a) exp(a^2 / 2) as high + low, and exp(-a^2 / 2) = 2^n (e + e_low).
+/* For 8 < a < 14.99: Phi(-a) exp(a^2 / 2) as high + low, and exp(-a^2 / 2) = 2^n (e + e_low).
 
    The exponential is made as exponential() does. */
 ALWAYS floats scaled_normal_tail_at(floats a, floats *low, floats *n, floats *e, floats *e_low)

@@ -176,8 +176,8 @@ def formulas(exact, machine):
         public(name, compiled(lambda x: rising_to(x, lost(reached(x)))), start)
         public(f"{name}_derivative", compiled(lambda x: rising_to_one(x, slope(reached(x)))), start)
 
-    fading("gelu", rounded_square(0.5, 2), 7.9)
-    fading("gelu_tanh", rounded_square(0.63, 1.875), 6.48)
+    fading("gelu", rounded_square(0.55, 0.95), 8.63)
+    fading("gelu_tanh", rounded_square(0.63, 0.95), 7.53)
     fading("gelu_quick", multiple(1 / 0.35), 11.0)
 
     # --- mish, on intervals on both sides of 0 -------------------------------------------------------------------

@@ -74,12 +74,12 @@ def on_intervals(place, *arguments):
 logistic, log_logistic, bell = map(on_intervals(multiple, 1 / 0.7), ("logistic", "log_logistic", "bell"))
 tanh_slope = on_intervals(multiple, 1 / 0.35)("tanh_slope")
 silu_tail, silu_slope = map(on_intervals(multiple, 1 / 0.7), ("silu_tail", "silu_slope"))
-gelu_tail, gelu_slope = map(on_intervals(rounded_square, 0.5, 2), ("gelu_tail", "gelu_slope"))
-gelu_tanh_tail, gelu_tanh_slope = map(on_intervals(rounded_square, 0.63, 1.875), ("gelu_tanh_tail", "gelu_tanh_slope"))
+gelu_tail, gelu_slope = map(on_intervals(rounded_square, 0.55, 0.95), ("gelu_tail", "gelu_slope"))
+gelu_tanh_tail, gelu_tanh_slope = map(on_intervals(rounded_square, 0.63, 0.95), ("gelu_tanh_tail", "gelu_tanh_slope"))
 gelu_quick_tail, gelu_quick_slope = map(on_intervals(multiple, 1 / 0.35), ("gelu_quick_tail", "gelu_quick_slope"))
 mish, mish_slope = map(on_intervals(multiple, 1 / 0.35), ("mish", "mish_slope"))
 scaled_normal_tail = on_intervals(multiple, 2)("scaled_normal_tail")
-LOGISTIC_END, GELU_END, GELU_TANH_END, GELU_QUICK_END, MISH_END = 10.8, 7.9, 6.48, 11.0, 11.0
+LOGISTIC_END, GELU_END, GELU_TANH_END, GELU_QUICK_END, MISH_END = 10.8, 8.63, 7.53, 11.0, 11.0
 
 
 def sum_of(p):
