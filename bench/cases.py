@@ -31,6 +31,8 @@ CONTIGUOUS, STRIDED, AXIS_0 = LAYOUTS = ("contiguous", "strided", "axis 0")
 """One after the other; every other element of memory; rows that lie along the first axis."""
 
 REQUIRED_PARAMETERS = {"prelu": (0.25,), "threshold": (0.5, -1.0)}
+LEARNED = ("prelu",)
+"""Whose backward passes are to have the gradient of their parameter too, as ours cannot leave it out."""
 PARAMETERS = {
     row.name: REQUIRED_PARAMETERS.get(row.name) or tuple(default for _, default in row.parameters)
     for row in ACTIVATIONS

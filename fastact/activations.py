@@ -362,8 +362,8 @@ class _PreluBackward:
         """Both gradients, or None for what is not plain enough."""
         if not type(x) is type(grad_output) is np.ndarray or type(weight) not in (int, float, np.ndarray) or type(out) not in (type(None), np.ndarray):
             return None
-        shape = np.shape(weight)
-        if isinstance(weight, np.ndarray) and weight.dtype != x.dtype or len(shape) > x.ndim:
+        shape = weight.shape if type(weight) is np.ndarray else ()
+        if type(weight) is np.ndarray and weight.dtype != x.dtype or len(shape) > x.ndim:
             return None
         # Axes of the weight: those before, those that it has, those after.
         own = [k + x.ndim - len(shape) for k, n in enumerate(shape) if n > 1]
@@ -378,22 +378,22 @@ class _PreluBackward:
             weight = weight.copy()
         with np.errstate(all="ignore"):
             weight = np.ascontiguousarray(weight, wide).reshape(-1)
-        copies = 1
-        if inner == 1 and channels > 1:
-            copies = max(1, SHORT // channels)  # so that the innermost loop is a long one
-            weight = np.tile(weight, copies)
-        learn_bfloat16()
-        if backends.active == "cython":
-            done = backends.compiled_kernels("passes").prelu_backward(grad_output, x, weight, inner, out)
-        else:
-            done = backends.numba_kernels("passes").prelu_backward(self._grad_input._numba, grad_output, x, weight, inner, out)
-        if done is None:
-            return None
-        grad_input, sums = done
-        runs = sums.shape[-1] if inner > 1 or channels == 1 else 1
-        total = sums.reshape(-1, channels, runs).sum(axis=(0, 2))
-        with np.errstate(all="ignore"):
-            return grad_input[()] if out is None else out, total.astype(x.dtype).reshape(shape)[()]
+            copies = 1
+            if inner == 1 and channels > 1:
+                copies = max(1, SHORT // channels)  # so that the innermost loop is a long one
+                weight = np.tile(weight, copies)
+            learn_bfloat16()
+            if backends.active == "cython":
+                done = backends.compiled_kernels("passes").prelu_backward(grad_output, x, weight, inner, out)
+            else:
+                done = backends.numba_kernels("passes").prelu_backward(self._grad_input._numba, grad_output, x, weight, inner, out)
+            if done is None:
+                return None
+            grad_input, sums = done
+            if sums.size > channels:
+                runs = sums.shape[-1] if inner > 1 or channels == 1 else 1
+                sums = sums.reshape(-1, channels, runs).sum(axis=(0, 2))
+            return grad_input[()] if out is None else out, sums.astype(x.dtype).reshape(shape)[()]
 
 
 def _check_weight(shape, of_x):

@@ -106,6 +106,21 @@ class TestCalls:
                     run()
                     assert not np.isnan(out).any(), case.name
 
+    @pytest.mark.parametrize("library", [name for name in ("JAX", peers.COMPILED) if name in peers.LIBRARIES])
+    def test_compiled_libraries_find_what_ours_cannot_leave_out(self, library):
+        """The gradient of prelu's weight, which a compiler takes away if nobody asks for it."""
+        case, setting = measure.CASES["prelu.backward"], Setting(VECTOR)
+        arrays = case.arrays(Memory(setting))
+        if library == "JAX":
+            function, inputs = peers.of_jax.program(case, case.parameters(setting), arrays[:-1])
+            found = function(*inputs)
+        else:
+            function, inputs = peers.of_torch.program(case, setting, list(map(peers.of_torch.tensor, arrays)))
+            found = inputs[-1], function(*inputs)
+        wanted = fa.prelu.backward(*arrays[:2], *case.parameters(setting))[::-1]
+        for got, gradient in zip(found, wanted):
+            np.testing.assert_allclose(np.asarray(got).reshape(gradient.shape), gradient, rtol=1e-5)
+
     def test_wrong_results_are_left_out(self, monkeypatch):
         case, setting = measure.CASES["relu"], Setting(VECTOR)
         monkeypatch.setitem(peers.LIBRARIES, "NumPy", lambda *_: lambda: np.zeros(VECTOR))

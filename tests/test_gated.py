@@ -372,7 +372,7 @@ class TestObject:
 class TestMaxout:
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("shape, axis", [((5,), 0), ((4, 3), -1), ((3, 4), 0), ((2, 3, 5), 1), ((1500, 2), 1), ((3, 1500), 0),
-                                             ((2, 0, 3), -1), ((6, 1), 1)])  # fmt: skip
+                                             ((2, 0, 3), -1), ((6, 1), 1), ((700, 4), 1), ((300, 12), 1), ((5, 1024), 1), ((3, 2050), 1)])  # fmt: skip
     def test_against_the_reference(self, shape, axis, dtype, rng):
         """Small integers, so that pieces tie."""
         x = rng.integers(-3, 3, shape).astype(dtype)
@@ -393,6 +393,14 @@ class TestMaxout:
         x = np.array([[1, np.nan, np.nan], [-np.inf, -np.inf, -np.inf], [np.inf, 0, np.inf]])
         np.testing.assert_array_equal(fa.maxout(x), [np.nan, -np.inf, np.inf])
         np.testing.assert_array_equal(fa.maxout.backward(np.ones(3), x), [[0, np.nan, 0], [1, 0, 0], [1, 0, 0]])
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("pieces", [2, 3, 4, 6])
+    def test_nan_in_any_place(self, pieces, dtype):
+        x = np.arange(1000 * pieces).reshape(1000, pieces).astype(dtype)
+        x[np.arange(1000), np.arange(1000) % pieces] = np.where(np.arange(1000) % 7, np.nan, -1)
+        np.testing.assert_array_equal(fa.maxout(x).astype("d"), x.astype("d").max(axis=1))
+        np.testing.assert_array_equal(fa.maxout(np.ascontiguousarray(x.T), 0).astype("d"), x.astype("d").max(axis=1))
 
     def test_out_dtype_and_scalars(self, rng):
         x = rng.normal(size=(4, 3))

@@ -304,6 +304,9 @@ class TestSameBits:
         memory = np.full(666, 7, dtype)
         method(np.repeat(x, 2)[:-1:2], *parameters, out=memory[1::2])
         assert same_bits(memory[1::2], whole) and np.all(memory[::2] == 7)
+        memory[::2] = x
+        method(memory[::2], *parameters, out=memory[1::2])
+        assert same_bits(memory[1::2], whole) and same_bits(memory[::2], x)
 
     def test_past_the_cache(self, name, dtype, kind, request):
         method, parameters = Method(name, kind), defaults(name)

@@ -2,7 +2,9 @@
 
 import functools
 
-from ..cases import STRIDED
+import numpy as np
+
+from ..cases import LEARNED, STRIDED
 from .optional import optional, version
 
 jax = optional("jax")
@@ -132,6 +134,9 @@ def program(case, parameters, inputs):
         return lambda *inputs: (forward(*inputs),), inputs
     if case.kind == "gated":
         return lambda g, a, b: (forward(a, b), *reverse(forward, g, a, b)), inputs[:3]
+    if case.function in LEARNED:
+        weights = (np.asarray(value, inputs[1].dtype) for value in parameters)
+        return lambda g, *inputs: reverse(FORWARD[case.function], g, *inputs)[::-1], (*inputs[:2], *weights)
     return lambda g, x: reverse(forward, g, x), inputs[:2]
 
 

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from ..cases import LEARNED
 from .optional import optional, version
 
 torch = optional("torch")
@@ -66,7 +67,7 @@ BACKWARD = {
     "relu": lambda g, x, y, dx: aten.threshold_backward.grad_input(g, y, 0, grad_input=dx),
     "relu6": lambda g, x, y, dx: aten.hardtanh_backward.grad_input(g, x, 0, 6, grad_input=dx),
     "leaky_relu": lambda g, x, y, dx, slope: aten.leaky_relu_backward.grad_input(g, x, slope, False, grad_input=dx),
-    "prelu": lambda g, x, y, dx, weight: aten._prelu_kernel_backward(g, x, torch.full((1,), weight, dtype=x.dtype))[0],
+    "prelu": lambda g, x, y, dx, weight: prelu_backward(g, x, torch.full((1,), weight, dtype=x.dtype))[0],
     "rrelu": lambda g, x, y, dx, lower, upper: aten.leaky_relu_backward.grad_input(
         g, x, (lower + upper) / 2, False, grad_input=dx
     ),
@@ -90,6 +91,13 @@ BACKWARD = {
     "log_softmax": lambda g, x, y, dx, axis: aten._log_softmax_backward_data.out(g, y, axis, y.dtype, out=dx),
 }
 """Functions of (grad_output, input, output, grad_input) and the parameters; a few return new memory."""
+
+
+def prelu_backward(g, x, weight):
+    """What autograd makes of it: the operator leaves the terms of the weight's gradient as they are."""
+    grad, terms = aten._prelu_kernel_backward(g, x, weight)
+    return grad, terms.sum()
+
 
 FROM_OUTPUT = ("sigmoid", "tanh", "elu", "selu", "celu")
 """Those that look at the output; relu's finds the same in the input."""
@@ -275,6 +283,15 @@ def program(case, setting, tensors):
             return db
 
         return both, (g, a, b, y, grad_a)
+    if case.function in LEARNED:
+        weight = torch.tensor(parameters, dtype=inputs[1].dtype)
+
+        def with_weight(g, x, weight, kept):
+            grad, grad_weight = reverse(F.prelu, g, x, weight)
+            kept.copy_(grad_weight)
+            return grad
+
+        return with_weight, (*inputs[:2], weight, torch.empty_like(weight))
     return lambda g, x: reverse(forward, g, x)[0], inputs[:2]
 
 

@@ -9,7 +9,19 @@ import functools
 
 import numpy as np
 
-from .numba_cpu import BLOCK, BUFFER, COMPUTED, DOUBLE, FLOAT, KERNEL, gather, scatter, storage_of, streaming_from, width
+from .numba_cpu import (
+    BLOCK,
+    BUFFER,
+    COMPUTED,
+    DOUBLE,
+    FLOAT,
+    KERNEL,
+    gather,
+    scatter,
+    storage_of,
+    streaming_from,
+    width,
+)
 from .numba_intrinsics import (
     add_falling_lanes,
     add_up_lanes,
