@@ -22,21 +22,27 @@
 #define LANES(V) (ptrdiff_t)(sizeof(V) / sizeof((V){0}[0]))
 
 /* Both loops over pairs of vectors V, floats or doubles; STEP(V, LOAD, STORE) is what is done for one. They say that they did it. */
-#define FASTACT_LOAD(V, k, p) ONCE(load_##V(p))
-#define FASTACT_LOAD_REST(V, k, p) load_some_##V(p, rest##k)
-#define FASTACT_STORE(V, k, p, x) store_##V(p, x)
-#define FASTACT_STORE_REST(V, k, p, x) store_some_##V(p, rest##k, x)
+#define FASTACT_LOAD(V, x, p) V x##0 = ONCE(load_##V(p)), x##1 = ONCE(load_##V(p + LANES(V)));
+#define FASTACT_LOAD_REST(V, x, p) V x##0 = load_some_##V(p, rest0), x##1 = load_some_##V(p + LANES(V), rest1);
+#define FASTACT_STORE(V, x, p) store_##V(p, x##0), store_##V(p + LANES(V), x##1);
+#define FASTACT_STORE_REST(V, x, p) store_some_##V(p, rest0, x##0), store_some_##V(p + LANES(V), rest1, x##1);
 /* Arrays that no cache holds, of 2^24 floats, on two cores: by way of a buffer, from which results were copied past the cache,
    gelu and sigmoid ran at 3.3 and 5.3 Gelem/s, since memory waits while it is filled and arithmetic while it is emptied;
    stored directly at 4.0 and 5.6, with what comes next called to the first-level cache at 4.2 and 6.0, relu being at 6.0.
    Called to the second-level cache, or half as far ahead, sigmoid came to between 5.1 and 5.9. */
-#define FASTACT_LOAD_AHEAD(V, k, p) (_mm_prefetch((const char *)(p) + 4096, _MM_HINT_T0), ONCE(load_##V(p)))
-#define FASTACT_STORE_PAST_CACHE(V, k, p, x) store_past_cache_##V(p, x)
+#define FASTACT_LOAD_AHEAD(V, x, p)                                 \
+    _mm_prefetch((const char *)(p) + 4096, _MM_HINT_T0);            \
+    _mm_prefetch((const char *)(p + LANES(V)) + 4096, _MM_HINT_T0); \
+    FASTACT_LOAD(V, x, p)
+#define FASTACT_STORE_PAST_CACHE(V, x, p) store_past_cache_##V(p, x##0), store_past_cache_##V(p + LANES(V), x##1);
 /* Half types, converted on the way. */
-#define FASTACT_LOAD_half(V, k, p) ONCE(load_half(p))
-#define FASTACT_STORE_half(V, k, p, x) store_half(p, x)
-#define FASTACT_LOAD_bfloat(V, k, p) ONCE(load_bfloat(p))
-#define FASTACT_STORE_bfloat(V, k, p, x) store_bfloat(p, x)
+#define FASTACT_LOAD_half(V, x, p) V x##0 = ONCE(load_half(p)), x##1 = ONCE(load_half(p + LANES(V)));
+#define FASTACT_STORE_half(V, x, p) store_half(p, x##0), store_half(p + LANES(V), x##1);
+#define FASTACT_LOAD_bfloat(V, x, p)  \
+    V x##0, x##1;                     \
+    load_two_bfloat(p, &x##0, &x##1); \
+    x##0 = ONCE(x##0), x##1 = ONCE(x##1);
+#define FASTACT_STORE_bfloat(V, x, p) store_two_bfloat(p, x##0, x##1);
 /* n is a multiple of 32. */
 #define FASTACT_TILES(V, LOAD, STORE, STEP, ...)                     \
     {                                                                \
@@ -82,31 +88,29 @@ ALWAYS doubles times_gate_doubles(doubles m, doubles y)
     return chosen_doubles(nought(y), no_more(no_less(m, -1e300), 1e300), m) * y;
 }
 
-#define FASTACT_LOADED(V, LOAD, x, p) V x##0 = LOAD(V, 0, p + i), x##1 = LOAD(V, 1, p + i + LANES(V));
-#define FASTACT_STORED(V, STORE, p, x) STORE(V, 0, p + i, x##0); STORE(V, 1, p + i + LANES(V), x##1);
 #define FASTACT_FUNCTION_STEP(V, LOAD, STORE, NAME)    \
-    FASTACT_LOADED(V, LOAD, u, a)                      \
+    LOAD(V, u, a + i)                                  \
     FASTACT_NEAR(V, f, NAME, u, ALONE, u)              \
     FASTACT_FAR(V, f, NAME, u, ALONE, u)               \
-    FASTACT_STORED(V, STORE, y, f)
+    STORE(V, f, y + i)
 #define FASTACT_PRODUCT_STEP(V, LOAD, STORE, NAME, x, m, FAR) \
-    FASTACT_LOADED(V, LOAD, u, a)                             \
-    FASTACT_LOADED(V, LOAD, v, b)                             \
+    LOAD(V, u, a + i)                                         \
+    LOAD(V, v, b + i)                                         \
     FASTACT_NEAR(V, f, NAME, x, TIMES, m)                     \
     FASTACT_FAR(V, f, NAME, x, FAR, m)                        \
-    FASTACT_STORED(V, STORE, y, f)
+    STORE(V, f, y + i)
 #define FASTACT_GRADIENTS_STEP(V, LOAD, STORE, NAME, x, m)                  \
-    FASTACT_LOADED(V, LOAD, w, a)                                           \
-    FASTACT_LOADED(V, LOAD, u, b)                                           \
-    FASTACT_LOADED(V, LOAD, v, c)                                           \
+    LOAD(V, w, a + i)                                                       \
+    LOAD(V, u, b + i)                                                       \
+    LOAD(V, v, c + i)                                                       \
     V both0 = w0 * m##0, both1 = w1 * m##1;                                 \
     /* One after the other, without a branch between, so that GCC finds what they share. */ \
     FASTACT_NEAR(V, f, NAME, x, TIMES, w)                                   \
     FASTACT_NEAR(V, d, NAME##_derivative, x, TIMES, both)                   \
     FASTACT_FAR(V, f, NAME, x, TIMES_GATE, w)                               \
     FASTACT_FAR(V, d, NAME##_derivative, x, TIMES_GATE, both)               \
-    FASTACT_STORED(V, STORE, FASTACT_GRADIENT_OF_##m, f)                    \
-    FASTACT_STORED(V, STORE, FASTACT_GRADIENT_OF_##x, d)
+    STORE(V, f, FASTACT_GRADIENT_OF_##m + i)                                \
+    STORE(V, d, FASTACT_GRADIENT_OF_##x + i)
 #define FASTACT_GRADIENT_OF_u y
 #define FASTACT_GRADIENT_OF_v z
 
@@ -116,20 +120,22 @@ ALWAYS doubles times_gate_doubles(doubles m, doubles y)
 
 #define FASTACT_LOSS_STEP(LOAD, STORE)                                                                    \
     {                                                                                                     \
-        floats slope, y = cross_entropy_of(LOAD(floats, 0, x + i), LOAD(floats, 0, t + i), LOAD(floats, 0, w + i), &slope); \
-        STORE(floats, 0, value + i, y);                                                                   \
+        floats slope, y = cross_entropy_of(LOAD(x + i), LOAD(t + i), LOAD(w + i), &slope);                \
+        STORE(value + i, y);                                                                              \
         if (grad)                                                                                         \
-            STORE(floats, 0, grad + i, times(slope, f));                                                  \
+            STORE(grad + i, times(slope, f));                                                             \
     }
+#define FASTACT_LOAD_REST_OF_LOSS(p) load_some_floats(p, rest)
+#define FASTACT_STORE_REST_OF_LOSS(p, x) store_some_floats(p, rest, x)
 #define FASTACT_LOSS_BODY                                                                                 \
     {                                                                                                     \
         const floats f = all((float)factor);                                                              \
         ptrdiff_t i = 0;                                                                                  \
         for (; i + FASTACT_LANES <= n; i += FASTACT_LANES)                                                \
-            FASTACT_LOSS_STEP(FASTACT_LOAD, FASTACT_STORE)                                                \
+            FASTACT_LOSS_STEP(load_floats, store_floats)                                                  \
         if (i < n) {                                                                                      \
-            const mask rest0 = left_after_floats(0, n - i);                                               \
-            FASTACT_LOSS_STEP(FASTACT_LOAD_REST, FASTACT_STORE_REST)                                      \
+            const mask rest = left_after_floats(0, n - i);                                                \
+            FASTACT_LOSS_STEP(FASTACT_LOAD_REST_OF_LOSS, FASTACT_STORE_REST_OF_LOSS)                      \
         }                                                                                                 \
         return 1;                                                                                         \
     }

@@ -71,8 +71,6 @@ ALWAYS void store_some_floats(float *p, mask in, floats x) { _mm512_mask_storeu_
 ALWAYS void store_past_cache_floats(float *p, floats x) { _mm512_stream_ps(p, x); }
 ALWAYS floats load_half(const uint16_t *p) { return load_16_half(p, 0xffff); }
 ALWAYS void store_half(uint16_t *p, floats x) { store_16_half(p, 0xffff, x); }
-ALWAYS floats load_bfloat(const uint16_t *p) { return load_16_bfloat(p, 0xffff); }
-ALWAYS void store_bfloat(uint16_t *p, floats x) { store_16_bfloat(p, 0xffff, x); }
 #else
 ALWAYS ints bits_of(floats x) { return _mm256_castps_si256(x); }
 ALWAYS ints shifted_right(ints i, int n) { return _mm256_srli_epi32(i, n); }
@@ -143,16 +141,22 @@ ALWAYS void store_half(uint16_t *p, floats x)
 {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-ALWAYS floats load_bfloat(const uint16_t *p)
-{
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
-}
-ALWAYS void store_bfloat(uint16_t *p, floats x)
-{
-    const ints high = (ints)(rounded_to_bfloats((fa_floats)x) >> 16);
-    _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
-}
 #endif
+
+/* Two vectors of bfloat16, those at even places first, which takes a shift or a mask instead of an unpacking. A NaN that is stored has no
+   low bits, which the sum might carry into its sign: it comes from bfloat16 or from the processor. */
+ALWAYS void load_two_bfloat(const uint16_t *p, floats *even, floats *odd)
+{
+    fa_words two;
+    memcpy(&two, p, sizeof two);
+    *even = (floats)(two << 16), *odd = (floats)(two & 0xffff0000u);
+}
+ALWAYS fa_words rounded_number(floats x) { return (fa_words)x + 0x7fff + ((fa_words)x >> 16 & 1); }
+ALWAYS void store_two_bfloat(uint16_t *p, floats even, floats odd)
+{
+    const fa_words two = rounded_number(even) >> 16 | (rounded_number(odd) & 0xffff0000u);
+    memcpy(p, &two, sizeof two);
+}
 
 #endif
 
