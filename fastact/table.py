@@ -112,7 +112,7 @@ ACTIVATIONS = (
         by_hand="float", source="Misra 2019, arXiv:1908.08681"),
     Row("softplus", "Smooth rectifier, exact, without a threshold.", "log(1 + exp(beta x)) / beta", "s(beta x)",
         (2.5, 2.5), (1.25, 1.25), parameters=(("beta", 1.0),), from_output=True, source="Dugas et al. 2000", by_hand="float double"),
-    Row("softsign", "Softsign.", "x / (1 + |x|)", "1 / (1 + |x|)^2", (0.6, 1), (1, 1.5), by_hand="float", source="Bergstra et al. 2009"),
+    Row("softsign", "Softsign.", "x / (1 + |x|)", "1 / (1 + |x|)^2", (0.6, 1), (1, 1.5), by_hand="float double", source="Bergstra et al. 2009"),
     Row("softshrink", "Soft shrinkage.", "sign(x) max(|x| - lambd, 0)", "1 if |x| > lambd else 0",
         parameters=(("lambd", 0.5),), cheap=True, source="Donoho 1995"),
     Row("hardshrink", "Hard shrinkage.", "x if |x| > lambd else 0", "1 if |x| > lambd else 0",

@@ -361,6 +361,33 @@ ALWAYS doubles gelu_tanh_double_derivative_far(doubles x)
 #define gelu_tanh_double_past(x) beyond(x, 20.6)
 #define gelu_tanh_double_derivative_past gelu_tanh_double_past
 
+/* a = |x|, 1 + a = d + low, and about 1 / d */
+typedef struct {
+    doubles a, d, low, r;
+} softsign_parts;
+
+ALWAYS softsign_parts softsign_parts_of(doubles x)
+{
+    const doubles a = no_more(-falling(x), 1e300), d = 1.0 + a;
+    return (softsign_parts){a, d, no_more(a, 1) - (d - no_less(a, 1)), 0.5 * about_two_over(d)};
+}
+ALWAYS doubles softsign_double_near(doubles x)
+{
+    const softsign_parts p = softsign_parts_of(x);
+    const doubles y = p.a * p.r, rest = less_fused(p.low, y, less_fused(p.d, y, p.a));
+    return signed_as(fused(rest, p.r, y), x);
+}
+ALWAYS doubles softsign_double_derivative_near(doubles x)
+{
+    const softsign_parts p = softsign_parts_of(x);
+    const doubles error = less_fused(p.low, p.r, less_fused(p.d, p.r, each(1)));
+    return fused(p.r, p.r, (p.r + p.r) * (p.r * error));
+}
+#define softsign_double_far softsign_double_near
+#define softsign_double_past(x) nowhere()
+#define softsign_double_derivative_far softsign_double_derivative_near
+#define softsign_double_derivative_past(x) nowhere()
+
 /* squareplus as by_hand.h has it, of z = -|x|. */
 ALWAYS quotient squareplus_double_tail(doubles z)
 {

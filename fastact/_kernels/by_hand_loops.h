@@ -12,7 +12,7 @@
     F(tanhshrink)
 #define FASTACT_GATED_BY_HAND(F) F(glu, sigmoid, v, u) F(swiglu, silu, u, v) F(geglu, gelu, u, v)
 #define FASTACT_DOUBLES_BY_HAND(F) \
-    F(sigmoid) F(tanh) F(elu) F(selu) F(celu) F(silu) F(swish) F(gelu_quick) F(gelu_tanh) F(softplus) F(logsigmoid) F(squareplus) F(tanhshrink)
+    F(sigmoid) F(tanh) F(elu) F(selu) F(celu) F(silu) F(swish) F(gelu_quick) F(gelu_tanh) F(softplus) F(logsigmoid) F(softsign) F(squareplus) F(tanhshrink)
 #define FASTACT_GATED_DOUBLES_BY_HAND(F) F(glu, sigmoid, v, u) F(swiglu, silu, u, v)
 
 #ifdef FASTACT_LANES

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from .numba_vectors import (
     absolute,
     at_least,
+    at_most,
     chosen,
     estimated,
     looked_up,
@@ -156,7 +157,7 @@ ENDS = {
     "gelu_tanh": GELU_TANH_END, "gelu_tanh_derivative": GELU_TANH_END, "tanhshrink": math.inf, "tanhshrink_derivative": math.inf,
     "elu": math.inf, "elu_derivative": EXPONENTIAL_END, "selu": math.inf, "selu_derivative": EXPONENTIAL_END,
     "softplus": EXPONENTIAL_END, "logsigmoid": EXPONENTIAL_END, "logsigmoid_derivative": EXPONENTIAL_END,
-    "squareplus": 1e12, "squareplus_derivative": 1e12,
+    "softsign": math.inf, "softsign_derivative": math.inf, "squareplus": 1e12, "squareplus_derivative": 1e12,
 }  # fmt: skip
 """Up to which |x| each NAME_near below is right; from there on NAME_far is."""
 ALIASES = {
@@ -385,6 +386,24 @@ def about_one_over_root(x):
     y = estimated("rsqrt14", x)
     error = minus_times(x * y, y, 1)
     return times_plus(y * error, times_plus(error, 0.375, 0.5), y)
+
+
+def softsign_parts(x):
+    a = at_most(absolute(x), 1e300)
+    d = 1 + a
+    return a, d, at_most(a, 1) - (d - at_least(a, 1)), 0.5 * about_two_over(d)
+
+
+def softsign_near(x):
+    a, d, low, r = softsign_parts(x)
+    y = a * r
+    return with_sign_of(times_plus(minus_times(low, y, minus_times(d, y, a)), r, y), x)
+
+
+def softsign_derivative_near(x):
+    _, d, low, r = softsign_parts(x)
+    error = minus_times(low, r, minus_times(d, r, 1))
+    return times_plus(r, r, (r + r) * (r * error))
 
 
 def squareplus_tail(z):
