@@ -432,6 +432,8 @@ def _call(which, x, grad, axis, where, temperature, out, stream=None):
                   out.reshape(1) if function.result_is_row and out is not None else out)
         return out if out is not None else y[0] if function.result_is_row else y
     learn_bfloat16()
+    if out is None and function.result_is_row and (grad is None or function.grad_is_row):
+        out = _like(x)
     operands = [x] if grad is None else [grad, x]
     gufunc = function.gufunc
     if where is not None or temperature != 1:
@@ -445,6 +447,13 @@ def _call(which, x, grad, axis, where, temperature, out, stream=None):
         return gufunc(*operands, axis=axis, out=out)
     with np.errstate(all="ignore"):  # a cast to a narrower out may overflow, as it should
         return gufunc(*operands, axis=axis, out=out)
+
+
+def _like(x):
+    """Memory for a result that lies as x does; None for others than NumPy's arrays. That of a gufunc has the axis in its rows."""
+    if type(x) is not np.ndarray or not backends.has_kernels(x.dtype) or not x.dtype.isnative:
+        return None
+    return backends.empty(x) if x.flags.c_contiguous else np.empty_like(x)
 
 
 def _positive(number, name):

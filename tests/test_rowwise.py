@@ -1,6 +1,7 @@
 """softmax, log_softmax, softmin, logsumexp: any axis and stride, masks, temperature, extreme rows, gradients."""
 
 import inspect
+import itertools
 import pickle
 
 import mpmath
@@ -296,6 +297,14 @@ class TestShapes:
 
 
 class TestOut:
+    @pytest.mark.parametrize("name", SAME_SHAPE)
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    def test_without_one_results_lie_in_memory_as_x_does(self, name, dtype, rng):
+        x, function = logits(rng, 4, 6, 8, dtype=dtype), getattr(fa, name)
+        for source, axis in itertools.product((x, x.transpose(1, 2, 0), np.asfortranarray(x)), (0, 1, 2)):
+            results = function(source, axis), function(source, axis, temperature=2.0), function.backward(source, output=source, axis=axis)
+            assert all(y.strides == source.strides for y in results)
+
     @pytest.mark.parametrize("name", SAME_SHAPE)
     @pytest.mark.parametrize("axis", [0, 1])
     def test_out(self, name, axis, rng):
