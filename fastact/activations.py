@@ -133,7 +133,8 @@ class _Function(Elementwise):
             integers=row.integers if kind == "forward" else None,
             outputs=outputs,
         )
-        ufuncs.FINDERS[self.__name__.replace(".", "_")] = lambda: self.ufunc
+        if not row.custom:  # of which one may have the name of ours
+            ufuncs.FINDERS[self.__name__.replace(".", "_")] = lambda: self.ufunc
 
     def _signature(self):
         parameter = inspect.Parameter

@@ -1,4 +1,4 @@
-"""The ufuncs by their names, as pickle looks for them: it takes a ufunc for the global of its name in some module.
+"""The ufuncs of this package by their names, as pickle looks for them: it takes a ufunc for the global of its name in some module.
 
 ``fastact.ufuncs.gelu_derivative`` is ``fastact.gelu.derivative.ufunc``, that of the backend which runs.
 """

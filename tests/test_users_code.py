@@ -187,6 +187,13 @@ class TestActivationsOfOnesOwn:
         for function in (logistic_slope, logistic_slope.derivative, cube.backward):
             assert pickle.loads(pickle.dumps(function)) is function
 
+    def test_one_of_the_name_of_ours_does_not_take_its_place(self):
+        def gelu(x):
+            return x
+
+        assert fa.activation(gelu, derivative=lambda x: 1.0).__name__ == "gelu"
+        assert pickle.loads(pickle.dumps(fa.gelu.ufunc)) is fa.gelu.ufunc
+
     def test_work_inside_compiled_code(self):
         @numba.njit
         def use(v):
